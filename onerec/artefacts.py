@@ -1,0 +1,72 @@
+"""Which stage of a run is done: a small file beside each artefact says from what it was made.
+
+A stage is skipped when its key (config and inputs, hashed) is the one on file and it had finished. With the same key and
+unfinished, it goes on from its own checkpoint. With another key its folder is emptied first.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+STAGE_FILE = "stage.json"
+
+
+def key_of(*parts: Any) -> str:
+    """A SHA-256 over plain JSON values: equal configs and equal inputs give equal keys."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON to a temporary file beside `path`, then rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+class Stage:
+    """One stage's folder and key.
+
+    Args:
+        folder: where the stage's artefact lives; everything in it belongs to the stage.
+        key: see `key_of`.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+        self._began = time.perf_counter()
+
+    @property
+    def done(self) -> bool:
+        """Whether the artefact on disk was finished with this very key."""
+        on_file = self._on_file()
+        return on_file.get("key") == self.key and on_file.get("finished") is True
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds that a finished stage took, all attempts together; 0 for a stage that was not needed."""
+        return float(self._on_file().get("seconds", 0.0)) if self.done else 0.0
+
+    def begin(self) -> None:
+        """Prepare the folder: emptied unless an unfinished attempt with the same key can be continued."""
+        on_file = self._on_file()
+        if (on_file.get("key") != self.key or on_file.get("finished")) and self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / STAGE_FILE, {"key": self.key, "finished": False})
+        self._began = time.perf_counter()
+
+    def finish(self, seconds: float | None = None) -> None:
+        """Mark the artefact as complete; `seconds` where earlier attempts count too, else those since `begin`."""
+        taken = time.perf_counter() - self._began if seconds is None else seconds
+        write_json(self.folder / STAGE_FILE, {"key": self.key, "finished": True, "seconds": taken})
+
+    def _on_file(self) -> dict[str, Any]:
+        try:
+            content = json.loads((self.folder / STAGE_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}

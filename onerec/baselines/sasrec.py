@@ -1,0 +1,102 @@
+"""SASRec with a full softmax over all items: the plain sequential model that small generative recommenders often lose to.
+
+Self-Attentive Sequential Recommendation (arXiv 1808.09781), trained with cross-entropy over the whole catalogue instead of one
+sampled negative. It shares windows, trainer, schedule and early stopping with the generator.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from onerec.data.windows import Batch, padded_histories
+from onerec.decode.recommend import padded_sets
+
+
+class SASRecConfig(BaseModel):
+    """Sizes of SASRec; widths in features, dropout a probability, history_length in items."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    width: int = Field(128, gt=0)
+    heads: int = Field(2, gt=0)
+    layers: int = Field(2, gt=0)
+    dropout: float = Field(0.3, ge=0, lt=1)
+    history_length: int = Field(50, gt=0)
+
+
+class SASRec(nn.Module):
+    """Causal transformer over item embeddings; the same embeddings score the next item."""
+
+    def __init__(self, config: SASRecConfig, item_count: int) -> None:
+        super().__init__()
+        self.config = config
+        self.items = nn.Embedding(item_count, config.width)
+        self.positions = nn.Embedding(config.history_length, config.width)
+        layer = nn.TransformerEncoderLayer(
+            config.width,
+            config.heads,
+            dim_feedforward=4 * config.width,
+            dropout=config.dropout,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.layers = nn.TransformerEncoder(
+            layer, config.layers, nn.LayerNorm(config.width), enable_nested_tensor=False
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.normal_(self.items.weight, std=config.width**-0.5)
+        nn.init.normal_(self.positions.weight, std=config.width**-0.5)
+
+    def states(self, items_BT: Tensor) -> Tensor:
+        """Hidden states `[B, T, D]`; padding on the right is hidden by the causal mask."""
+        time = items_BT.shape[1]
+        x_BTD = self.dropout(self.items(items_BT) + self.positions.weight[:time])
+        mask = nn.Transformer.generate_square_subsequent_mask(time, device=x_BTD.device)
+        states: Tensor = self.layers(x_BTD, mask=mask, is_causal=True)
+        return states
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Negative log-likelihood of the counted targets in nats, summed, `[1]`."""
+        states_XD = self.states(batch.items_BT)[batch.counted_BT]
+        logits_XN = (states_XD @ self.items.weight.T).float()
+        return functional.cross_entropy(logits_XN, batch.targets_BT[batch.counted_BT], reduction="sum")[None]
+
+
+@dataclass
+class SASRecRecommender:
+    """Rank the whole catalogue with a trained SASRec, `batch_size` users at a time."""
+
+    model: SASRec
+    batch_size: int = 256
+
+    @torch.inference_mode()
+    def recommend(
+        self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k best items of each history; arguments and results as in `GeneratorRecommender.recommend`."""
+        model, cases_count = self.model.eval(), len(history_offsets) - 1
+        device, item_count = model.items.weight.device, len(model.items.weight)
+        items_CK = np.full((cases_count, k), -1, dtype=np.int32)
+        scores_CK = np.full((cases_count, k), -np.inf, dtype=np.float32)
+        length = model.config.history_length
+        for cases, batch in padded_histories(history_items, history_offsets, length, self.batch_size):
+            batch = batch.to(device)
+            states_BTD = model.states(batch.items_BT)
+            last_BD = states_BTD[torch.arange(len(cases), device=device), batch.lengths_B - 1]
+            scores_BN = functional.log_softmax((last_BD @ model.items.weight.T).float(), dim=1)
+            if exclude_seen:
+                seen_BS = padded_sets(history_items, history_offsets, cases).to(device)
+                # Padding (-1) is sent to an extra column that is cut off again.
+                marks = torch.zeros(len(cases), item_count + 1, dtype=torch.bool, device=device)
+                marks.scatter_(1, torch.where(seen_BS < 0, item_count, seen_BS), True)
+                scores_BN = scores_BN.masked_fill(marks[:, :item_count], -torch.inf)
+            best = scores_BN.topk(min(k, item_count), dim=1)
+            found = best.values > -torch.inf
+            items_CK[cases, : best.indices.shape[1]] = torch.where(found, best.indices, -1).cpu().numpy()
+            scores_CK[cases, : best.indices.shape[1]] = best.values.cpu().numpy()
+        return items_CK, scores_CK

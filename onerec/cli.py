@@ -1,0 +1,224 @@
+"""The command line: `onerec …`, one thin function per command, heavy imports inside the functions."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onerec.errors import UserError
+from tokenizer.errors import TokenizerError
+
+if TYPE_CHECKING:
+    from onerec.pipeline import Run
+
+RUN_EXAMPLES = """examples:
+  onerec run configs/demo.yaml
+  onerec run configs/beauty.yaml dataset.folder=data/amazon-beauty train.epochs=20
+  onerec run configs/own.yaml name=mine dataset.folder=data/mine --track wandb
+  accelerate launch --num_processes 2 --module onerec.cli run configs/beauty.yaml
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit status. Mistakes in the input end with one line and status 2."""
+    # Idle OpenMP threads must sleep, not spin; libgomp reads this when torch is imported, later is too late.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    parser = build_parser()
+    parsed = parser.parse_args(arguments)
+    try:
+        parsed.function(parsed)
+    except (UserError, TokenizerError) as error:
+        print(f"onerec: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("onerec: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    from onerec import __version__
+    from onerec.cli_data import add_data_commands
+
+    parser = argparse.ArgumentParser(
+        prog="onerec",
+        description="OneRec in the open: a generative recommender with semantic IDs, from a log to a list.",
+        epilog="start here: onerec demo    (trains and compares everything on MovieLens-100K)",
+    )
+    parser.add_argument("--version", action="version", version=f"onerec {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_data_commands(commands)
+    _add(
+        commands,
+        "tokenize",
+        tokenize,
+        "give every item a semantic ID",
+        "examples:\n  onerec tokenize configs/beauty.yaml dataset.folder=data/amazon-beauty\n"
+        "  onerec tokenize configs/own.yaml dataset.folder=data/mine tokenizer.quantizer.method=rq_vae\n",
+    )
+    _add(
+        commands,
+        "train",
+        train,
+        "train the generator (and SASRec); goes on where a killed run stopped",
+        "examples:\n  onerec train configs/beauty.yaml dataset.folder=data/amazon-beauty\n"
+        "  onerec train configs/beauty.yaml --track wandb          # WANDB_MODE=offline without a network\n"
+        "  accelerate launch --num_processes 2 --module onerec.cli train configs/beauty.yaml\n",
+        tracked=True,
+    )
+    _add(commands, "run", run, "do all stages of a config, skip what is done, write results and report", RUN_EXAMPLES, tracked=True)
+    demo_parser = commands.add_parser(
+        "demo",
+        help="the whole pipeline on MovieLens-100K",
+        description="Run configs/demo.yaml: fetch MovieLens-100K, tokenize, train, compare, report.",
+        epilog="examples:\n  onerec demo\n  onerec demo train.epochs=5\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_run_options(demo_parser, tracked=True)
+    demo_parser.set_defaults(function=demo)
+    evaluate_parser = commands.add_parser(
+        "evaluate",
+        help="measure a trained run again, with other settings if wanted",
+        description="Full ranking of the catalogue for validation and test users; rewrites results.json and report.html.",
+        epilog="examples:\n  onerec evaluate runs/demo\n  onerec evaluate runs/demo recommend.beam_width=200\n"
+        "  onerec evaluate runs/demo recommend.exclude_seen=false evaluate.bootstrap_samples=2000\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluate_parser.add_argument("run", type=Path, help="folder of a run, such as runs/demo")
+    evaluate_parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="keys under recommend. or evaluate.")
+    evaluate_parser.set_defaults(function=evaluate)
+    _add_recommend(commands)
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    function: object,
+    text: str,
+    examples: str,
+    tracked: bool = False,
+) -> None:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", type=Path, help="a run config, such as configs/demo.yaml")
+    _add_run_options(parser, tracked)
+    parser.set_defaults(function=function)
+
+
+def _add_run_options(parser: argparse.ArgumentParser, tracked: bool) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="override a key of the config by its dotted path")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds run folders (default: runs)")
+    parser.set_defaults(track=None)
+    if tracked:
+        parser.add_argument("--track", choices=["wandb"], help="mirror training metrics to this tracker")
+
+
+def _add_recommend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "recommend",
+        help="print a readable list for a user or a history",
+        description="Recommend with the generator of a run.",
+        epilog="examples:\n  onerec recommend runs/demo --user 42\n  onerec recommend runs/demo --history 50 181 258 --count 5\n"
+        "  onerec recommend runs/demo --user 42 --include-seen\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, help="folder of a trained run, such as runs/demo")
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--user", help="id of a user of the dataset; all of the user's events are the history")
+    who.add_argument("--history", nargs="+", metavar="ITEM", help="item ids, oldest first")
+    parser.add_argument("--count", type=int, default=10, help="items to list (default: 10)")
+    parser.add_argument("--include-seen", action="store_true", help="allow items of the history in the list")
+    parser.set_defaults(function=recommend)
+
+
+def tokenize(parsed: argparse.Namespace) -> None:
+    """`onerec tokenize CONFIG`."""
+    run = _open(parsed)
+    done = run.ids_stage.done
+    ids = run.tokenize()
+    if done:
+        from tokenizer.quality import format_quality
+
+        run.say(f"unchanged since the last run: {run.ids_stage.folder}\n{format_quality(ids.quality)}")
+
+
+def train(parsed: argparse.Namespace) -> None:
+    """`onerec train CONFIG`."""
+    run = _open(parsed)
+    run.train()
+    run.say(f"trained: {run.generator_stage.folder}")
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """`onerec run CONFIG`."""
+    _complete(_open(parsed))
+
+
+def demo(parsed: argparse.Namespace) -> None:
+    """`onerec demo`."""
+    parsed.config = shipped_config("demo.yaml")
+    _complete(_open(parsed))
+
+
+def evaluate(parsed: argparse.Namespace) -> None:
+    """`onerec evaluate RUN`."""
+    from onerec.pipeline import reopen_run
+
+    for override in parsed.overrides:
+        if not override.startswith(("recommend.", "evaluate.")):
+            raise UserError(f'"{override}": evaluate takes keys under recommend. and evaluate.; use `onerec run` for others')
+    opened = reopen_run(parsed.run, parsed.overrides)
+    _measure(opened)
+
+
+def recommend(parsed: argparse.Namespace) -> None:
+    """`onerec recommend RUN --user … | --history …`."""
+    from onerec.listing import print_list
+    from onerec.pipeline import reopen_run
+
+    opened = reopen_run(parsed.run, [])
+    print_list(opened, parsed.user, parsed.history, parsed.count, exclude_seen=not parsed.include_seen)
+
+
+def shipped_config(name: str) -> Path:
+    """A config that comes with the project: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "configs" / name
+    return installed if installed.exists() else package.parent / "configs" / name
+
+
+def _open(parsed: argparse.Namespace) -> "Run":
+    from onerec.config import load_config
+    from onerec.pipeline import open_run
+
+    config = load_config(parsed.config, parsed.overrides)
+    return open_run(config, parsed.runs / config.name, wandb_project="onerec" if parsed.track == "wandb" else None)
+
+
+def _complete(opened: "Run") -> None:
+    opened.train()
+    if opened.state.is_main_process:
+        _measure(opened)
+
+
+def _measure(opened: "Run") -> None:
+    from onerec.evaluate.report import write_report
+    from onerec.evaluate.results import write_results
+    from onerec.evaluate.terminal import print_comparison
+
+    results = write_results(opened, command=" ".join(["onerec", *sys.argv[1:]]))
+    page = write_report(opened.folder)
+    print_comparison(results, opened.console)
+    opened.say(f"results: {opened.folder / 'results.json'}\nreport:  {page}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,317 @@
+"""The dataset folder: `events.parquet`, `items.parquet`, optional `users.parquet`, and `dataset.yaml` to explain them.
+
+Everything downstream reads this one shape. `read_dataset` checks a folder completely, `write_dataset` checks before it
+writes, so an unusable dataset never gets further than this file. The format is described in docs/data.md.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import polars as pl
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from onerec.data import checks
+from onerec.data.checks import nearest_name
+from onerec.errors import UserError
+
+SplitMethod = Literal["leave_one_out", "by_time", "by_period"]
+S = TypeVar("S", bound=BaseModel)
+SPLIT_METHODS: tuple[str, ...] = get_args(SplitMethod)
+
+
+class Section(BaseModel):
+    """A part of dataset.yaml; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EventColumns(Section):
+    """Which columns of events.parquet mean what. A user's rows are in time order unless `order` begins with "none"."""
+
+    user: str
+    item: str
+    time: str | None = None
+    period: str | None = None
+    order: str | None = None
+    signals: list[str] = []
+    play_time: str | None = None
+    duration: str | None = None
+
+    @property
+    def ordered(self) -> bool:
+        """False when the events of a user are a set without order."""
+        words = (self.order or "").lower().split()
+        return not (words and words[0].strip(".,;:") == "none")
+
+
+class ItemColumns(Section):
+    """Which columns of items.parquet mean what; `vectors` are files with one row per item."""
+
+    id: str
+    text: list[str] = []
+    categorical: list[str] = []
+    numeric: list[str] = []
+    vectors: list[str] = []
+
+
+class UserColumns(Section):
+    """Which columns of users.parquet mean what."""
+
+    id: str
+    categorical: list[str] = []
+    numeric: list[str] = []
+
+
+class DatasetSpec(Section):
+    """What dataset.yaml says: names of columns, the licence, and how to split."""
+
+    name: str
+    licence: str = "not stated"
+    events: EventColumns
+    items: ItemColumns
+    users: UserColumns | None = None
+    split: SplitMethod = "leave_one_out"
+
+    def to_yaml(self) -> str:
+        """The text of dataset.yaml; keys that say nothing are left out."""
+        content = self.model_dump(exclude_none=True)
+        for section in ("events", "items", "users"):
+            if section in content:
+                content[section] = {key: value for key, value in content[section].items() if value != []}
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A checked dataset folder in memory.
+
+    `events` keep the order of the file, which within a user is time order. `sha256` covers the content of every file
+    that belongs to the folder, so equal hashes mean equal data.
+    """
+
+    folder: Path
+    spec: DatasetSpec
+    events: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame | None
+    sha256: str
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read and check a dataset folder.
+
+    Raises UserError with file, column and row for: missing files or columns, broken Parquet, wrong types, empty or
+    unknown ids, duplicated rows, time that runs backwards, unknown periods, signals other than 0 and 1, empty tables,
+    vectors that do not fit the items.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; `onerec data --help` shows how to make a dataset folder")
+    spec = read_spec(folder / "dataset.yaml")
+    events = read_parquet(folder / "events.parquet")
+    items = read_parquet(folder / "items.parquet")
+    users_file = folder / "users.parquet"
+    if spec.users is None and users_file.exists():
+        raise UserError(
+            f'{folder / "dataset.yaml"}: says nothing of {users_file}; add "users: {{id: …}}" or remove the file'
+        )
+    users = None if spec.users is None else read_parquet(users_file)
+    check_tables(folder, spec, events, items, users)
+    return Dataset(folder, spec, events, items, users, content_hash(folder, spec))
+
+
+def write_dataset(
+    folder: Path, spec: DatasetSpec, events: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame | None = None
+) -> Dataset:
+    """Check the tables, write the folder, and read it back.
+
+    Each file is written under a temporary name and renamed; dataset.yaml goes first from an old folder and comes last
+    into the new one, so a half-written folder is never taken for a whole one. Files under `items.vectors` must already
+    lie in the folder. Raises UserError as `read_dataset` does.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a folder to write the dataset to")
+    if (spec.users is None) != (users is None):
+        raise UserError(f"{folder}: a users table and the users section of dataset.yaml go together; give both or none")
+    events, items = plain_strings(events), plain_strings(items)
+    users = None if users is None else plain_strings(users)
+    check_tables(folder, spec, events, items, users)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.yaml").unlink(missing_ok=True)
+    write_file(folder / "events.parquet", lambda path: events.write_parquet(path, compression="zstd"))
+    write_file(folder / "items.parquet", lambda path: items.write_parquet(path, compression="zstd"))
+    if users is None:
+        (folder / "users.parquet").unlink(missing_ok=True)
+    else:
+        write_file(folder / "users.parquet", lambda path: users.write_parquet(path, compression="zstd"))
+    write_spec(folder, spec)
+    return read_dataset(folder)
+
+
+def write_spec(folder: Path, spec: DatasetSpec) -> None:
+    """Write dataset.yaml, which completes a folder whose tables are already there."""
+    write_file(folder / "dataset.yaml", lambda path: path.write_text(spec.to_yaml(), encoding="utf-8"))
+
+
+def write_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it, so that `path` is never half written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_spec(path: Path) -> DatasetSpec:
+    """Read dataset.yaml. Raises UserError for broken YAML, unknown or missing keys and wrong values."""
+    if not path.is_file():
+        raise UserError(f"{path}: missing; a dataset folder needs it to say what the columns mean (see docs/data.md)")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())}); correct the file") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must be a mapping with name, events, items and split (see docs/data.md)")
+    return parse_section(DatasetSpec, content, str(path))
+
+
+def parse_section(model: type[S], content: dict[str, Any], where: str) -> S:
+    """Build a pydantic model from a mapping; the first thing wrong becomes a UserError that names the key."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        hint = nearest_name(str(first["loc"][-1]), _keys_at(model, first["loc"][:-1]))
+        raise UserError(f'{where}: unknown key "{key}"; {hint}')
+    if first["type"] == "missing":
+        raise UserError(f'{where}: key "{key}" is missing; add it')
+    raise UserError(f'{where}: key "{key}": {first["msg"][0].lower()}{first["msg"][1:]}, not {first["input"]!r}')
+
+
+def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed inside the section that `path` leads to."""
+    for part in path:
+        annotation: Any = model.model_fields[str(part)].annotation
+        options = [annotation, *get_args(annotation)]
+        model = next(kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return list(model.model_fields)
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    """A whole Parquet file; UserError when it is missing, broken or empty."""
+    if not path.is_file():
+        raise UserError(f"{path}: missing; a dataset folder needs this file (see docs/data.md)")
+    try:
+        frame = pl.read_parquet(path, glob=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: broken, or not a Parquet file ({reason}); write it again") from error
+    checks.check_not_empty(frame, path)
+    return plain_strings(frame)
+
+
+def plain_strings(frame: pl.DataFrame) -> pl.DataFrame:
+    """Dictionary-encoded strings become plain strings, so that every later check knows one kind of string."""
+    return frame.with_columns(
+        pl.col(name).cast(pl.String) for name, kind in frame.schema.items() if kind in (pl.Categorical, pl.Enum)
+    )
+
+
+def check_tables(
+    folder: Path, spec: DatasetSpec, events: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame | None
+) -> None:
+    """All checks on tables that are in memory; `folder` is only used for names in messages and for vector files."""
+    check_items(folder / "items.parquet", spec.items, items)
+    for name in spec.items.vectors:
+        checks.check_vectors(folder / name, items.height)
+    if users is not None and spec.users is not None:
+        check_users(folder / "users.parquet", spec.users, users)
+    check_events(folder / "events.parquet", spec, events)
+    checks.check_known_ids(
+        events, folder / "events.parquet", spec.events.item, items[spec.items.id], folder / "items.parquet", "item"
+    )
+    if users is not None and spec.users is not None:
+        checks.check_known_ids(
+            events, folder / "events.parquet", spec.events.user, users[spec.users.id], folder / "users.parquet", "user"
+        )
+
+
+def check_items(file: Path, spec: ItemColumns, items: pl.DataFrame) -> None:
+    """One row per item, and columns of the announced types."""
+    checks.check_not_empty(items, file)
+    checks.check_column(items, file, spec.id, "items.id")
+    _check_features(items, file, "items", spec.text, spec.categorical, spec.numeric)
+    checks.check_ids(items, file, spec.id, "item")
+    checks.check_unique_ids(items, file, spec.id, "item")
+
+
+def check_users(file: Path, spec: UserColumns, users: pl.DataFrame) -> None:
+    """One row per user; users without events are fine."""
+    checks.check_not_empty(users, file)
+    checks.check_column(users, file, spec.id, "users.id")
+    _check_features(users, file, "users", [], spec.categorical, spec.numeric)
+    checks.check_ids(users, file, spec.id, "user")
+    checks.check_unique_ids(users, file, spec.id, "user")
+
+
+def _check_features(
+    frame: pl.DataFrame, file: Path, section: str, text: list[str], categorical: list[str], numeric: list[str]
+) -> None:
+    kinds = (("text", text, checks.check_text), ("categorical", categorical, checks.check_categorical))
+    for key, columns, check in (*kinds, ("numeric", numeric, checks.check_numeric)):
+        for column in columns:
+            checks.check_column(frame, file, column, f"{section}.{key}")
+            check(frame, file, column)
+
+
+def check_events(file: Path, spec: DatasetSpec, events: pl.DataFrame) -> None:
+    """Ids, times, periods and signals of the events; whether the ids are known is checked against the other tables."""
+    columns = spec.events
+    checks.check_not_empty(events, file)
+    singles = {"user": columns.user, "item": columns.item, "time": columns.time, "period": columns.period}
+    singles |= {"play_time": columns.play_time, "duration": columns.duration}
+    wanted = [(key, name) for key, name in singles.items() if name] + [("signals", name) for name in columns.signals]
+    for key, name in wanted:
+        checks.check_column(events, file, name, f"events.{key}")
+    checks.check_ids(events, file, columns.user, "user")
+    checks.check_ids(events, file, columns.item, "item")
+    for name in columns.signals:
+        checks.check_signal(events, file, name)
+    for measure in (columns.play_time, columns.duration):
+        if measure:
+            checks.check_numeric(events, file, measure)
+    if columns.period:
+        checks.check_periods(events, file, columns.user, columns.period, columns.ordered)
+    elif spec.split == "by_period":
+        raise UserError(
+            f"{file.with_name('dataset.yaml')}: split by_period needs events.period, the column that says it"
+        )
+    if columns.time:
+        checks.check_time_type(events, file, columns.time)
+        if columns.ordered:
+            checks.check_time_order(events, file, columns.user, columns.time)
+        # Players report some impressions twice in the same millisecond; such logs are kept as published.
+        if columns.play_time is None:
+            checks.check_repeats(events, file, columns.user, columns.item, columns.time)
+    elif spec.split == "by_time":
+        raise UserError(f"{file.with_name('dataset.yaml')}: split by_time needs events.time, the column that says it")
+
+
+def content_hash(folder: Path, spec: DatasetSpec) -> str:
+    """SHA-256 over names and contents of every file of the dataset, read in blocks."""
+    names = ["dataset.yaml", "events.parquet", "items.parquet"]
+    names += ["users.parquet"] if spec.users else []
+    total = hashlib.sha256()
+    for name in names + spec.items.vectors:
+        with (folder / name).open("rb") as file:
+            total.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()

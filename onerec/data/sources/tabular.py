@@ -1,0 +1,253 @@
+"""The user's own data: one table of events, optionally one of items and one of users, into a dataset folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from onerec.data import checks
+from onerec.data.contract import (
+    Dataset,
+    DatasetSpec,
+    EventColumns,
+    ItemColumns,
+    Section,
+    SplitMethod,
+    UserColumns,
+    parse_section,
+    write_dataset,
+)
+from onerec.data.sources.tables import as_ids, as_numbers, as_times, read_table
+from onerec.errors import UserError
+
+
+class TabularSpec(Section):
+    """What `onerec data import` is told: the files, and which of their columns mean what."""
+
+    file: Path
+    out: Path
+    user: str
+    item: str
+    time: str | None = None
+    signals: list[str] = []
+    items: Path | None = None
+    item_id: str | None = None  # by default named as in the events
+    text: list[str] = []
+    categorical: list[str] = []
+    numeric: list[str] = []
+    users: Path | None = None
+    user_id: str | None = None  # by default named as in the events
+    user_categorical: list[str] = []  # by default every text, integer and true/false column of the users file
+    user_numeric: list[str] = []
+    name: str | None = None  # by default the name of the file
+    licence: str = "not stated"
+    split: SplitMethod = "leave_one_out"
+    drop_duplicates: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """The finished dataset and what was noticed or changed on the way, one sentence each."""
+
+    dataset: Dataset
+    notices: list[str]
+
+
+def tabular_spec(flags: Mapping[str, Any], columns: Path | None = None) -> TabularSpec:
+    """Flags of the command line over a YAML file of the same keys (`--columns`); empty flags say nothing.
+
+    Raises UserError for unknown or missing keys. Paths in the YAML file are relative to the current folder.
+    """
+    told: dict[str, Any] = {}
+    where = "onerec data import"
+    if columns is not None:
+        where = str(columns)
+        try:
+            told = yaml.safe_load(Path(columns).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{columns}: cannot be read ({error.strerror}); check the path") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{columns}: not readable as YAML ({' '.join(str(error).split())})") from error
+        if not isinstance(told, dict):
+            raise UserError(f"{columns}: must be a mapping such as {{user: customer, item: article, time: bought_at}}")
+    given = {key: value for key, value in flags.items() if value is not None and value is not False and value != []}
+    spec = parse_section(TabularSpec, {**told, **given}, where)
+    for key in ("item_id", "text", "categorical", "numeric"):
+        if getattr(spec, key) and spec.items is None:
+            raise UserError(f'{where}: "{key}" describes the items file, but there is none; add --items FILE')
+    for key in ("user_id", "user_categorical", "user_numeric"):
+        if getattr(spec, key) and spec.users is None:
+            raise UserError(f'{where}: "{key}" describes the users file, but there is none; add --users FILE')
+    return spec
+
+
+def import_table(spec: TabularSpec) -> ImportReport:
+    """Read the tables, check them where they are, and write the dataset folder.
+
+    Events that are out of order within a user are sorted by time (stable) with a notice, or refused if `spec.strict`.
+    Events with the same user, item and time are refused, or reduced to the first if `spec.drop_duplicates`. Without a
+    time column the rows of the file are the order. Every fault in a file is a UserError with file, column and row.
+    """
+    if spec.split == "by_period":
+        raise UserError("onerec data import: split by_period is for datasets with published periods; use by_time")
+    if spec.split == "by_time" and spec.time is None:
+        raise UserError("onerec data import: split by_time needs a time column; name it with --time")
+    notices: list[str] = []
+    events = _read_events(spec)
+    if spec.time is not None:
+        events = _without_duplicates(events, spec, notices)
+        events = _in_order(events, spec, notices)
+    events, items, item_columns = _read_items(spec, events)
+    events, users, user_columns = _read_users(spec, events, notices)
+    _notice_short_histories(events, spec, notices)
+    dataset_spec = DatasetSpec(
+        name=spec.name or spec.file.name.split(".")[0],
+        licence=spec.licence,
+        events=EventColumns(
+            user=spec.user,
+            item=spec.item,
+            time=spec.time,
+            order=None if spec.time else "rows are in time order within each user, as imported; no timestamps",
+            signals=spec.signals,
+        ),
+        items=item_columns,
+        users=user_columns,
+        split=spec.split,
+    )
+    return ImportReport(write_dataset(spec.out, dataset_spec, events, items, users), notices)
+
+
+def _read_events(spec: TabularSpec) -> pl.DataFrame:
+    table = read_table(spec.file)
+    wanted = [(spec.user, "--user"), (spec.item, "--item")]
+    wanted += [(spec.time, "--time")] if spec.time else []
+    wanted += [(name, "--signals") for name in spec.signals]
+    for column, flag in wanted:
+        checks.check_column(table, spec.file, column, flag)
+    names = [name for name, _ in wanted]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f'{spec.file}: column "{twice}" is named for two purposes; name each column once')
+    events = table.select(names).with_columns(as_ids(table[spec.user]), as_ids(table[spec.item]))
+    checks.check_ids(events, spec.file, spec.user, "user")
+    checks.check_ids(events, spec.file, spec.item, "item")
+    if spec.time:
+        events = events.with_columns(as_times(table, spec.file, spec.time).alias(spec.time))
+    for name in spec.signals:
+        values = as_numbers(events, spec.file, name, "a signal is 0 or 1; correct it or leave it out of --signals")
+        events = events.with_columns(values.alias(name))
+        checks.check_signal(events, spec.file, name)
+        events = events.with_columns(pl.col(name).cast(pl.Int8))
+    return events
+
+
+def _without_duplicates(events: pl.DataFrame, spec: TabularSpec, notices: list[str]) -> pl.DataFrame:
+    assert spec.time is not None
+    again = checks.repeated(spec.user, spec.item, spec.time)
+    found = checks.first_row(events, again)
+    if found is None:
+        return events
+    row, count = found
+    where = checks.place(spec.file, spec.item, row)
+    who = (
+        f'user "{events[spec.user][row - 1]}", item "{events[spec.item][row - 1]}" and time stand in an earlier row too'
+    )
+    if not spec.drop_duplicates:
+        raise UserError(
+            f"{where}: duplicated row, {who} ({checks.counted(count, 'duplicate')} in all); "
+            "remove them or add --drop-duplicates"
+        )
+    notices.append(f"{where}: {who}; {checks.counted(count, 'duplicated row')} dropped, the first of each kept")
+    return events.filter(~again)
+
+
+def _in_order(events: pl.DataFrame, spec: TabularSpec, notices: list[str]) -> pl.DataFrame:
+    """Time order; events that are in order already stay where they are."""
+    assert spec.time is not None
+    found = checks.first_row(events, checks.backwards(spec.user, spec.time))
+    if found is None:
+        return events
+    row, count = found
+    where = checks.place(spec.file, spec.time, row)
+    problem = f'time runs backwards for user "{events[spec.user][row - 1]}" ({checks.counted(count, "such row")})'
+    if spec.strict:
+        raise UserError(f"{where}: {problem}; sort the file by user and time, or import without --strict")
+    notices.append(f"{where}: {problem}; events were sorted by time, equal times kept in the order of the file")
+    return events.sort(spec.time, maintain_order=True)
+
+
+def _read_items(spec: TabularSpec, events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, ItemColumns]:
+    """Events, and the items file or the ids alone, sorted so that their order tells nothing about time."""
+    if spec.items is None:
+        return events, events.select(pl.col(spec.item).unique().sort()), ItemColumns(id=spec.item)
+    file, key = spec.items, spec.item_id or spec.item
+    table = read_table(file)
+    checks.check_column(table, file, key, "--item-id")
+    for flag, columns in (("--text", spec.text), ("--categorical", spec.categorical), ("--numeric", spec.numeric)):
+        for column in columns:
+            checks.check_column(table, file, column, flag)
+    events, items = _same_kind(events, spec.item, table, key)
+    checks.check_ids(items, file, key, "item")
+    checks.check_unique_ids(items, file, key, "item")
+    for column in spec.numeric:
+        hint = "correct it, or name the column under --categorical"
+        items = items.with_columns(as_numbers(items, file, column, hint).alias(column))
+        checks.check_numeric(items, file, column)
+    items = items.with_columns(pl.col(name).cast(pl.String) for name in spec.text if not items.schema[name].is_nested())
+    kept = list(dict.fromkeys([key, *spec.text, *spec.categorical, *spec.numeric]))
+    checks.check_known_ids(events, spec.file, spec.item, items[key], file, "item")
+    columns_of = ItemColumns(id=key, text=spec.text, categorical=spec.categorical, numeric=spec.numeric)
+    return events, items.select(kept), columns_of
+
+
+def _read_users(
+    spec: TabularSpec, events: pl.DataFrame, notices: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame | None, UserColumns | None]:
+    """Events, and the users file with the columns taken as features, if there is one."""
+    if spec.users is None:
+        return events, None, None
+    file, key = spec.users, spec.user_id or spec.user
+    table = read_table(file)
+    checks.check_column(table, file, key, "--user-id")
+    events, users = _same_kind(events, spec.user, table, key)
+    checks.check_ids(users, file, key, "user")
+    checks.check_unique_ids(users, file, key, "user")
+    categorical, numeric = spec.user_categorical, spec.user_numeric
+    if not categorical and not numeric:
+        kinds = {name: kind for name, kind in users.schema.items() if name != key}
+        categorical = [name for name, kind in kinds.items() if kind in (pl.String, pl.Boolean) or kind.is_integer()]
+        numeric = [name for name, kind in kinds.items() if kind.is_float()]
+        notices.append(f"{file}: columns {', '.join(categorical + numeric) or 'none'} are taken as user features")
+    for column in [*categorical, *numeric]:
+        checks.check_column(users, file, column, "the users section")
+    for column in numeric:
+        hint = "correct it, or name the column under user_categorical"
+        users = users.with_columns(as_numbers(users, file, column, hint).alias(column))
+        checks.check_numeric(users, file, column)
+    checks.check_known_ids(events, spec.file, spec.user, users[key], file, "user")
+    columns_of = UserColumns(id=key, categorical=categorical, numeric=numeric)
+    return events, users.select([key, *categorical, *numeric]), columns_of
+
+
+def _same_kind(events: pl.DataFrame, column: str, table: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Ids that are integers in one file and text in the other (because one of them is "x9") become text in both."""
+    table = table.with_columns(as_ids(table[key]))
+    if events.schema[column].is_integer() and table.schema[key] == pl.String:
+        return events.with_columns(pl.col(column).cast(pl.String)), table
+    if events.schema[column] == pl.String and table.schema[key].is_integer():
+        return events, table.with_columns(pl.col(key).cast(pl.String))
+    return events, table
+
+
+def _notice_short_histories(events: pl.DataFrame, spec: TabularSpec, notices: list[str]) -> None:
+    needed = 3 if spec.split == "leave_one_out" else 2
+    short = int(events.group_by(spec.user).len().select((pl.col("len") < needed).sum()).item())
+    if short:
+        notices.append(
+            f"{spec.file}: {checks.counted(short, 'user')} with fewer than {needed} events: "
+            "kept for training, but not evaluated"
+        )

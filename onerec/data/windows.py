@@ -1,0 +1,155 @@
+"""From sequences to training batches: which windows there are, in which order, and how a batch looks.
+
+Every choice is a pure function of the seed and the epoch, so that a resumed run, or a run on more processes, sees the same
+targets in the same order.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+POOL_BATCHES = 32  # batches whose windows are sorted by length together, so that a batch has little padding
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of one step on one device, padded on the right.
+
+    Attributes:
+        items_BT: int64 history items; padding is item 0 and never seen by the model.
+        targets_BT: int64, the item after each position.
+        counted_BT: boolean, true where a target adds to the loss.
+        lengths_B: int64, number of real positions in each row.
+    """
+
+    items_BT: Tensor
+    targets_BT: Tensor
+    counted_BT: Tensor
+    lengths_B: Tensor
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on `device`."""
+        return Batch(
+            self.items_BT.to(device), self.targets_BT.to(device), self.counted_BT.to(device), self.lengths_B.to(device)
+        )
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Training windows as ranges of one flat item array; nothing is copied until a batch is made.
+
+    Window `w` reads items `starts[w] .. stops[w] - 1` as history; the target of a position is the item after it. Positions
+    from `first_targets[w]` on count, so that a target covered by two overlapping windows is trained once, in the window that
+    knows more of its past.
+    """
+
+    item_index: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
+    first_targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def target_counts(self) -> np.ndarray:
+        """Targets that count in each window."""
+        return self.stops - self.first_targets
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """Gather windows `rows`, padded to the longest of them. Row -1 is an empty window, all padding."""
+        real = rows >= 0
+        starts = np.where(real, self.starts[rows], 0)
+        lengths = np.where(real, self.stops[rows] - self.starts[rows], 1)
+        first = np.where(real, self.first_targets[rows], 1) - starts
+        steps = np.arange(int(lengths.max()))
+        inside = steps < lengths[:, None]
+        places = np.where(inside, starts[:, None] + steps, 0)
+        return Batch(
+            items_BT=torch.from_numpy(np.where(inside, self.item_index[places], 0).astype(np.int64)),
+            targets_BT=torch.from_numpy(np.where(inside, self.item_index[places + inside], 0).astype(np.int64)),
+            counted_BT=torch.from_numpy(inside & (steps >= first[:, None])),
+            lengths_B=torch.from_numpy(lengths.astype(np.int64)),
+        )
+
+
+def every_position_windows(item_index: np.ndarray, offsets: np.ndarray, length: int) -> Windows:
+    """Windows in which every position may be a target, for causal models.
+
+    A sequence longer than `length` is cut into windows that overlap by half, the last one ending at the sequence's end, so a
+    target has at least `length / 2` items of history wherever the sequence has them.
+
+    Args:
+        item_index: items of all training sequences, back to back.
+        offsets: `[sequences + 1]`, where each sequence begins.
+        length: most history items in a window, T.
+    """
+    begins, ends = offsets[:-1], offsets[1:] - 1  # the last item of a sequence is only ever a target
+    stride = max(length // 2, 1)
+    positions = ends - begins
+    kept = positions > 0
+    begins, ends, positions = begins[kept], ends[kept], positions[kept]
+    counts = 1 + np.maximum(0, -((length - positions) // stride))
+    sequence = np.repeat(np.arange(len(counts)), counts)
+    back = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    stops = ends[sequence] - back * stride
+    starts = np.maximum(begins[sequence], stops - length)
+    earliest = back == counts[sequence] - 1
+    first_targets = np.where(earliest, starts, stops - stride)
+    return Windows(item_index, starts, stops, first_targets)
+
+
+def one_target_windows(item_index: np.ndarray, offsets: np.ndarray, length: int) -> Windows:
+    """One window per target, which is the item after the window: what a bidirectional context needs."""
+    begins = np.repeat(offsets[:-1], np.diff(offsets))
+    stops = np.arange(len(item_index))
+    kept = stops > begins
+    begins, stops = begins[kept], stops[kept]
+    return Windows(item_index, np.maximum(begins, stops - length), stops, stops - 1)
+
+
+def epoch_batches(windows: Windows, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Rows of every batch of one epoch, in order.
+
+    Windows are shuffled, then sorted by length within pools of `POOL_BATCHES` batches, then the batches of a pool are shuffled.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(windows))
+    lengths = windows.stops - windows.starts
+    batches: list[np.ndarray] = []
+    for begin in range(0, len(order), batch_size * POOL_BATCHES):
+        pool = order[begin : begin + batch_size * POOL_BATCHES]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        cuts = [pool[cut : cut + batch_size] for cut in range(0, len(pool), batch_size)]
+        batches.extend(cuts[index] for index in generator.permutation(len(cuts)))
+    return batches
+
+
+def share_of_batch(rows: np.ndarray, part: int, parts: int) -> np.ndarray:
+    """The rows of a batch that one of `parts` micro-batches or processes handles; never empty (row -1 is padding)."""
+    mine = rows[part::parts]
+    return mine if len(mine) else np.array([-1])
+
+
+def padded_histories(
+    item_index: np.ndarray, offsets: np.ndarray, length: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Batches for inference: the last `length` items of each history, similar lengths together.
+
+    Yields:
+        The cases' numbers and their batch; targets are meaningless and nothing counts.
+    """
+    starts = np.maximum(offsets[:-1], offsets[1:] - length)
+    lengths = offsets[1:] - starts
+    order = np.argsort(lengths, kind="stable")
+    for begin in range(0, len(order), batch_size):
+        cases = order[begin : begin + batch_size]
+        steps = np.arange(max(int(lengths[cases].max()), 1))
+        inside = steps < lengths[cases][:, None]
+        places = np.where(inside, starts[cases][:, None] + steps, 0)
+        items = torch.from_numpy(np.where(inside, item_index[places], 0).astype(np.int64))
+        counted = torch.zeros_like(items, dtype=torch.bool)
+        yield cases, Batch(items, items, counted, torch.from_numpy(np.maximum(lengths[cases], 1).astype(np.int64)))

@@ -1,0 +1,1 @@
+"""Constrained decoding: only codes that lead to a real item are ever followed."""

@@ -1,0 +1,146 @@
+"""All legal semantic IDs as a trie of flat tensors.
+
+The layout is compressed sparse rows with one simplification. States are numbered breadth first, the root being 0, so every
+state but the root is entered by exactly one edge and edge `e` always leads to state `e + 1`: next states need not be stored.
+The children of state `s` are the edges `offsets[s] .. offsets[s + 1] - 1`. A state of the last level is an item.
+
+The idea of decoding against flat tensors instead of Python dictionaries is STATIC's (arXiv 2602.22647); the layout is ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onerec.errors import UserError
+
+
+@dataclass(frozen=True)
+class ItemTrie:
+    """Every legal code sequence of a catalogue. Build it with `ItemTrie.from_codes`.
+
+    Attributes:
+        offsets: int64 `[interior states + 1]`, where the edges of each interior state begin.
+        codes: int64 `[edges]`, the code that each edge stands for, ascending within a state.
+        items: int64 `[N]`, the item reached by each edge of the last level, in edge order.
+        states_NL: int64 `[N, L]`, the state an item's path is in before each level's code is chosen.
+        level_sizes: the codebook size V of each level.
+        branches: for each level, the most children that any state of that level has (M).
+    """
+
+    offsets: Tensor
+    codes: Tensor
+    items: Tensor
+    states_NL: Tensor
+    level_sizes: tuple[int, ...]
+    branches: tuple[int, ...]
+
+    @classmethod
+    def from_codes(cls, codes_NL: np.ndarray, level_sizes: Sequence[int]) -> "ItemTrie":
+        """Build the trie with array operations only: one sort, then one comparison of neighbouring rows a level.
+
+        Args:
+            codes_NL: one row of codes per item; row `n` belongs to item `n`.
+            level_sizes: codebook size of each level.
+
+        Raises:
+            UserError: a code lies outside its level, or two items share a sequence (the message names both rows).
+        """
+        codes_NL = np.asarray(codes_NL, dtype=np.int64)
+        item_count, levels = codes_NL.shape
+        _check_codes(codes_NL, level_sizes)
+        order = np.lexsort(codes_NL.T[::-1])
+        sorted_NL = codes_NL[order]
+        new_prefix = np.zeros(item_count, dtype=bool)
+        new_prefix[0] = True
+        states_NL = np.zeros((item_count, levels), dtype=np.int64)
+        edge_codes, child_counts, branches = [], [], []
+        parent = np.zeros(item_count, dtype=np.int64)  # state of each sorted row before this level
+        parents, first_state = 1, 0
+        for level in range(levels):
+            states_NL[order, level] = parent
+            new_prefix[1:] |= sorted_NL[1:, level] != sorted_NL[:-1, level]
+            starts = np.flatnonzero(new_prefix)
+            edge_codes.append(sorted_NL[starts, level])
+            counts = np.bincount(parent[starts] - first_state, minlength=parents)
+            child_counts.append(counts)
+            branches.append(int(counts.max()))
+            first_state += parents
+            parents = len(starts)
+            parent = first_state + np.cumsum(new_prefix) - 1
+        if parents != item_count:
+            row = int(np.flatnonzero(~new_prefix)[0])
+            raise UserError(
+                f"items in rows {order[row - 1]} and {order[row]} share the semantic ID {sorted_NL[row].tolist()}; "
+                "every item needs its own: run `onerec tokenize`, which tells colliders apart"
+            )
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(child_counts))])
+        return cls(
+            offsets=torch.from_numpy(offsets),
+            codes=torch.from_numpy(np.concatenate(edge_codes)),
+            items=torch.from_numpy(order),
+            states_NL=torch.from_numpy(states_NL),
+            level_sizes=tuple(int(size) for size in level_sizes),
+            branches=tuple(branches),
+        )
+
+    @property
+    def levels(self) -> int:
+        """Number of codes in an ID, L."""
+        return len(self.level_sizes)
+
+    @property
+    def item_count(self) -> int:
+        """Number of items in the catalogue, N."""
+        return len(self.items)
+
+    def to(self, device: torch.device | str) -> "ItemTrie":
+        """The same trie with its tensors on `device`."""
+        return ItemTrie(
+            self.offsets.to(device),
+            self.codes.to(device),
+            self.items.to(device),
+            self.states_NL.to(device),
+            self.level_sizes,
+            self.branches,
+        )
+
+    def children(self, states: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The legal continuations of states on one level, padded to that level's widest branch M.
+
+        Args:
+            states: int64 `[...]`, states that are all on `level`.
+
+        Returns:
+            codes `[..., M]` (0 where padded), next states `[..., M]`, and a boolean `[..., M]` that is true for real children.
+        """
+        starts = self.offsets[states]
+        counts = self.offsets[states + 1] - starts
+        steps = torch.arange(self.branches[level], device=states.device)
+        legal = steps < counts[..., None]
+        edges = torch.where(legal, starts[..., None] + steps, 0)
+        return torch.where(legal, self.codes[edges], 0), edges + 1, legal
+
+    def legal_mask(self, states: Tensor, level: int) -> Tensor:
+        """Boolean `[..., V]`: which codes of `level` continue each state towards an item."""
+        codes, _, legal = self.children(states, level)
+        mask = torch.zeros((*states.shape, self.level_sizes[level]), dtype=torch.bool, device=states.device)
+        # A padded child points at code 0, so it may only ever add False: amax keeps a True that a real child wrote there.
+        return mask.to(torch.uint8).scatter_reduce_(-1, codes, legal.to(torch.uint8), "amax").bool()
+
+    def items_of(self, leaves: Tensor) -> Tensor:
+        """Item numbers of last-level states."""
+        return self.items[leaves - (len(self.codes) - self.item_count) - 1]
+
+
+def _check_codes(codes_NL: np.ndarray, level_sizes: Sequence[int]) -> None:
+    if codes_NL.ndim != 2 or codes_NL.shape[0] == 0 or codes_NL.shape[1] != len(level_sizes):
+        raise UserError(f"semantic IDs must be a table of items x {len(level_sizes)} codes, not {codes_NL.shape}")
+    outside = (codes_NL < 0) | (codes_NL >= np.asarray(level_sizes))
+    if outside.any():
+        row, level = (int(index) for index in np.argwhere(outside)[0])
+        raise UserError(
+            f"item row {row}: code {codes_NL[row, level]} of level {level + 1} lies outside 0..{level_sizes[level] - 1}"
+        )

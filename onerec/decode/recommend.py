@@ -1,0 +1,68 @@
+"""From histories to recommended items: batches of users through the generator's beam search."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from onerec.data.windows import padded_histories
+from onerec.decode.beam_search import beam_search
+from onerec.model.generator import Generator
+
+
+def padded_sets(history_items: np.ndarray, history_offsets: np.ndarray, cases: np.ndarray) -> torch.Tensor:
+    """Whole histories of some cases as int64 `[B, S]`, padded with -1: what exclusion needs, however long they are."""
+    starts, lengths = history_offsets[cases], np.diff(history_offsets)[cases]
+    steps = np.arange(max(int(lengths.max()), 1))
+    inside = steps < lengths[:, None]
+    places = np.where(inside, starts[:, None] + steps, 0)
+    return torch.from_numpy(np.where(inside, history_items[places], -1).astype(np.int64))
+
+
+@dataclass
+class GeneratorRecommender:
+    """Recommend with a generator.
+
+    Attributes:
+        generator: a trained generator on the device to run on.
+        beam_width: beams per user and level; at least the number of items asked for.
+        batch_size: users decoded together; memory grows with batch_size x beam_width.
+    """
+
+    generator: Generator
+    beam_width: int
+    batch_size: int = 256
+
+    @torch.inference_mode()
+    def recommend(
+        self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k most probable items of each history.
+
+        Args:
+            history_items: item numbers of all histories, oldest first, back to back; no history may be empty.
+            history_offsets: `[C + 1]`, where each history begins.
+            k: items per list.
+            exclude_seen: leave out every item of the history, also those before the model's window.
+
+        Returns:
+            items int32 `[C, k]` (-1 where there are no more) and their log-probabilities in nats, float32 `[C, k]`.
+        """
+        generator, cases_count = self.generator.eval(), len(history_offsets) - 1
+        device = generator.decoder.level_embeddings.device
+        items_CK = np.full((cases_count, k), -1, dtype=np.int32)
+        scores_CK = np.full((cases_count, k), -np.inf, dtype=np.float32)
+        length = generator.config.history_length
+        for cases, batch in padded_histories(history_items, history_offsets, length, self.batch_size):
+            seen = padded_sets(history_items, history_offsets, cases).to(device) if exclude_seen else None
+            beams = beam_search(
+                generator.bind(batch.to(device)),
+                generator.trie,
+                beam_width=max(self.beam_width, k),
+                softmax=generator.config.softmax,
+                excluded_BS=seen,
+            )
+            found = min(k, beams.items_BK.shape[1])
+            items_CK[cases, :found] = beams.items_BK[:, :found].cpu().numpy()
+            scores_CK[cases, :found] = beams.log_probabilities_BK[:, :found].cpu().numpy()
+        return items_CK, scores_CK

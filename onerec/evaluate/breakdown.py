@@ -1,0 +1,104 @@
+"""Where a model's hits come from: recall@10 and NDCG@10 by popularity of the target, by length of the history, and cold items.
+
+Bucket edges are fixed, so the same words mean the same cases in every report and for every dataset.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onerec.evaluate.bootstrap import intervals
+from onerec.evaluate.metrics import ndcg, recall
+
+# (name, lowest, highest), both ends included; None is open.
+Buckets = tuple[tuple[str, int, int | None], ...]
+
+POPULARITY_BUCKETS: Buckets = (
+    ("0 (cold)", 0, 0),
+    ("1-5", 1, 5),
+    ("6-20", 6, 20),
+    ("21-100", 21, 100),
+    ("over 100", 101, None),
+)
+HISTORY_BUCKETS: Buckets = (
+    ("1-5", 1, 5),
+    ("6-10", 6, 10),
+    ("11-20", 11, 20),
+    ("21-50", 21, 50),
+    ("over 50", 51, None),
+)
+COLD_BUCKETS: Buckets = (("cold", 0, 0), ("seen in training", 1, None))
+
+_CUTOFF = 10
+
+
+def training_counts(item_index: NDArray[np.integer], item_count: int) -> NDArray[np.int64]:
+    """Events of each item in the training part, N; pass the items of the training sequences only."""
+    return np.bincount(item_index, minlength=item_count).astype(np.int64)
+
+
+def by_popularity(
+    ranks_C: NDArray[np.integer],
+    user_C: NDArray[np.integer],
+    target_C: NDArray[np.integer],
+    training_counts_N: NDArray[np.integer],
+    samples: int = 1000,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Figures by how many training events the target has; rows as in `by_bucket`."""
+    return by_bucket(ranks_C, user_C, training_counts_N[target_C], POPULARITY_BUCKETS, samples, seed)
+
+
+def by_history_length(
+    ranks_C: NDArray[np.integer],
+    user_C: NDArray[np.integer],
+    history_offsets: NDArray[np.integer],
+    samples: int = 1000,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Figures by the number of events before the target (history_offsets has C+1 entries); rows as in `by_bucket`."""
+    return by_bucket(ranks_C, user_C, np.diff(history_offsets), HISTORY_BUCKETS, samples, seed)
+
+
+def by_cold(
+    ranks_C: NDArray[np.integer],
+    user_C: NDArray[np.integer],
+    target_C: NDArray[np.integer],
+    training_counts_N: NDArray[np.integer],
+    samples: int = 1000,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Figures for targets that training never showed, against all others; rows as in `by_bucket`."""
+    return by_bucket(ranks_C, user_C, training_counts_N[target_C], COLD_BUCKETS, samples, seed)
+
+
+def by_bucket(
+    ranks_C: NDArray[np.integer],
+    user_C: NDArray[np.integer],
+    key_C: NDArray[np.integer],
+    buckets: Buckets,
+    samples: int = 1000,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Split the cases by an integer key and measure every bucket that holds any.
+
+    Returns rows {"bucket": name, "cases": int, "recall@10": {"value", "low", "high"}, "ndcg@10": {…}} in the buckets' order.
+    Intervals resample the users who have a case in the bucket. Raises ValueError when the lengths differ.
+    """
+    if not len(ranks_C) == len(user_C) == len(key_C):
+        raise ValueError(
+            f"{len(ranks_C)} ranks, {len(user_C)} users and {len(key_C)} keys; each case needs one of each"
+        )
+    rows = []
+    for name, lowest, highest in buckets:
+        inside_C = key_C >= lowest
+        if highest is not None:
+            inside_C &= key_C <= highest
+        ranks = ranks_C[inside_C]
+        if len(ranks) == 0:
+            continue
+        figures = {f"recall@{_CUTOFF}": recall(ranks, _CUTOFF), f"ndcg@{_CUTOFF}": ndcg(ranks, _CUTOFF)}
+        measured = intervals(figures, user_C[inside_C], samples, seed)
+        rows.append({"bucket": name, "cases": len(ranks), **measured})
+    return rows

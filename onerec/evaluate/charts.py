@@ -1,0 +1,273 @@
+"""Small charts as inline SVG: pure functions from numbers to markup.
+
+Colours and fonts are left to the page's style sheet through class names (`s0` … `s7` for series, `grid`, `tick` …), so
+that one drawing serves light, dark and paper. Every text is escaped here; every drawing carries a spoken description.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markupsafe import Markup, escape
+
+SERIES_STYLES = 8
+SHAPES = ("circle", "square", "diamond", "triangle")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and, where known, the ends of its 95 % interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def ends(self) -> tuple[float, float]:
+        """Both ends; the value itself where no interval is known."""
+        return (self.value if self.low is None else self.low, self.value if self.high is None else self.high)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One dot with its whisker: who it belongs to and in which series style it is drawn."""
+
+    name: str
+    interval: Interval
+    style: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of an interval chart: a label on the left, a note on the right, the marks below them."""
+
+    label: str
+    marks: tuple[Mark, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class LinearScale:
+    """Maps [low, high] of the data linearly to [start, end] of the drawing."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        if self.high == self.low:
+            return (self.start + self.end) / 2
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers within [low, high]: multiples of 1, 2 or 5 times a power of ten."""
+    if not (math.isfinite(low) and math.isfinite(high)) or low >= high:
+        raise ValueError(f"no ticks between {low} and {high}")
+    rough = (high - low) / max(count - 1, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    # The slack of a millionth keeps a bound that is itself a multiple, whatever its last bits say.
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-6))
+    first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
+    return [round(index * step, step_decimals(step)) + 0.0 for index in range(first, last + 1)]
+
+
+def padded_range(values: Iterable[float], *, with_zero: bool) -> tuple[float, float]:
+    """The range of the values with a little air around it, but none beyond zero where `with_zero` makes zero an end."""
+    found = [*values, 0.0] if with_zero else list(values)
+    low, high = min(found), max(found)
+    # A single number has no width of its own; half of its size (or 1 at zero) gives it room.
+    air = 0.04 * (high - low) or abs(high) / 2 or 1.0
+    return (low if with_zero and low == 0 else low - air, high if with_zero and high == 0 < -low else high + air)
+
+
+def step_decimals(step: float) -> int:
+    """How many decimals tell multiples of `step` apart."""
+    return max(0, -math.floor(math.log10(step) + 1e-9))
+
+
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """The ticks as text, all with the same number of decimals and with thousands grouped."""
+    decimals = step_decimals(ticks[1] - ticks[0]) if len(ticks) > 1 else 2
+    return [f"{tick:,.{decimals}f}".replace("-", "−") for tick in ticks]
+
+
+def thin(points: Sequence[tuple[float, float]], limit: int) -> list[tuple[float, float]]:
+    """At most `limit` points: each is the mean of an equally long run of neighbours. Short lists stay as they are."""
+    if len(points) <= limit:
+        return list(points)
+    edges = [index * len(points) // limit for index in range(limit + 1)]
+    runs = [points[start:end] for start, end in pairwise(edges)]
+    return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]
+
+
+def interval_chart(
+    rows: Sequence[Row],
+    description: str,
+    figure: Callable[[float], str],
+    *,
+    width: int = 400,
+) -> Markup:
+    """Dots with whiskers, one row a label, on a common axis that includes zero.
+
+    `figure` writes a number the way the page does; it is used in the hover texts. The axis starts at zero, so that
+    twice the distance is twice the figure; with negative values the zero line is drawn stronger.
+    """
+    ends = [end for row in rows for mark in row.marks for end in (*mark.interval.ends(), mark.interval.value)]
+    low, high = padded_range(ends, with_zero=True)
+    scale = LinearScale(low, high, 1, width - 1)
+    ticks = nice_ticks(low, high, 7)
+    body: list[Markup] = []
+    top = 4.0
+    for row in rows:
+        body.append(_text(0, top + 13, row.label, "label"))
+        if row.note:
+            body.append(_text(width, top + 13, row.note, "note", anchor="end"))
+        for index, mark in enumerate(row.marks):
+            body.append(_whisker(mark, scale, top + 28 + 13 * index, figure))
+        # Groups of several marks need more air than single ones to be seen as groups.
+        top += 26 + 13 * len(row.marks) + (8 if len(row.marks) > 1 else 0)
+    bottom = top + 2
+    axis = [_line(scale(tick), 0, scale(tick), bottom, "zero" if tick == 0 else "grid") for tick in ticks]
+    axis += [
+        _text(scale(tick), bottom + 15, label, "tick", anchor=_anchor(scale(tick), 14, width - 14))
+        for tick, label in zip(ticks, tick_labels(ticks), strict=True)
+    ]
+    return _svg(width, bottom + 20, description, [*axis, *body])
+
+
+def line_chart(
+    points: Sequence[tuple[float, float]],
+    description: str,
+    figure: Callable[[float], str],
+    *,
+    style: int = 0,
+    from_zero: bool = False,
+    top: float | None = None,
+    last_step: float | None = None,
+    best: tuple[float, float] | None = None,
+    width: int = 300,
+    height: int = 170,
+) -> Markup:
+    """A line over training steps.
+
+    `top` and `last_step`: ends that the axes must reach, so that several charts share one scale. `best`: a point to
+    single out and label.
+    """
+    values = [value for _, value in points] + ([] if top is None else [top])
+    low, high = padded_range(values, with_zero=from_zero)
+    ticks = nice_ticks(low, high, 4)
+    labels = tick_labels(ticks)
+    left = 8 + 6.4 * max(len(label) for label in labels)
+    end = max(max(step for step, _ in points), last_step or 0.0, 1.0)
+    x_ticks = nice_ticks(0, end, 4)
+    x = LinearScale(0, end, left, width - 6)
+    y = LinearScale(low, high, height - 24, 16)
+    body = [_line(left, y(tick), width, y(tick), "grid") for tick in ticks]
+    body += [
+        _text(left - 6, y(tick) + 4, label, "tick", anchor="end") for tick, label in zip(ticks, labels, strict=True)
+    ]
+    body += [
+        _text(x(tick), height - 6, label, "tick", anchor=_anchor(x(tick), 0, width - 16))
+        for tick, label in zip(x_ticks, tick_labels(x_ticks), strict=True)
+    ]
+    path = " ".join(f"{'L' if index else 'M'}{x(s):.1f} {y(v):.1f}" for index, (s, v) in enumerate(points))
+    body.append(Markup('<path class="curve s{}" d="{}"/>').format(style % SERIES_STYLES, path))
+    # Few points are measurements and get a dot; many are a curve, and their circles only catch the pointer.
+    dot, radius = ("dot", 3) if len(points) <= 40 else ("catch", 5)
+    for step, value in points:
+        words = f"step {step:,.0f}: {figure(value)}"
+        body.append(
+            Markup('<circle class="{} s{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>').format(
+                dot, style % SERIES_STYLES, x(step), y(value), radius, words
+            )
+        )
+    if best is not None:
+        body.append(
+            Markup('<circle class="best s{}" cx="{:.1f}" cy="{:.1f}" r="4.5"/>').format(
+                style % SERIES_STYLES, x(best[0]), y(best[1])
+            )
+        )
+        anchor = _anchor(x(best[0]), left + 24, width - 24)
+        body.append(_text(x(best[0]), y(best[1]) - 9, figure(best[1]), "peak", anchor=anchor))
+    return _svg(width, height, description, body)
+
+
+def load_chart(counts: Sequence[float], description: str, *, width: int = 300, height: int = 96) -> Markup:
+    """How many items each code of one level carries: bars in falling order, with a dashed line at the even share.
+
+    More than 150 codes are drawn as the means of neighbouring codes; the description speaks of all of them.
+    """
+    ordered = sorted(counts, reverse=True)
+    bars = [load for _, load in thin([(0.0, float(count)) for count in ordered], 150)]
+    even = sum(ordered) / len(ordered)
+    y = LinearScale(0, max(*bars, even, 1e-9), height - 4, 6)
+    x = LinearScale(0, len(bars), 0, width)
+    gap = 1.0 if len(bars) <= 64 else 0.0
+    steps = [
+        f"M{x(index):.2f} {y(0):.1f}V{y(load):.1f}H{x(index + 1) - gap:.2f}V{y(0):.1f}Z"
+        for index, load in enumerate(bars)
+        if load > 0
+    ]
+    body = [
+        Markup('<path class="load" d="{}"/>').format("".join(steps)),
+        _line(0, y(0), width, y(0), "axis"),
+        _line(0, y(even), width, y(even), "even"),
+    ]
+    return _svg(width, height, description, body)
+
+
+def legend_mark(style: int) -> Markup:
+    """The small sign that stands for a series in a legend; said aloud by the name beside it, hence hidden itself."""
+    return Markup('<svg class="key" viewBox="0 0 14 14" width="14" height="14" aria-hidden="true">{}</svg>').format(
+        _shape(style, 7, 7)
+    )
+
+
+def _whisker(mark: Mark, scale: LinearScale, y: float, figure: Callable[[float], str]) -> Markup:
+    low, high = mark.interval.ends()
+    words = f"{mark.name}: {figure(mark.interval.value)}"
+    bar = Markup("")
+    if mark.interval.low is not None and mark.interval.high is not None:
+        words += f" (95 % interval {figure(low)} to {figure(high)})"
+        bar = _line(scale(low), y, scale(high), y, f"whisker s{mark.style % SERIES_STYLES}")
+    # The wide transparent line makes a thin whisker easy to hover.
+    catch = _line(scale(low) - 6, y, scale(high) + 6, y, "catch")
+    return Markup("<g>{}{}{}<title>{}</title></g>").format(
+        catch, bar, _shape(mark.style, scale(mark.interval.value), y), words
+    )
+
+
+def _shape(style: int, x: float, y: float) -> Markup:
+    """Series differ by shape as well as colour, for eyes and printers that see none."""
+    style %= SERIES_STYLES
+    kind = SHAPES[style % len(SHAPES)]
+    if kind == "circle":
+        return Markup('<circle class="dot s{}" cx="{:.1f}" cy="{:.1f}" r="4.6"/>').format(style, x, y)
+    corners = {
+        "square": ((-4, -4), (4, -4), (4, 4), (-4, 4)),
+        "diamond": ((0, -5.6), (5.6, 0), (0, 5.6), (-5.6, 0)),
+        "triangle": ((0, -5.2), (5.2, 4), (-5.2, 4)),
+    }[kind]
+    points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
+    return Markup('<polygon class="dot s{}" points="{}"/>').format(style, points)
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+    return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(kind, x1, y1, x2, y2)
+
+
+def _anchor(x: float, left: float, right: float) -> str:
+    """Where a text hangs on its point, so that it stays inside the drawing."""
+    return "start" if x < left else "end" if x > right else "middle"
+
+
+def _text(x: float, y: float, words: str, kind: str, anchor: str = "start") -> Markup:
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, words)
+
+
+def _svg(width: float, height: float, description: str, body: Iterable[Markup]) -> Markup:
+    return Markup('<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
+        width, height, description, Markup("").join(escape(part) for part in body)
+    )

@@ -1,0 +1,122 @@
+"""The page a run leaves behind: `results.json` and the training logs become one self-contained `report.html`.
+
+Nothing is computed here that is not in those files, apart from the words "above", "below" and "level with", which say
+where a paired interval lies. What a run did not record is left out of the page.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from onerec.errors import UserError
+from onerec.evaluate import charts, report_sections
+from onerec.evaluate.report_values import (
+    as_mapping,
+    as_pairs,
+    as_sequence,
+    count,
+    date_in_words,
+    duration,
+    figure,
+    percent,
+)
+
+ID_LEVEL_NOTE = (
+    "ID-level recall counts a hit when a recommended item has the code sequence that the quantizer gave the target, "
+    "before items sharing one are told apart; it can only flatter, so every other figure counts the item itself."
+)
+
+
+def write_report(folder: Path) -> Path:
+    """Write `folder/report.html` from `folder/results.json` and the training logs beside it; return its path.
+
+    Logs are read from `generator/metrics.jsonl` and `baselines/<model>/metrics.jsonl` where they exist. The page
+    replaces an older one only when it is complete. Raises UserError when `results.json` is missing or no JSON object.
+    """
+    page = render_report(read_results(folder / "results.json"), read_training_logs(folder))
+    target = folder / "report.html"
+    temporary = folder / f".report.html.{os.getpid()}.tmp"
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The content of a `results.json`; UserError names the file, and the line where the JSON breaks."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} does not exist; finish a run first (`onerec run CONFIG`), then ask for its report"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); run the evaluation again"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if not isinstance(results, dict):
+        raise UserError(f"{path} holds a {type(results).__name__}, not a JSON object; run the evaluation again")
+    return results
+
+
+def read_training_logs(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Lines of every training log in a run folder, by model name. Models without a log are absent."""
+    paths = {"onerec": folder / "generator" / "metrics.jsonl"}
+    paths |= {path.parent.name: path for path in sorted(folder.glob("baselines/*/metrics.jsonl"))}
+    return {name: list(_json_lines(path)) for name, path in paths.items() if path.is_file()}
+
+
+def render_report(results: dict[str, Any], logs: dict[str, list[dict[str, Any]]]) -> str:
+    """The whole page as text. Sections without data are left out."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"figure": figure, "percent": percent, "count": count, "duration": duration}
+    environment.globals |= {"legend_mark": charts.legend_mark, "id_level_note": ID_LEVEL_NOTE}
+    run = as_mapping(results.get("run"))
+    models = report_sections.list_models(results)
+    test = report_sections.comparison_section(models, "test")
+    validation = report_sections.comparison_section(models, "valid")
+    return environment.get_template("report.html.jinja").render(
+        run=run,
+        started=date_in_words(run.get("started")),
+        machine=as_pairs(run.get("machine")),
+        versions=as_pairs(run.get("versions")),
+        config=_config_text(run.get("config")),
+        dataset=as_mapping(results.get("dataset")),
+        protocol=as_mapping(results.get("protocol")),
+        models=models,
+        headline=report_sections.headline(results, models),
+        comparison=test or validation,
+        validation=validation if test else None,
+        paired=report_sections.paired_section(results, models),
+        training=report_sections.training_section(models, logs),
+        breakdowns=report_sections.breakdown_section(models),
+        codebook=report_sections.codebook_section(results),
+        examples=report_sections.examples_section(results, models),
+        notes=[str(note) for note in as_sequence(results.get("notes"))],
+    )
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            # A run that was killed while writing leaves half a line; the curve does without it.
+            continue
+        if isinstance(entry, dict):
+            yield entry
+
+
+def _config_text(config: object) -> str:
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100) if isinstance(config, dict) else ""

@@ -1,0 +1,191 @@
+"""Everything a run measured, in one shape: what `results.json` holds and the report reads."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from onerec.artefacts import write_json
+from onerec.data.contract import Dataset
+from onerec.data.split import Cases
+from onerec.evaluate.breakdown import training_counts
+from onerec.evaluate.ranking import Measure
+from onerec.pipeline import Run
+from onerec.provenance import code_version, machine, versions
+from tokenizer.semantic_ids import SemanticIds
+
+LABELS = {
+    "onerec": ("OneRec", "encoder-decoder over semantic IDs, constrained beam search"),
+    "sasrec": ("SASRec", "causal transformer over items, full-softmax cross-entropy, every item scored"),
+    "item_knn": ("Item-kNN", "weighted co-occurrence with order, no training"),
+    "popularity": ("Popularity", "most frequent training items"),
+}
+SHOWN_HISTORY, SHOWN_LIST = 10, 10
+
+
+def write_results(run: Run, command: str) -> dict[str, Any]:
+    """Measure every model, write `results.json` into the run folder and return its content.
+
+    Args:
+        run: a run whose models are trained.
+        command: what the user typed.
+    """
+    results = collect_results(run, command)
+    write_json(run.folder / "results.json", results)
+    return results
+
+
+def collect_results(run: Run, command: str) -> dict[str, Any]:
+    """Measure every model's lists and gather all that a reader needs to judge or repeat the run."""
+    ids, names = run.tokenize(), list(run.recommenders())
+    lists = {name: run.lists(name) for name in names}
+    counts = training_counts(run.training[0], len(run.item_ids))
+    _, groups = np.unique(ids.quantizer_codes_NQ, axis=0, return_inverse=True)
+    samples, seed = run.config.evaluate.bootstrap_samples, run.config.seed
+    measures = {part: Measure(run.cases(part), counts, groups.ravel(), samples, seed) for part in ("valid", "test")}
+    commit, dirty = code_version()
+    return {
+        "run": {
+            "name": run.config.name,
+            "config": run.config.model_dump(mode="json"),
+            "command": command,
+            "commit": commit,
+            "dirty": dirty,
+            "seed": seed,
+            "versions": versions(),
+            "machine": machine(),
+            "started": datetime.fromtimestamp(run.started, UTC).isoformat(timespec="seconds"),
+            "seconds": run.total_seconds(),
+        },
+        "dataset": dataset_facts(run.dataset),
+        "protocol": _protocol(run, measures["test"].cases, counts),
+        "models": {name: _model(run, name, lists[name], measures) for name in names},
+        "paired": {
+            f"onerec - {name}": measures["test"].paired(lists["onerec"]["test"], lists[name]["test"])
+            for name in names
+            if name != "onerec"
+        },
+        "semantic_ids": _semantic_ids(ids),
+        "examples": _examples(run, lists, measures["test"].cases),
+        "notes": _notes(run, counts, measures["test"].cases),
+    }
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """Name, sizes, hash and licence of a dataset."""
+    return {
+        "name": dataset.spec.name,
+        "users": dataset.events[dataset.spec.events.user].n_unique(),
+        "items": len(dataset.items),
+        "events": len(dataset.events),
+        "sha256": dataset.sha256,
+        "licence": dataset.spec.licence,
+    }
+
+
+def titles_of(dataset: Dataset) -> pl.Series:
+    """A readable name of every item: its first text column, or its id where there is none."""
+    ids = dataset.items[dataset.spec.items.id].cast(pl.String)
+    if not dataset.spec.items.text:
+        return ids
+    text = dataset.items[dataset.spec.items.text[0]].cast(pl.String).str.strip_chars()
+    return pl.select(pl.when(text.is_null() | (text == "")).then(ids).otherwise(text)).to_series()
+
+
+def _protocol(run: Run, cases: Cases, counts: np.ndarray) -> dict[str, Any]:
+    recommend, dataset = run.config.recommend, run.config.dataset
+    return {
+        "split": dataset.split or run.dataset.spec.split,
+        "positive": dataset.positive,
+        "targets": f"{dataset.targets_per_user} target of each user",
+        "exclude_seen": recommend.exclude_seen,
+        "beam_width": recommend.beam_width,
+        "training_events": len(run.training[0]),
+        "cold_cases": int((counts[cases.target] == 0).sum()),
+        "dropped_cases": cases.dropped,
+    }
+
+
+def _model(run: Run, name: str, lists: dict[str, np.ndarray], measures: dict[str, Measure]) -> dict[str, Any]:
+    label, description = LABELS[name]
+    facts: dict[str, Any] = {"label": label, "description": description, "parameters": 0}
+    facts["train_seconds"] = float(lists["fit_seconds"])
+    folder = {"onerec": run.generator_stage.folder, "sasrec": run.sasrec_stage.folder}.get(name)
+    if folder is not None:
+        facts |= json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    cases = len(measures["valid"].cases) + len(measures["test"].cases)
+    facts["recommend_users_per_second"] = cases / float(lists["seconds"])
+    for part, measure in measures.items():
+        facts[part] = measure.figures(lists[part], id_level=name == "onerec")
+    return facts | measures["test"].breakdowns(lists["test"])
+
+
+def _semantic_ids(ids: SemanticIds) -> dict[str, Any]:
+    levels = range(len(ids.level_sizes))
+    loads = [np.bincount(ids.codes_NL[:, level], minlength=ids.level_sizes[level]) for level in levels]
+    return {
+        "level_sizes": list(ids.level_sizes),
+        "quality": ids.quality,
+        "code_load": [sorted(load.tolist(), reverse=True) for load in loads],
+    }
+
+
+def _examples(run: Run, lists: dict[str, dict[str, np.ndarray]], cases: Cases) -> list[dict[str, Any]]:
+    """A few users drawn by the run's seed, not picked for their hits."""
+    count = min(run.config.evaluate.examples, len(cases))
+    rows = np.sort(np.random.default_rng(run.config.seed).choice(len(cases), size=count, replace=False))
+    titles, ids = titles_of(run.dataset), run.item_ids.cast(pl.String)
+
+    def named(item: int) -> dict[str, str]:
+        return {"title": titles[item], "item": ids[item]}
+
+    examples = []
+    for row in rows:
+        begin, end = cases.history_offsets[row], cases.history_offsets[row + 1]
+        target = int(cases.target[row])
+        examples.append(
+            {
+                "user": str(run.sequences.user_ids[int(cases.user_index[row])]),
+                "history": [named(int(item)) for item in cases.history_items[begin:end][-SHOWN_HISTORY:]],
+                "target": named(target),
+                "recommendations": {
+                    name: [
+                        {**named(int(item)), "score": float(score), "hit": int(item) == target}
+                        for item, score in zip(made["test"][row], made["test_scores"][row], strict=True)
+                        if item >= 0
+                    ][:SHOWN_LIST]
+                    for name, made in lists.items()
+                },
+            }
+        )
+    return examples
+
+
+def _notes(run: Run, counts: np.ndarray, cases: Cases) -> list[str]:
+    """What a reader should know before trusting the figures."""
+    notes = [
+        "Validation chose the weights; the test users were looked at once, after training.",
+        "Tokenizer, generator and baselines learn from training events only. Histories of test users include their "
+        "validation item.",
+        "Intervals are 95 % percentile bootstraps over users. They do not cover what another training seed would give.",
+    ]
+    if run.config.recommend.exclude_seen:
+        seen = _share_seen(cases)
+        notes.append(f"Items of a user's history are not recommended again; {seen:.1%} of the test targets are such repeats.")
+    if run.dataset.spec.events.time is None and (run.config.dataset.split or run.dataset.spec.split) == "leave_one_out":
+        notes.append(
+            "The log has no timestamps. If events of one day stand in the order of their ids, models that see ids profit."
+        )
+    cold = int((counts[cases.target] == 0).sum())
+    if cold:
+        notes.append(f"{cold} of {len(cases)} test targets never occur in training; they are kept in every figure.")
+    return notes
+
+
+def _share_seen(cases: Cases) -> float:
+    targets = np.repeat(cases.target, np.diff(cases.history_offsets))
+    hits = np.add.reduceat((cases.history_items == targets).astype(np.int64), cases.history_offsets[:-1])
+    return float((hits > 0).mean())
+

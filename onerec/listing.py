@@ -1,0 +1,75 @@
+"""A recommended list that a person can read: titles and scores for one user or one history."""
+
+import difflib
+import math
+
+import numpy as np
+from rich.table import Table
+
+from onerec.errors import UserError
+from onerec.evaluate.results import titles_of
+from onerec.pipeline import Run
+
+SHOWN_HISTORY = 10
+
+
+def print_list(run: Run, user: str | None, history: list[str] | None, count: int, *, exclude_seen: bool) -> None:
+    """Print the history and the generator's list for it.
+
+    Args:
+        run: a run with a trained generator.
+        user: id of a user of the dataset, or None.
+        history: item ids, oldest first, used when `user` is None.
+        count: items to list.
+        exclude_seen: leave out items of the history.
+
+    Raises:
+        UserError: the user or an item is unknown, the history is empty, or count is not positive.
+    """
+    if count < 1:
+        raise UserError(f"--count must be at least 1, not {count}")
+    items = history_of_user(run, user) if user is not None else items_of_history(run, history or [])
+    recommender = run.load_generator()
+    found_CK, scores_CK = recommender.recommend(items, np.array([0, len(items)]), count, exclude_seen)
+    titles, ids = titles_of(run.dataset), run.item_ids
+    who = f"user {user}" if user is not None else "this history"
+    table = Table(title=f"{who}: the last of {len(items)} events, oldest first", title_justify="left")
+    for column in ("item", "title"):
+        table.add_column(column)
+    for item in items[-SHOWN_HISTORY:]:
+        table.add_row(str(ids[int(item)]), titles[int(item)])
+    run.console.print(table)
+    table = Table(title="recommended next", title_justify="left")
+    for column, side in (("", "right"), ("item", "left"), ("title", "left"), ("log p", "right"), ("p", "right")):
+        table.add_column(column, justify=side)  # type: ignore[arg-type]
+    for place, (item, score) in enumerate(zip(found_CK[0], scores_CK[0], strict=True), start=1):
+        if item >= 0:
+            table.add_row(str(place), str(ids[int(item)]), titles[int(item)], f"{score:.3f}", f"{math.exp(score):.2%}")
+    run.console.print(table)
+
+
+def history_of_user(run: Run, user: str) -> np.ndarray:
+    """Item numbers of all events of a user, oldest first; UserError when there is no such user."""
+    names = run.sequences.user_ids.cast(str).to_list()
+    if user not in names:
+        raise UserError(f'no user "{user}" in {run.dataset.folder}{_nearest(user, names)}')
+    row = names.index(user)
+    begin, end = run.sequences.offsets[row : row + 2]
+    return run.sequences.item_index[begin:end]
+
+
+def items_of_history(run: Run, history: list[str]) -> np.ndarray:
+    """Item numbers of item ids; UserError names the first unknown one."""
+    names = run.item_ids.cast(str).to_list()
+    rows = {name: row for row, name in enumerate(names)}
+    for item in history:
+        if item not in rows:
+            raise UserError(f'no item "{item}" in {run.dataset.folder}{_nearest(item, names)}')
+    if not history:
+        raise UserError("--history needs at least one item id")
+    return np.array([rows[item] for item in history], dtype=np.int32)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known[:100_000], n=3)
+    return f"; did you mean {', '.join(close)}?" if close else f"; ids look like {', '.join(known[:3])}"

@@ -1,0 +1,106 @@
+"""Attention and feed-forward blocks shared by encoder and decoder: pre-norm RMSNorm, rotary positions, SwiGLU."""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def rotary_angles(positions: Tensor, head_width: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    """Cosines and sines `[..., head_width / 2]` of rotary position embeddings (RoFormer, arXiv 2104.09864)."""
+    frequencies = base ** (-torch.arange(0, head_width, 2, device=positions.device, dtype=torch.float32) / head_width)
+    angles = positions[..., None].float() * frequencies
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair of features by its position's angle; `x` is `[..., heads, sequence, head width]`."""
+    cosine, sine = angles[0].to(x.dtype), angles[1].to(x.dtype)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over a sequence, with rotary positions.
+
+    Args:
+        width: model width D, a multiple of `heads`.
+        heads: number of heads; width / heads must be even for the rotation.
+        dropout: probability that an attention weight is dropped in training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.project_in = nn.Linear(width, 3 * width, bias=False)
+        self.project_out = nn.Linear(width, width, bias=False)
+
+    def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each `[..., heads, sequence, head width]`, not rotated yet."""
+        query, key, value = self.project_in(x).chunk(3, dim=-1)
+        shape = "... t (h d) -> ... h t d"
+        return (
+            rearrange(query, shape, h=self.heads),
+            rearrange(key, shape, h=self.heads),
+            rearrange(value, shape, h=self.heads),
+        )
+
+    def forward(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
+        """Attend within `x` `[..., T, D]`. `mask` is boolean and true where attention is allowed."""
+        query, key, value = self.heads_of(x)
+        attended = functional.scaled_dot_product_attention(
+            rotate(query, angles),
+            rotate(key, angles),
+            value,
+            attn_mask=mask,
+            is_causal=causal,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.project_out(rearrange(attended, "... h t d -> ... t (h d)"))
+
+
+class CrossAttention(nn.Module):
+    """Attention from target tokens to the encoded history.
+
+    Keys and values are made once per context (`keys_values`) and reused by every beam and step. Queries are rotated to the
+    place of the item they predict, one past the last item they may see, so a head can tell recent from old.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.project_query = nn.Linear(width, width, bias=False)
+        self.project_context = nn.Linear(width, 2 * width, bias=False)
+        self.project_out = nn.Linear(width, width, bias=False)
+
+    def keys_values(self, context_BTD: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Rotated keys and values `[B, heads, T, head width]` of a context."""
+        key, value = self.project_context(context_BTD).chunk(2, dim=-1)
+        key = rearrange(key, "b t (h d) -> b h t d", h=self.heads)
+        return rotate(key, angles), rearrange(value, "b t (h d) -> b h t d", h=self.heads)
+
+    def forward(
+        self, x_BQD: Tensor, angles: tuple[Tensor, Tensor], keys_values: tuple[Tensor, Tensor], mask: Tensor
+    ) -> Tensor:
+        """Attend from queries `[B, Q, D]` to a context; `mask` is boolean `[B or 1, 1, Q, T]`."""
+        query = rearrange(self.project_query(x_BQD), "b q (h d) -> b h q d", h=self.heads)
+        attended = functional.scaled_dot_product_attention(
+            rotate(query, angles), *keys_values, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
+        )
+        return self.project_out(rearrange(attended, "b h q d -> b q (h d)"))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU feed-forward network (arXiv 2002.05202) with a hidden width of its own, counted before the gate."""
+
+    def __init__(self, width: int, hidden_width: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, 2 * hidden_width, bias=False)
+        self.contract = nn.Linear(hidden_width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.expand(x).chunk(2, dim=-1)
+        output: Tensor = self.contract(functional.silu(gate) * value)
+        return output

@@ -1,0 +1,53 @@
+"""Context tokens: one token per item of the history, however many codes its ID has."""
+
+import torch
+from torch import Tensor, nn
+
+
+class ItemTokens(nn.Module):
+    """Turn history items into context tokens.
+
+    The embeddings of an item's L codes and, if asked for, an embedding of its own are joined and pass Dense, LeakyReLU, Dense,
+    the projection of OneRec's pathways (Technical Report, arXiv 2506.13695, section 1.2 of our notes lists widths). An own
+    embedding memorises what codes cannot tell apart; dropping it at random in training keeps a token readable for items
+    that were never trained.
+
+    Args:
+        codes_NL: int64, the semantic ID of every item.
+        level_sizes: codebook size of each level.
+        width: model width D.
+        own_embedding: give every item an embedding beside its codes'.
+        own_dropout: probability that a token loses its own embedding in training.
+    """
+
+    codes_NL: Tensor
+
+    def __init__(
+        self, codes_NL: Tensor, level_sizes: tuple[int, ...], width: int, own_embedding: bool, own_dropout: float
+    ) -> None:
+        super().__init__()
+        self.register_buffer("codes_NL", codes_NL, persistent=False)
+        starts = torch.tensor([0, *level_sizes]).cumsum(0)
+        self.register_buffer("level_starts_L", starts[:-1], persistent=False)
+        self.code_embeddings = nn.Embedding(int(starts[-1]), width)
+        self.own_embeddings = nn.Embedding(len(codes_NL), width) if own_embedding else None
+        self.own_dropout = own_dropout
+        parts = len(level_sizes) + int(own_embedding)
+        self.project = nn.Sequential(nn.Linear(parts * width, width), nn.LeakyReLU(), nn.Linear(width, width))
+        nn.init.normal_(self.code_embeddings.weight, std=width**-0.5)
+        if self.own_embeddings is not None:
+            nn.init.normal_(self.own_embeddings.weight, std=width**-0.5)
+
+    def embed_codes(self, codes: Tensor, level: int) -> Tensor:
+        """Embeddings `[..., D]` of one level's codes; the decoder reads the same table as the context."""
+        return self.code_embeddings(codes + self.level_starts_L[level])
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Tokens `[..., D]` of item numbers `[...]`."""
+        parts = [self.code_embeddings(self.codes_NL[items] + self.level_starts_L).flatten(-2)]
+        if self.own_embeddings is not None:
+            own = self.own_embeddings(items)
+            if self.training and self.own_dropout > 0:
+                own = own * (torch.rand(*items.shape, 1, device=items.device) >= self.own_dropout)
+            parts.append(own)
+        return self.project(torch.cat(parts, dim=-1))

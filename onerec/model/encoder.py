@@ -1,0 +1,47 @@
+"""The encoder: what the user did, as one state per history item."""
+
+import torch
+from torch import Tensor, nn
+
+from onerec.model.attention import FeedForward, SelfAttention, rotary_angles
+
+
+class EncoderLayer(nn.Module):
+    """z <- z + SelfAttn(RMSNorm(z)); z <- z + FFN(RMSNorm(z))  (OneRec Technical Report, arXiv 2506.13695)."""
+
+    def __init__(self, width: int, heads: int, hidden_width: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = nn.RMSNorm(width), SelfAttention(width, heads, dropout)
+        self.feed_forward_norm, self.feed_forward = nn.RMSNorm(width), FeedForward(width, hidden_width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, z_BTD: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool) -> Tensor:
+        z_BTD = z_BTD + self.dropout(self.attention(self.attention_norm(z_BTD), angles, mask, causal))
+        return z_BTD + self.dropout(self.feed_forward(self.feed_forward_norm(z_BTD)))
+
+
+class Encoder(nn.Module):
+    """A stack of encoder layers over context tokens, padded on the right.
+
+    With `causal` every state sees only items up to its own, so each position of a window can serve as the context of its own
+    target in one pass. Without it the whole window is seen (the report's setting) and only the item after it is a target.
+    """
+
+    def __init__(self, layers: int, width: int, heads: int, hidden_width: int, dropout: float, causal: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, hidden_width, dropout) for _ in range(layers))
+        self.norm = nn.RMSNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.head_width, self.causal = width // heads, causal
+
+    def forward(self, tokens_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+        """States `[B, T, D]`; those behind a row's length are meaningless and must be masked by whoever reads them."""
+        time = tokens_BTD.shape[1]
+        positions_T = torch.arange(time, device=tokens_BTD.device)
+        angles = rotary_angles(positions_T, self.head_width)
+        # Padding stands after the items, so a causal mask hides it already.
+        mask = None if self.causal else (positions_T < lengths_B[:, None])[:, None, None, :]
+        z_BTD = self.dropout(tokens_BTD)
+        for layer in self.layers:
+            z_BTD = layer(z_BTD, angles, mask, self.causal)
+        return self.norm(z_BTD)

@@ -1,0 +1,180 @@
+"""The generator: histories in, log-probabilities of items out, one code at a time."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from huggingface_hub import ModelHubMixin, snapshot_download
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from onerec.data.windows import Batch
+from onerec.decode.beam_search import child_log_probabilities
+from onerec.decode.item_trie import ItemTrie
+from onerec.errors import UserError
+from onerec.model.context import ItemTokens
+from onerec.model.decoder import Decoder, EncodedContext, KeysValues
+from onerec.model.encoder import Encoder
+from tokenizer.semantic_ids import SemanticIds
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+class GeneratorConfig(BaseModel):
+    """Sizes and choices of the encoder-decoder. Widths are in features, dropouts are probabilities."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    width: int = Field(128, gt=0)
+    heads: int = Field(4, gt=0)
+    encoder_layers: int = Field(2, ge=0)
+    decoder_layers: int = Field(2, gt=0)
+    hidden_width: int = Field(256, gt=0)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    context: Literal["causal", "bidirectional"] = "causal"
+    own_embedding: bool = True
+    own_dropout: float = Field(0.2, ge=0, lt=1)
+    softmax: Literal["legal", "full"] = "legal"
+    history_length: int = Field(50, gt=0)
+
+
+class Generator(nn.Module, ModelHubMixin):
+    """Encoder-decoder over semantic IDs at item granularity.
+
+    An item's log-probability is the sum over its L codes. With `softmax: legal` each code is chosen among those that lead to
+    an item, so the probabilities of all items sum to one, and the training loss is -log p(item) in nats: the same unit as a
+    full-softmax item model's.
+
+    `save_pretrained(folder)` writes `config.json`, `model.safetensors` and the semantic IDs the model speaks, and
+    `Generator.from_pretrained(folder or Hub name)` reads them back: a generator without its IDs is useless.
+
+    Args:
+        config: sizes and choices.
+        semantic_ids: the ID of every item; fixes the output heads and the trie.
+
+    Raises:
+        UserError: width is no multiple of twice the heads (rotary positions turn pairs of features).
+    """
+
+    def __init__(self, config: GeneratorConfig, semantic_ids: SemanticIds) -> None:
+        super().__init__()
+        if config.width % (2 * config.heads):
+            raise UserError(f"generator.width is {config.width}; it must be a multiple of 2 x heads = {2 * config.heads}")
+        self.config, self.semantic_ids = config, semantic_ids
+        self.trie = ItemTrie.from_codes(semantic_ids.codes_NL, semantic_ids.level_sizes)
+        sizes, codes_NL = self.trie.level_sizes, torch.from_numpy(semantic_ids.codes_NL).long()
+        self.tokens = ItemTokens(codes_NL, sizes, config.width, config.own_embedding, config.own_dropout)
+        shape = (config.width, config.heads, config.hidden_width, config.dropout)
+        self.encoder = Encoder(config.encoder_layers, *shape, causal=config.context == "causal")
+        self.decoder = Decoder(config.decoder_layers, *shape, sizes)
+        self.last_positions_only = config.context == "bidirectional"
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Negative log-likelihood of the counted targets, in nats, summed per level: `[L]`."""
+        states_BTD = self.encoder(self.tokens(batch.items_BT), batch.lengths_B)
+        if self.last_positions_only:
+            positions_BP = batch.lengths_B[:, None] - 1
+        else:
+            positions_BP = torch.arange(states_BTD.shape[1], device=states_BTD.device).expand(len(states_BTD), -1)
+        targets_BP = batch.targets_BT.gather(1, positions_BP)
+        counted_BP = batch.counted_BT.gather(1, positions_BP)
+        states_BPLD = self._teacher_forced(states_BTD, positions_BP, targets_BP)
+        counted_XLD, targets_X = states_BPLD[counted_BP], targets_BP[counted_BP]
+        return torch.stack([self._level_loss(counted_XLD[:, level], targets_X, level) for level in range(self.levels)])
+
+    @property
+    def levels(self) -> int:
+        """Codes per item, L."""
+        return self.trie.levels
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        """Moving the model to a device moves the trie along: it holds indices only, so a dtype change passes it by."""
+        super()._apply(*args, **kwargs)
+        self.trie = self.trie.to(self.decoder.level_embeddings.device)
+        return self
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.semantic_ids.save(save_directory / "semantic_ids")
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, save_directory / WEIGHTS_FILE)
+        (save_directory / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
+        folder = Path(model_id)
+        if not folder.is_dir():
+            hub = {key: options[key] for key in ("revision", "cache_dir", "force_download", "local_files_only", "token")}
+            folder = Path(snapshot_download(model_id, **hub))
+        for name in (CONFIG_FILE, WEIGHTS_FILE, "semantic_ids"):
+            if not (folder / name).exists():
+                raise UserError(f"{folder / name}: missing; a generator folder is made by `onerec train`")
+        config = GeneratorConfig(**json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+        model = cls(config, SemanticIds.load(folder / "semantic_ids"))
+        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        return model.eval()
+
+    def _teacher_forced(self, states_BTD: Tensor, positions_BP: Tensor, items_BP: Tensor) -> Tensor:
+        """Decoder states `[B, P, L, D]` for known items behind known positions."""
+        rows = torch.arange(len(states_BTD), device=states_BTD.device)[:, None]
+        codes_BPL = self.tokens.codes_NL[items_BP]
+        inputs = [self.decoder.last_state(states_BTD[rows, positions_BP])]
+        inputs += [self.tokens.embed_codes(codes_BPL[..., level], level) for level in range(self.levels - 1)]
+        return self.decoder(torch.stack(inputs, dim=2), self.decoder.read_context(states_BTD), positions_BP)
+
+    def _level_loss(self, states_XD: Tensor, items_X: Tensor, level: int) -> Tensor:
+        logits_XV = self.decoder.logits(states_XD, level).float()
+        if self.config.softmax == "legal":
+            codes_XM, _, legal_XM = self.trie.children(self.trie.states_NL[items_X, level], level)
+            total_X = logits_XV.gather(1, codes_XM).masked_fill(~legal_XM, -torch.inf).logsumexp(dim=1)
+        else:
+            total_X = logits_XV.logsumexp(dim=1)
+        true_X = logits_XV.gather(1, self.tokens.codes_NL[items_X, level, None])[:, 0]
+        return (total_X - true_X).sum()
+
+    @torch.no_grad()
+    def item_log_probabilities(self, batch: Batch, items_BX: Tensor) -> Tensor:
+        """Teacher-forced `log p(item | history)` in nats of X items per history, `[B, X]`: the slow, plain reference."""
+        states_BTD = self.encoder(self.tokens(batch.items_BT), batch.lengths_B)
+        positions_BX = (batch.lengths_B[:, None] - 1).expand_as(items_BX)
+        states_BXLD = self._teacher_forced(states_BTD, positions_BX, items_BX)
+        total_BX = torch.zeros(items_BX.shape, device=items_BX.device)
+        for level in range(self.levels):
+            codes, _, legal = self.trie.children(self.trie.states_NL[items_BX, level], level)
+            logits = self.decoder.logits(states_BXLD[:, :, level], level)
+            steps = child_log_probabilities(logits, codes, legal, self.config.softmax)
+            true_codes = self.tokens.codes_NL[items_BX, level, None]
+            total_BX += steps.masked_fill((codes != true_codes) | ~legal, -torch.inf).amax(dim=-1)
+        return total_BX
+
+    def bind(self, batch: Batch) -> "BoundGenerator":
+        """Encode a batch of histories once and return what beam search steps through."""
+        states_BTD = self.encoder(self.tokens(batch.items_BT), batch.lengths_B)
+        return BoundGenerator(self, self.decoder.read_context(states_BTD), batch.lengths_B - 1)
+
+
+@dataclass(frozen=True)
+class BoundGenerator:
+    """A generator bound to encoded histories: the `StepDecoder` that `beam_search` asks for."""
+
+    generator: Generator
+    context: EncodedContext
+    last_B: Tensor
+
+    def start(self) -> tuple[Tensor, list[KeysValues]]:
+        decoder = self.generator.decoder
+        rows = torch.arange(len(self.last_B), device=self.last_B.device)
+        inputs_B1D = decoder.last_state(self.context.states_BTD[rows, self.last_B])[:, None]
+        cache = decoder.empty_cache(len(self.last_B), self.context)
+        x_B1D, cache = decoder.step(inputs_B1D, 0, self.context, self.last_B, cache)
+        return decoder.logits(x_B1D, 0), cache
+
+    def step(
+        self, codes_BK: Tensor, parents_BK: Tensor, level: int, cache: list[KeysValues]
+    ) -> tuple[Tensor, list[KeysValues]]:
+        rows = torch.arange(len(parents_BK), device=parents_BK.device)[:, None]
+        cache = [(key[rows, parents_BK], value[rows, parents_BK]) for key, value in cache]
+        inputs_BKD = self.generator.tokens.embed_codes(codes_BK, level - 1)
+        x_BKD, cache = self.generator.decoder.step(inputs_BKD, level, self.context, self.last_B, cache)
+        return self.generator.decoder.logits(x_BKD, level), cache

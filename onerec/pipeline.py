@@ -1,0 +1,403 @@
+"""The stages of a run in their order, and which artefact feeds which.
+
+    dataset -> semantic IDs -> generator and baselines -> lists for validation and test users -> results.json, report.html
+
+Each stage leaves a folder under `runs/<name>/` and is skipped when that folder was made from the same config and inputs.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from accelerate import PartialState
+from rich.console import Console
+from torch import nn
+
+from onerec.artefacts import Stage, key_of, write_json
+from onerec.baselines.item_knn import ItemKNN
+from onerec.baselines.popularity import Popularity
+from onerec.baselines.sasrec import SASRec, SASRecRecommender
+from onerec.config import RunConfig, load_config
+from onerec.data.contract import Dataset, read_dataset
+from onerec.data.sources.movielens import fetch_movielens_100k
+from onerec.data.split import (
+    Cases,
+    Sequences,
+    evaluation_cases,
+    split_sequences,
+    training_sequences,
+)
+from onerec.data.windows import Windows, every_position_windows, one_target_windows
+from onerec.decode.recommend import GeneratorRecommender
+from onerec.errors import UserError
+from onerec.evaluate.ranking import LIST_LENGTH, Recommender, even_sample, quick_figures
+from onerec.model.generator import Generator
+from onerec.train.runtime import set_threads
+from onerec.train.trainer import TrainConfig, Trainer
+from tokenizer.collaborative import collaborative_vectors, fill_cold
+from tokenizer.content import ContentSpec, content_vectors, join_vectors
+from tokenizer.quality import format_quality
+from tokenizer.semantic_ids import SemanticIds
+from tokenizer.tokenize import tokenize_items
+
+CONFIG_FILE = "config.json"
+EVALUATED_PARTS = ("valid", "test")
+
+
+@dataclass
+class Run:
+    """One run: its config, its folder, and its stages as methods that may be called in any order.
+
+    Args:
+        config: what to do.
+        folder: `runs/<name>`.
+        wandb_project: mirror training metrics to Weights & Biases under this project, or None.
+    """
+
+    config: RunConfig
+    folder: Path
+    wandb_project: str | None = None
+    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+    started: float = field(default_factory=time.time)
+
+    # -- dataset ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The dataset, read and checked; fetched first where the config names a public source and the folder is new."""
+        section = self.config.dataset
+        with self.state.main_process_first():
+            if section.fetch == "movielens-100k" and not (section.folder / "dataset.yaml").exists():
+                self.say(f"fetching MovieLens-100K into {section.folder}")
+                fetch_movielens_100k(section.folder)
+        return read_dataset(section.folder)
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """Every user's events with the part (train, valid, test) each belongs to."""
+        section = self.config.dataset
+        sequences = split_sequences(
+            self.dataset,
+            method=section.split,
+            positive=section.positive,
+            fractions=(section.train_share, section.valid_share),
+        )
+        if not sequences.ordered:
+            raise UserError(f"{self.dataset.folder}: its events have no order, so there is no next item to learn")
+        return sequences
+
+    @cached_property
+    def training(self) -> tuple[np.ndarray, np.ndarray]:
+        """Training events as items and offsets: all that tokenizer, generator and baselines ever learn from."""
+        return training_sequences(self.sequences)
+
+    def cases(self, part: str) -> Cases:
+        """Evaluation cases of "valid" or "test".
+
+        Raises:
+            UserError: there are none, so nothing could be chosen or reported.
+        """
+        cases = evaluation_cases(self.sequences, part, self.config.dataset.targets_per_user)  # type: ignore[arg-type]
+        if len(cases) == 0:
+            raise UserError(
+                f"{self.dataset.folder}: no user has an event to {part} on; leave-one-out needs users with at least three events"
+            )
+        return cases
+
+    @property
+    def data_key(self) -> str:
+        """Identifies the training and evaluation data: the dataset's bytes and how they are split."""
+        return key_of(self.dataset.sha256, self.config.dataset.model_dump(exclude={"folder", "fetch"}, mode="json"))
+
+    # -- semantic IDs -------------------------------------------------------------------------------------------------
+
+    @property
+    def ids_stage(self) -> Stage:
+        return Stage(self.folder / "semantic_ids", key_of("ids", self.data_key, self.config.tokenizer.model_dump(), self.config.seed))
+
+    def tokenize(self) -> SemanticIds:
+        """Item content and training co-occurrence -> vectors -> quantizer -> one unique ID per item."""
+        stage = self.ids_stage
+        with self.state.main_process_first():
+            if not stage.done:
+                stage.begin()
+                self.say("semantic IDs: reading item content")
+                vectors_ND, source = self.item_vectors()
+                ids = tokenize_items(vectors_ND, self.item_ids, self.config.tokenizer.quantizer, source=source)
+                ids.save(stage.folder / "ids")
+                stage.finish()
+                self.say(format_quality(ids.quality))
+        return SemanticIds.load(stage.folder / "ids")
+
+    def item_vectors(self) -> tuple[np.ndarray, dict[str, Any]]:
+        """One vector per item, and a note on what went into it."""
+        columns, section = self.dataset.spec.items, self.config.tokenizer
+        parts: list[tuple[np.ndarray, float]] = []
+        source: dict[str, Any] = {"dataset": self.dataset.spec.name, "columns": []}
+        named = [*columns.text, *columns.categorical, *columns.numeric, *columns.vectors]
+        if named:
+            spec = ContentSpec(
+                text=columns.text,
+                categorical=columns.categorical,
+                numeric=columns.numeric,
+                vectors=columns.vectors,
+                seed=self.config.seed,
+                **section.content.model_dump(),
+            )
+            parts.append((content_vectors(self.dataset.items, spec, self.dataset.folder), 1.0))
+            source["columns"] = named
+        if section.collaborative.weight > 0 or not named:
+            collaborative_ND = self._collaborative(parts[0][0] if parts else None)
+            parts.append((collaborative_ND, section.collaborative.weight if named else 1.0))
+            source["collaborative"] = section.collaborative.model_dump()
+        return join_vectors(parts), source
+
+    def _collaborative(self, content_ND: np.ndarray | None) -> np.ndarray:
+        section, (item_index, offsets) = self.config.tokenizer.collaborative, self.training
+        vectors_ND = collaborative_vectors(
+            item_index,
+            offsets,
+            len(self.dataset.items),
+            dimensions=section.dimensions,
+            window=section.window,
+            seed=self.config.seed,
+        )
+        if content_ND is None:
+            return vectors_ND
+        return fill_cold(vectors_ND, content_ND, vectors_ND.any(axis=1))
+
+    @property
+    def item_ids(self) -> pl.Series:
+        """Item ids in the order of the items table, which is the order of item numbers everywhere."""
+        return self.dataset.items[self.dataset.spec.items.id]
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    @property
+    def generator_stage(self) -> Stage:
+        config = self.config
+        parts = (config.generator.model_dump(), config.train.model_dump(), config.seed, self._validation_settings)
+        return Stage(self.folder / "generator", key_of("generator", self.ids_stage.key, *parts))
+
+    @property
+    def sasrec_stage(self) -> Stage:
+        section = self.config.baselines.sasrec
+        parts = (section.model_dump() if section else None, self.config.seed, self._validation_settings)
+        return Stage(self.folder / "baselines" / "sasrec", key_of("sasrec", self.data_key, *parts))
+
+    @property
+    def _validation_settings(self) -> dict[str, Any]:
+        evaluate = self.config.evaluate.model_dump(include={"validation_users", "validation_beam_width"})
+        return {**evaluate, "exclude_seen": self.config.recommend.exclude_seen}
+
+    def train_generator(self) -> None:
+        """Train the generator, or go on where a killed run stopped, and save it with its semantic IDs."""
+        stage = self.generator_stage
+        if stage.done:
+            return
+        ids = self.tokenize()
+        set_threads(self.config.threads, self.config.generator.width, self.state.num_processes)
+        torch.manual_seed(self.config.seed)
+        model = Generator(self.config.generator, ids)
+        self._train(stage, model, "onerec", self.config.train, self.generator_windows(), self._generator_recommender)
+
+    def generator_windows(self) -> Windows:
+        """Training windows as the generator's context wants them."""
+        causal = self.config.generator.context == "causal"
+        make = every_position_windows if causal else one_target_windows
+        return make(*self.training, self.config.generator.history_length)
+
+    def _generator_recommender(self, model: nn.Module, beam_width: int) -> Recommender:
+        assert isinstance(model, Generator)
+        return GeneratorRecommender(model, beam_width, self.config.recommend.batch_size)
+
+    def train_sasrec(self) -> None:
+        """Train the SASRec baseline with the same windows, trainer and early stopping."""
+        stage, section = self.sasrec_stage, self.config.baselines.sasrec
+        if stage.done or section is None:
+            return
+        set_threads(self.config.threads, section.model.width, self.state.num_processes)
+        torch.manual_seed(self.config.seed)
+        model = SASRec(section.model, len(self.item_ids))
+        windows = every_position_windows(*self.training, section.model.history_length)
+        self._train(stage, model, "sasrec", section.train, windows, self._sasrec_recommender)
+
+    def _sasrec_recommender(self, model: nn.Module, beam_width: int) -> Recommender:
+        assert isinstance(model, SASRec)
+        return SASRecRecommender(model, self.config.recommend.batch_size)
+
+    def _train(
+        self,
+        stage: Stage,
+        model: nn.Module,
+        label: str,
+        config: TrainConfig,
+        windows: Windows,
+        recommender: Callable[[nn.Module, int], Recommender],
+    ) -> None:
+        with self.state.main_process_first():
+            if self.state.is_main_process:
+                stage.begin()
+        sample = even_sample(self.cases("valid"), self.config.evaluate.validation_users)
+        exclude_seen, beam_width = self.config.recommend.exclude_seen, self.config.evaluate.validation_beam_width
+
+        def validate(trained: nn.Module) -> dict[str, float]:
+            made = recommender(trained, beam_width).recommend(sample.history_items, sample.history_offsets, 10, exclude_seen)
+            return quick_figures(made[0], sample)
+
+        trainer = Trainer(
+            model,
+            windows,
+            config,
+            stage.folder,
+            validate,
+            seed=self.config.seed,
+            label=label,
+            wandb_project=self.wandb_project,
+        )
+        position = trainer.run()
+        if not self.state.is_main_process:
+            return
+        facts = {
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "train_seconds": position.seconds,
+            "steps": position.step,
+            "best_step": position.best_step,
+            "best_epoch": position.best_step / trainer.steps_per_epoch,
+        }
+        trained = trainer.bare_model.cpu().eval()
+        if isinstance(trained, Generator):
+            trained.save_pretrained(stage.folder / "model")
+        write_json(stage.folder / "training.json", facts)
+        (stage.folder / "checkpoint.pt").unlink(missing_ok=True)
+        stage.finish(position.seconds)
+
+    # -- lists --------------------------------------------------------------------------------------------------------
+
+    def recommenders(self) -> dict[str, Callable[[], Recommender]]:
+        """Every model of the run by name; each is loaded or fitted only when called."""
+        baselines, made = self.config.baselines, {"onerec": self.load_generator}
+        if baselines.sasrec is not None:
+            made["sasrec"] = self.load_sasrec
+        if baselines.item_knn is not None:
+            made["item_knn"] = self.fit_item_knn
+        if baselines.popularity:
+            made["popularity"] = self.fit_popularity
+        return made
+
+    def load_generator(self) -> Recommender:
+        """The trained generator, ready to recommend."""
+        device = self.state.device
+        generator = Generator.from_pretrained(self.generator_stage.folder / "model").to(device)
+        return self._generator_recommender(generator, self.config.recommend.beam_width)
+
+    def load_sasrec(self) -> Recommender:
+        """The trained SASRec, ready to recommend."""
+        from safetensors.torch import load_file
+
+        section = self.config.baselines.sasrec
+        assert section is not None
+        model = SASRec(section.model, len(self.item_ids))
+        model.load_state_dict(load_file(self.sasrec_stage.folder / "best.safetensors"))
+        return SASRecRecommender(model.to(self.state.device), self.config.recommend.batch_size)
+
+    def fit_item_knn(self) -> Recommender:
+        """Item-kNN counted on the training part."""
+        section = self.config.baselines.item_knn
+        assert section is not None
+        knn = ItemKNN(**section.model_dump(), seed=self.config.seed)
+        return knn.fit(*self.training, len(self.item_ids))
+
+    def fit_popularity(self) -> Recommender:
+        """Popularity counted on the training part."""
+        return Popularity(self.config.seed).fit(*self.training, len(self.item_ids))
+
+    def lists(self, model: str) -> dict[str, np.ndarray]:
+        """A model's top lists for validation and test cases, made once and kept in the run folder.
+
+        Returns:
+            `valid` and `test` items `[C, 50]`, `test_scores`, and `seconds` the model took to make them.
+        """
+        stage = self._lists_stage(model)
+        if not stage.done:
+            stage.begin()
+            self.say(f"{model}: recommending to validation and test users")
+            set_threads(self.config.threads, self.config.generator.width)
+            started = time.perf_counter()
+            recommender = self.recommenders()[model]()
+            fitted = time.perf_counter()
+            made: dict[str, np.ndarray] = {}
+            for part in EVALUATED_PARTS:
+                cases = self.cases(part)
+                made[part], scores = recommender.recommend(
+                    cases.history_items, cases.history_offsets, LIST_LENGTH, self.config.recommend.exclude_seen
+                )
+                made[f"{part}_scores"] = scores
+            made["fit_seconds"] = np.array(fitted - started)
+            made["seconds"] = np.array(time.perf_counter() - fitted)
+            np.savez(stage.folder / "lists.npz", **made)  # type: ignore[arg-type]
+            stage.finish()
+        with np.load(stage.folder / "lists.npz") as stored:
+            return dict(stored)
+
+    def _lists_stage(self, model: str) -> Stage:
+        baselines, recommend = self.config.baselines, self.config.recommend.model_dump(exclude={"batch_size"})
+        inputs: dict[str, Any] = {
+            "onerec": self.generator_stage.key,
+            "sasrec": self.sasrec_stage.key,
+            "item_knn": (self.data_key, baselines.item_knn.model_dump() if baselines.item_knn else None),
+            "popularity": self.data_key,
+        }
+        return Stage(self.folder / "lists" / model, key_of("lists", inputs[model], recommend, self.config.seed))
+
+    # -- everything ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def state(self) -> PartialState:
+        """This process among those that `accelerate launch` started."""
+        return PartialState()
+
+    def say(self, text: str) -> None:
+        """Tell the person at the terminal, once however many processes there are."""
+        if self.state.is_main_process:
+            self.console.print(text, markup=False)
+
+    def total_seconds(self) -> float:
+        """Wall-clock seconds of all stages together, also of those that an earlier command did."""
+        stages = [self.ids_stage, self.generator_stage, self.sasrec_stage]
+        return sum(stage.seconds for stage in [*stages, *map(self._lists_stage, self.recommenders())])
+
+    def train(self) -> None:
+        """Semantic IDs, the generator, and the trained baseline."""
+        self.tokenize()
+        self.train_generator()
+        self.train_sasrec()
+
+
+def open_run(config: RunConfig, folder: Path, wandb_project: str | None = None) -> Run:
+    """A run in its folder, which remembers the config for `onerec evaluate` and `onerec recommend`."""
+    run = Run(config, folder, wandb_project)
+    if run.state.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CONFIG_FILE, config.model_dump(mode="json"))
+    return run
+
+
+def reopen_run(folder: Path, overrides: Sequence[str]) -> Run:
+    """A run that was trained before, with some keys changed.
+
+    Raises:
+        UserError: the folder holds no run, or its generator is not trained (to the end) with the config on file.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        raise UserError(f"{folder}: not a run folder (no {CONFIG_FILE}); `onerec run CONFIG` makes one")
+    run = Run(load_config(folder / CONFIG_FILE, overrides), folder)
+    if not run.generator_stage.done:
+        raise UserError(f"{folder}: its generator is not trained to the end with the data and config on file; run it again")
+    return run

@@ -1,0 +1,1 @@
+"""Training through `accelerate`: one loop for the generator and for every trained baseline."""

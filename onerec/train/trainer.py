@@ -1,0 +1,256 @@
+"""One training loop for the generator and for every trained baseline.
+
+What a step does is fixed by the global batch alone: its loss is the sum over all counted targets divided by their number, so
+splitting a batch over micro-batches or over processes changes nothing but rounding. A model is anything whose
+forward pass maps a `Batch` to summed losses.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from onerec.data.windows import Windows, epoch_batches, share_of_batch
+from onerec.train.checkpoint import (
+    Position,
+    random_states,
+    read_checkpoint,
+    restore_random_states,
+    seed_everything,
+    write_checkpoint,
+)
+from onerec.train.metrics_log import MetricsLog
+from onerec.train.progress import TrainingProgress
+from onerec.train.schedule import learning_rate_at
+
+Validate = Callable[[nn.Module], dict[str, float]]
+STEPS_PER_LOG = 20
+
+
+class TrainConfig(BaseModel):
+    """How to train. Batches are counted in windows per optimizer step, over all processes and micro-batches together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(40, gt=0)
+    batch_size: int = Field(128, gt=0)
+    accumulation: int = Field(1, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    final_learning_rate_share: float = Field(0.05, ge=0, le=1)
+    warmup_steps: int = Field(200, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    validate_every: int = Field(1, gt=0)
+    patience: int = Field(6, gt=0)
+    checkpoint_every: int = Field(200, gt=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class Trainer:
+    """Train a model on windows until validation stops improving, resuming by itself from its folder.
+
+    Args:
+        model: forward(batch) gives summed losses `[...]`; whatever it returns is added up.
+        windows: training windows.
+        config: see `TrainConfig`.
+        folder: gets `metrics.jsonl`, `checkpoint.pt` and `best.safetensors`.
+        validate: called on the main process with the bare model in eval mode; must return "ndcg@10", by which the best
+            weights are chosen.
+        seed: seeds data order and dropout.
+        label: name shown by the progress bar.
+        wandb_project: mirror metrics to Weights & Biases under this project.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        windows: Windows,
+        config: TrainConfig,
+        folder: Path,
+        validate: Validate,
+        *,
+        seed: int,
+        label: str,
+        wandb_project: str | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config, self.windows, self.folder, self.validate = config, windows, folder, validate
+        self.seed, self.label, self.wandb_project = seed, label, wandb_project
+        self.accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
+        seed_everything(seed, self.accelerator.process_index)
+        optimizer = torch.optim.AdamW(
+            _decayed_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
+        )
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.steps_per_epoch = -(-len(windows) // config.batch_size)
+        self.total_steps = self.steps_per_epoch * config.epochs
+        self.position = Position()
+
+    def run(self) -> Position:
+        """Train to the end, or go on where a killed run stopped. Afterwards the model holds the best weights."""
+        self._resume()
+        log = None
+        if self.accelerator.is_main_process:
+            log = MetricsLog(
+                self.folder / "metrics.jsonl", self.position.log_bytes, self.wandb_project, self.config.model_dump()
+            )
+        with TrainingProgress(self.label, self.total_steps, self.accelerator.is_main_process) as progress:
+            while not self.position.finished:
+                self._epoch(log, progress)
+        if log is not None:
+            log.close()
+        self.accelerator.wait_for_everyone()
+        self.bare_model.load_state_dict(load_file(self.folder / "best.safetensors"), strict=False)
+        return self.position
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model without the wrapper that `accelerate` puts around it."""
+        bare: nn.Module = self.accelerator.unwrap_model(self.model)
+        return bare
+
+    def _epoch(self, log: MetricsLog | None, progress: TrainingProgress) -> None:
+        position, started = self.position, time.perf_counter()
+        batches = epoch_batches(self.windows, self.config.batch_size, self.seed, position.epoch)
+        self.model.train()
+        loss_sum, targets_seen, since = torch.zeros((), device=self.accelerator.device), 0, time.perf_counter()
+        for rows in batches[position.batch :]:
+            loss, norm = self._step(rows)
+            loss_sum, targets_seen = loss_sum + loss, targets_seen + int(self.windows.target_counts[rows].sum())
+            position.step, position.batch = position.step + 1, position.batch + 1
+            if position.step % STEPS_PER_LOG == 0 or position.batch == len(batches):
+                total = float(self.accelerator.reduce(loss_sum, "sum"))
+                rate = targets_seen / (time.perf_counter() - since)
+                line = self._training_line(total / targets_seen, rate, float(norm))
+                progress.update(position.step, line["loss"], rate)
+                if log is not None:
+                    log.write(line)
+                loss_sum, targets_seen, since = torch.zeros_like(loss_sum), 0, time.perf_counter()
+            if position.step % self.config.checkpoint_every == 0 and position.batch < len(batches):
+                started = self._checkpoint(log, started)
+                since = time.perf_counter()
+        position.epoch, position.batch = position.epoch + 1, 0
+        last = position.epoch == self.config.epochs
+        if last or position.epoch % self.config.validate_every == 0:
+            self._validate(log, progress)
+        position.finished = last or position.stale_validations >= self.config.patience
+        self._checkpoint(log, started)
+
+    def _step(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """One optimizer step on the global batch `rows`: this process's summed loss, and the gradient norm."""
+        processes, accumulation = self.accelerator.num_processes, self.config.accumulation
+        scale = processes / max(1, int(self.windows.target_counts[rows].sum()))
+        loss_sum = torch.zeros((), device=self.accelerator.device)
+        for micro in range(accumulation):
+            part = micro * processes + self.accelerator.process_index
+            batch = self.windows.batch(share_of_batch(rows, part, accumulation * processes))
+            if micro < accumulation - 1:
+                with self.accelerator.no_sync(self.model):
+                    loss = self.model(batch.to(self.accelerator.device)).sum()
+                    self.accelerator.backward(loss * scale)
+            else:
+                loss = self.model(batch.to(self.accelerator.device)).sum()
+                self.accelerator.backward(loss * scale)
+            loss_sum = loss_sum + loss.detach()
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss_sum, norm
+
+    def _learning_rate(self) -> float:
+        return learning_rate_at(
+            self.position.step,
+            peak=self.config.learning_rate,
+            warmup_steps=self.config.warmup_steps,
+            total_steps=self.total_steps,
+            final_share=self.config.final_learning_rate_share,
+        )
+
+    def _training_line(self, loss: float, rate: float, norm: float) -> dict[str, Any]:
+        return {
+            "step": self.position.step,
+            "epoch": self.position.step / self.steps_per_epoch,
+            "loss": loss,
+            "learning_rate": self._learning_rate(),
+            "gradient_norm": norm,
+            "targets_per_second": rate,
+        }
+
+    def _validate(self, log: MetricsLog | None, progress: TrainingProgress) -> None:
+        position, figures = self.position, [{}]
+        if self.accelerator.is_main_process:
+            self.bare_model.eval()
+            before = random_states()
+            figures = [self.validate(self.bare_model)]
+            restore_random_states(before)
+        broadcast_object_list(figures)
+        score = figures[0]["ndcg@10"]
+        if score > position.best_score:
+            position.best_score, position.best_step, position.stale_validations = score, position.step, 0
+            if self.accelerator.is_main_process:
+                _save_weights(self.bare_model, self.folder / "best.safetensors")
+        else:
+            position.stale_validations += 1
+        if log is not None:
+            line = {f"valid/{name}": value for name, value in figures[0].items()}
+            log.write({"step": position.step, "epoch": position.step / self.steps_per_epoch, **line})
+        progress.validated(position.epoch, figures[0], position.best_step == position.step)
+
+    def _checkpoint(self, log: MetricsLog | None, started: float) -> float:
+        """Save everything; returns the moment from which seconds are counted on."""
+        now = time.perf_counter()
+        self.position.seconds += now - started
+        states = gather_object([random_states()])
+        if log is not None:
+            self.position.log_bytes = log.length
+            content = {
+                "model": self.bare_model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "random_states": states,
+                "windows": len(self.windows),
+            }
+            write_checkpoint(self.folder / "checkpoint.pt", content, self.position)
+        self.accelerator.wait_for_everyone()
+        return now
+
+    def _resume(self) -> None:
+        found = read_checkpoint(self.folder / "checkpoint.pt")
+        if found is None:
+            return
+        content, self.position = found
+        self.bare_model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        states = content["random_states"]
+        if len(states) == self.accelerator.num_processes:
+            restore_random_states(states[self.accelerator.process_index])
+
+
+def choose_precision(asked: str) -> str:
+    """The mixed-precision mode for `accelerate`: bf16 on GPUs that have it, fp32 on CPUs, where bf16 is often 10 x slower."""
+    if asked == "auto":
+        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    return "no" if asked == "fp32" else asked
+
+
+def _decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices; none for norms, biases and embeddings that a batch may not touch."""
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    decayed = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
+    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _save_weights(model: nn.Module, path: Path) -> None:
+    temporary = path.with_suffix(".partial")
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+    temporary.replace(path)

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from onerec.evaluate import breakdown
+from onerec.evaluate.bootstrap import interval
+
+
+def test_every_case_lands_in_the_bucket_its_words_say() -> None:
+    counts = np.array([0, 1, 5, 6, 20, 21, 100, 101, 9999])
+    target = np.arange(9)
+    ranks = np.array([0, 1, 11, 3, 0, 10, 1, 1, 0], dtype=np.int32)
+    rows = breakdown.by_popularity(ranks, np.arange(9), target, counts, samples=20)
+    assert [(row["bucket"], row["cases"], row["recall@10"]["value"]) for row in rows] == [
+        ("0 (cold)", 1, 0.0),
+        ("1-5", 2, 0.5),
+        ("6-20", 2, 0.5),
+        ("21-100", 2, 1.0),
+        ("over 100", 2, 0.5),
+    ]
+    assert rows[2]["ndcg@10"]["value"] == pytest.approx(1 / np.log2(4) / 2)
+
+
+def test_history_buckets_use_the_length_of_each_history() -> None:
+    lengths = np.array([1, 5, 6, 10, 11, 20, 21, 50, 51])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    rows = breakdown.by_history_length(np.ones(9, dtype=np.int32), np.arange(9), offsets, samples=20)
+    assert {row["bucket"]: row["cases"] for row in rows} == {"1-5": 2, "6-10": 2, "11-20": 2, "21-50": 2, "over 50": 1}
+
+
+def test_cold_and_seen_targets_split_all_cases() -> None:
+    counts = breakdown.training_counts(np.array([1, 1, 2]), 4)
+    assert counts.tolist() == [0, 2, 1, 0]
+    ranks = np.array([0, 2, 2, 4], dtype=np.int32)
+    rows = breakdown.by_cold(ranks, np.arange(4), np.array([0, 1, 2, 3]), counts, samples=20)
+    assert [(row["bucket"], row["cases"]) for row in rows] == [("cold", 2), ("seen in training", 2)]
+    assert rows[0]["recall@10"]["value"] == 0.5
+    assert rows[1]["recall@10"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_buckets_without_cases_are_left_out_and_the_rest_add_up() -> None:
+    generator = np.random.default_rng(0)
+    ranks = generator.integers(0, 51, size=500).astype(np.int32)
+    counts = generator.integers(6, 60, size=100)
+    target, user = generator.integers(100, size=500), generator.integers(80, size=500)
+    rows = breakdown.by_popularity(ranks, user, target, counts, samples=50)
+    assert [row["bucket"] for row in rows] == ["6-20", "21-100"]
+    assert sum(row["cases"] for row in rows) == 500
+    hits = sum(row["cases"] * row["recall@10"]["value"] for row in rows)
+    assert hits == pytest.approx(((ranks > 0) & (ranks <= 10)).sum())
+
+
+def test_intervals_resample_the_users_of_the_bucket() -> None:
+    generator = np.random.default_rng(1)
+    ranks = generator.integers(0, 20, size=300).astype(np.int32)
+    user, key = np.repeat(np.arange(60), 5), generator.integers(0, 2, size=300)
+    rows = breakdown.by_bucket(ranks, user, key, breakdown.COLD_BUCKETS, samples=100, seed=4)
+    inside = key == 0
+    hits = (ranks[inside] > 0) & (ranks[inside] <= 10)
+    assert rows[0]["recall@10"] == pytest.approx(interval(hits, user[inside], samples=100, seed=4))
+
+
+def test_lengths_that_differ_are_refused() -> None:
+    with pytest.raises(ValueError, match="each case needs one"):
+        breakdown.by_bucket(np.ones(2, dtype=np.int32), np.arange(2), np.arange(3), breakdown.COLD_BUCKETS)

@@ -1,0 +1,53 @@
+"""Checks on arrays that more than one part of the tokenizer needs."""
+
+import numpy as np
+
+from tokenizer.errors import TokenizerError
+
+
+def check_vectors(vectors: np.ndarray, what: str = "item vectors", width: int | None = None) -> np.ndarray:
+    """Return `vectors` as a C-ordered float32 array [N,D], or say why it cannot be used.
+
+    Raises TokenizerError when the array is not two-dimensional, empty, not numeric, of another width than asked, or
+    holds NaN or infinity (the message gives the first such row, counted from 0).
+    """
+    array = np.asarray(vectors)
+    if array.ndim != 2 or 0 in array.shape:
+        raise TokenizerError(f"{what}: expected one row per item and at least one column, got shape {array.shape}.")
+    if not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.complexfloating):
+        raise TokenizerError(f"{what}: expected real numbers, got the type {array.dtype}.")
+    if width is not None and array.shape[1] != width:
+        raise TokenizerError(f"{what}: {array.shape[1]} columns, but the quantizer was fitted on {width}.")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite here and is reported just below
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if bad_rows.size:
+        raise TokenizerError(
+            f"{what}: row {bad_rows[0]} holds NaN or infinity ({bad_rows.size} such rows of {len(array)}); "
+            "replace the missing values, or drop those items."
+        )
+    return array
+
+
+def check_level_sizes(level_sizes: list[int]) -> list[int]:
+    """Return the sizes as plain ints; TokenizerError unless there is at least one level and every size is positive."""
+    if not level_sizes or any(int(size) != size or size < 1 for size in level_sizes):
+        raise TokenizerError(f"level_sizes: expected one or more whole numbers above zero, got {list(level_sizes)}.")
+    return [int(size) for size in level_sizes]
+
+
+def check_codes(codes_NL: np.ndarray, level_sizes: list[int], what: str = "codes") -> np.ndarray:
+    """Return `codes_NL` as int32 [N,L]; TokenizerError when a code lies outside 0..size-1 of its level."""
+    codes = np.asarray(codes_NL)
+    if codes.ndim != 2 or codes.shape[1] != len(level_sizes) or not np.issubdtype(codes.dtype, np.integer):
+        raise TokenizerError(
+            f"{what}: expected whole numbers of shape [items, {len(level_sizes)}], got {codes.dtype} {codes.shape}."
+        )
+    outside = (codes < 0) | (codes >= np.asarray(level_sizes))
+    if outside.any():
+        row, level = np.argwhere(outside)[0]
+        raise TokenizerError(
+            f"{what}: row {row} has code {codes[row, level]} on level {level + 1}, "
+            f"whose codes run from 0 to {level_sizes[level] - 1}."
+        )
+    return codes.astype(np.int32)

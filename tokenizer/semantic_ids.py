@@ -1,0 +1,199 @@
+"""The artefact of this stage: a folder with every item's ID, the quantizer that made them and how good they are."""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+
+from tokenizer.checks import check_codes, check_level_sizes
+from tokenizer.errors import TokenizerError
+
+DESCRIPTION_FILE = "semantic_ids.json"
+CODES_FILE = "item_codes.parquet"
+QUANTIZER_FILE = "quantizer.safetensors"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SemanticIds:
+    """Unique IDs of all items and what made them.
+
+    item_ids: the dataset's item ids in the order of its items table. codes_NL: int32 [N,L], all rows different.
+    quantizer_codes_NQ: int32 [N,Q] before collisions were resolved. level_sizes: codes per level of codes_NL.
+    quality: figures of `tokenizer.quality`. config: how the IDs were made, plain JSON values.
+    quantizer_state: the quantizer's learnt arrays. Building one checks that the parts fit (TokenizerError).
+    """
+
+    item_ids: pl.Series
+    codes_NL: np.ndarray
+    quantizer_codes_NQ: np.ndarray
+    level_sizes: list[int]
+    quality: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    quantizer_state: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        items = len(self.item_ids)
+        if items == 0 or self.item_ids.null_count() or self.item_ids.n_unique() != items:
+            raise TokenizerError("item_ids: there must be at least one item, none of them null and none of them twice.")
+        check_level_sizes(self.level_sizes)
+        check_codes(self.codes_NL, self.level_sizes)
+        if len(self.codes_NL) != items or len(self.quantizer_codes_NQ) != items:
+            raise TokenizerError(
+                f"{items} item ids, but {len(self.codes_NL)} IDs and {len(self.quantizer_codes_NQ)} quantizer codes."
+            )
+        sorted_NL = self.codes_NL[np.lexsort(self.codes_NL.T[::-1])]
+        if (sorted_NL[1:] == sorted_NL[:-1]).all(axis=1).any():
+            raise TokenizerError(
+                "codes: two items share one semantic ID; resolve collisions with tokenizer.unique first."
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write the artefact; an artefact already in `folder` is replaced as a whole.
+
+        Everything is written beside `folder` first and renamed into place. TokenizerError when `folder` exists and is
+        something else than an artefact of this kind.
+        """
+        from safetensors.numpy import save_file
+
+        folder = Path(folder).absolute()
+        if (
+            folder.exists()
+            and not (folder / DESCRIPTION_FILE).is_file()
+            and (not folder.is_dir() or any(folder.iterdir()))
+        ):
+            raise TokenizerError(f"{folder}: exists and holds no semantic IDs; choose another folder, or remove it.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            written = scratch / "new"
+            written.mkdir()
+            self._table().write_parquet(written / CODES_FILE)
+            save_file(
+                {name: np.ascontiguousarray(a) for name, a in self.quantizer_state.items()}, written / QUANTIZER_FILE
+            )
+            (written / DESCRIPTION_FILE).write_text(json.dumps(self._description(), indent=2) + "\n", encoding="utf-8")
+            _swap_in(written, folder, aside=scratch / "old")
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read and check an artefact; TokenizerError names the file that is missing, damaged or does not fit."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        for name in (DESCRIPTION_FILE, CODES_FILE, QUANTIZER_FILE):
+            if not (folder / name).is_file():
+                raise TokenizerError(f"{folder / name}: not found; make semantic IDs with `onerec tokenize` first.")
+        description = _read_description(folder / DESCRIPTION_FILE)
+        item_ids, codes_NL, quantizer_codes_NQ = _read_codes(folder / CODES_FILE)
+        try:
+            state = load_file(folder / QUANTIZER_FILE)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise TokenizerError(f"{folder / QUANTIZER_FILE}: cannot be read ({error}); tokenize again.") from error
+        if len(item_ids) != description["items"]:
+            raise TokenizerError(
+                f"{folder / CODES_FILE}: {len(item_ids)} items, but {DESCRIPTION_FILE} says {description['items']}; "
+                "the folder mixes two artefacts, tokenize again."
+            )
+        try:
+            return cls(
+                item_ids=item_ids,
+                codes_NL=codes_NL,
+                quantizer_codes_NQ=quantizer_codes_NQ,
+                level_sizes=description["level_sizes"],
+                quality=description["quality"],
+                config=description["config"],
+                quantizer_state=state,
+            )
+        except TokenizerError as error:
+            raise TokenizerError(f"{folder / CODES_FILE}: {error}") from error
+
+    def _table(self) -> pl.DataFrame:
+        return pl.DataFrame(
+            {
+                "item_id": self.item_ids.alias("item_id"),
+                "codes": _as_lists(self.codes_NL),
+                "quantizer_codes": _as_lists(self.quantizer_codes_NQ),
+            }
+        )
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT_VERSION,
+            "items": len(self.item_ids),
+            "level_sizes": list(self.level_sizes),
+            "quality": self.quality,
+            "config": self.config,
+        }
+
+
+def _swap_in(written: Path, folder: Path, aside: Path) -> None:
+    """Rename `written` to `folder`; the one in place steps aside first, as it cannot be renamed over while full."""
+    replaced = folder.exists()
+    if replaced:
+        os.replace(folder, aside)
+    try:
+        os.replace(written, folder)
+    except OSError:
+        if replaced:
+            os.replace(aside, folder)
+        raise
+
+
+def _as_lists(codes_NL: np.ndarray) -> pl.Series:
+    array = np.ascontiguousarray(codes_NL, dtype=np.int32)
+    return pl.Series(array, dtype=pl.Array(pl.Int32, array.shape[1])).arr.to_list()
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise TokenizerError(f"{path}: is not readable JSON ({error}); tokenize again.") from error
+    kinds = {"format": int, "items": int, "level_sizes": list, "quality": dict, "config": dict}
+    for key, kind in kinds.items():
+        if not isinstance(description, dict) or not isinstance(description.get(key), kind):
+            raise TokenizerError(f"{path}: the key {key!r} is missing or of the wrong type; tokenize again.")
+    if not description["level_sizes"] or not all(
+        isinstance(size, int) and size > 0 for size in description["level_sizes"]
+    ):
+        raise TokenizerError(f"{path}: level_sizes should be whole numbers above zero; tokenize again.")
+    if description["format"] != FORMAT_VERSION:
+        raise TokenizerError(
+            f"{path}: format {description['format']}, this version reads {FORMAT_VERSION}; tokenize again."
+        )
+    return dict(description)
+
+
+def _read_codes(path: Path) -> tuple[pl.Series, np.ndarray, np.ndarray]:
+    try:
+        table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise TokenizerError(f"{path}: is not readable Parquet ({error}); tokenize again.") from error
+    arrays = []
+    for column in ("item_id", "codes", "quantizer_codes"):
+        if column not in table.columns:
+            raise TokenizerError(f"{path}: column {column!r} is missing; tokenize again.")
+        if column == "item_id":
+            continue
+        lists = table[column]
+        if not isinstance(lists.dtype, pl.List) or not lists.dtype.inner.is_integer():
+            raise TokenizerError(
+                f"{path}: column {column!r} should hold lists of whole numbers, it holds {lists.dtype}."
+            )
+        lengths = lists.list.len()
+        if lists.null_count() or lengths.n_unique() > 1 or lists.explode().null_count():
+            raise TokenizerError(
+                f"{path}: column {column!r} should hold lists of one length without gaps; tokenize again."
+            )
+        arrays.append(lists.explode().to_numpy().reshape(len(table), -1).astype(np.int32))
+    return table["item_id"], arrays[0], arrays[1]
