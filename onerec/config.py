@@ -93,8 +93,9 @@ class ItemKNNSection(Section):
     window: int = Field(10, gt=0)
     decay: float = Field(0.6, gt=0, le=1)
     session_weight: float = Field(0.5, ge=0)
-    source_exponent: float = 0.5
-    target_exponent: float = 0.25
+    source_exponent: float = 0.4
+    target_exponent: float = 0.35
+    session_events: int = Field(100, gt=0)
 
 
 class BaselinesSection(Section):

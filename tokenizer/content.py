@@ -36,7 +36,7 @@ class ContentSpec(BaseModel):
     """Which columns of the items table describe an item, and how they become numbers.
 
     text, categorical, numeric: column names. vectors: files beside the items table (.npy or .safetensors), one row per
-    item in the table's order. text_encoder: "tfidf" (word 1-2-grams, character 1-3-grams where most letters are
+    item in the table's order. text_encoder: "tfidf" (word 1-2-grams, character 1-2-grams where most letters are
     Chinese, Japanese or Korean; truncated SVD) or "sentence" (a Hugging Face encoder, mean pooling; needs the extra
     `text`). sentence_model: id or folder of that encoder. *_dimensions: widest a block may get. seed: of the SVD.
     """

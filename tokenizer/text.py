@@ -40,13 +40,13 @@ def mostly_cjk(texts: list[str]) -> bool:
 
 
 def tfidf_matrix(texts: list[str], columns: list[str]) -> sparse.csr_matrix:
-    """Sublinear TF-IDF, rows of length one, [N, terms]: word 1-2-grams, or character 1-3-grams for CJK text.
+    """Sublinear TF-IDF, rows of length one, [N, terms]: word 1-2-grams, or character 1-2-grams for CJK text.
 
     Raises TokenizerError naming the columns when no text holds a single usable term.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    grams = {"analyzer": "char", "ngram_range": (1, 3)} if mostly_cjk(texts) else {"ngram_range": (1, 2)}
+    grams = {"analyzer": "char", "ngram_range": (1, 2)} if mostly_cjk(texts) else {"ngram_range": (1, 2)}
     rare = 2 if len(texts) >= MIN_ITEMS_FOR_RARE_TERMS else 1
     for least_items in sorted({rare, 1}, reverse=True):
         vectorizer = TfidfVectorizer(

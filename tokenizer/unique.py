@@ -17,7 +17,7 @@ MOVER_ROWS = 1024  # items whose distances to one codebook are held at once
 
 @dataclass(frozen=True)
 class UniqueCodes:
-    """codes_NL int32, all rows different; level_sizes of its levels; moved: items that got another ID for uniqueness."""
+    """codes_NL int32, all rows different; level_sizes of its levels; moved: items that had to take another ID."""
 
     codes_NL: np.ndarray
     level_sizes: list[int]

@@ -1,8 +1,9 @@
 """Item-kNN with order: what followed the items of this history, and what stood in the same histories, in training.
 
-No parameters are learnt, yet on sparse shopping logs this beats most published sequential models of any size, so it is the
-first number a generative model has to pass. The idea is that of the sequence-aware neighbourhood methods in Ludewig and
-Jannach, "Evaluation of session-based recommendation algorithms" (User Modeling and User-Adapted Interaction, 2018).
+No parameters are learnt, yet on sparse shopping logs this beats most published sequential models of any size, so it
+is the first number a generative model has to pass. The idea is that of the sequence-aware neighbourhood methods in
+Ludewig and Jannach, "Evaluation of session-based recommendation algorithms" (User Modeling and User-Adapted
+Interaction, 2018).
 """
 
 import numpy as np
@@ -11,8 +12,8 @@ from scipy import sparse
 
 from onerec.baselines.popularity import Popularity, best_free_places, check_list_length, check_sequences
 
-# An event this much lighter than the newest one cannot move a list's top; without the floor a history of a thousand events
-# would be multiplied through in full.
+# An event this much lighter than the newest one cannot move a list's top; without the floor a history of a thousand
+# events would be multiplied through in full.
 _WEIGHT_FLOOR = 1e-6
 _ENTRIES_PER_BLOCK = 1 << 23  # sparse entries of the item matrix built at a time
 _CELLS_PER_CHUNK = 1 << 22  # cells of the padded score table per chunk of users, 32 MB
@@ -24,12 +25,13 @@ class ItemKNN:
 
     The similarity of a source item i (in the history) and a candidate j is
 
-        s(i, j) = n_i^-a * [ sum over gaps g <= window of follows_g(i, j) / g  +  session_weight * together(i, j) * n_j^-b ]
+        s(i, j) = n_i^-a * ( sum over gaps g <= window: follows_g(i, j) / g
+                             + session_weight * together(i, j) * n_j^-b )
 
-    where follows_g counts how often j came g events after i, together counts the sessions that hold both, and n are training
-    events. A history's newest event weighs 1, the one before `decay`, then decay^2 … The source exponent a keeps a popular
-    item of the history from drowning the others; candidates are damped only in the session part (b), because there
-    popularity carries no sign of order.
+    where follows_g counts how often j came g events after i, together counts the sessions that hold both, and n are
+    training events. A history's newest event weighs 1, the one before `decay`, then decay^2 … The source exponent a
+    keeps a popular item of the history from drowning the others; candidates are damped only in the session part (b),
+    because there popularity carries no sign of order.
 
     The defaults were chosen on the validation part of Amazon Beauty. For tests only training events are counted, as for
     every trained model: the validation item belongs to the history, not to the counts.
@@ -48,11 +50,12 @@ class ItemKNN:
     ) -> None:
         """Settings.
 
-        window: longest gap, in events, that counts as following; >= 1. decay: weight of an event against the next newer
-        one, in (0, 1]. session_weight: weight of the unordered part; 0 leaves it out. source_exponent, target_exponent: a
-        and b above. session_events: longer histories are cut into sessions of this many events for the unordered part:
-        what stands far apart says little, and the cost grows with the square of a session. neighbours: candidates kept per source item, the most similar
-        ones. seed: order of items that nothing else tells apart. Raises ValueError when one is out of range.
+        window: longest gap, in events, that counts as following; >= 1. decay: weight of an event against the next
+        newer one, in (0, 1]. session_weight: weight of the unordered part; 0 leaves it out. source_exponent,
+        target_exponent: a and b above. session_events: longer histories are cut into sessions of this many events for
+        the unordered part: what stands far apart says little, and the cost grows with the square of a session.
+        neighbours: candidates kept per source item, the most similar ones. seed: order of items that nothing else
+        tells apart. Raises ValueError when one is out of range.
         """
         if window < 1 or session_events < 1 or neighbours < 1:
             raise ValueError("window, session_events and neighbours must be at least 1")
@@ -68,12 +71,12 @@ class ItemKNN:
         self.session_events = session_events
         self.neighbours = neighbours
         self.popularity = Popularity(seed)
-        # Rows and columns are places in the popularity order, so that a lower column wins a tie: more popular first, then the
-        # seeded random priority, never the item's number.
+        # Rows and columns are places in the popularity order, so that a lower column wins a tie: more popular first,
+        # then the seeded random priority, never the item's number.
         self.similarity_NN = sparse.csr_array((0, 0), dtype=np.float32)
 
     def fit(self, item_index: NDArray[np.integer], offsets: NDArray[np.integer], item_count: int) -> "ItemKNN":
-        """Count the training sequences (items back to back in time order, offsets of the users, U+1). Returns itself."""
+        """Count the training sequences (items back to back, oldest first; offsets of the users). Returns itself."""
         self.popularity.fit(item_index, offsets, item_count)
         places = self.popularity.place_N[item_index]
         # The place order is a sort by count, so this is n for each place; an item without events has no entries anyway.
@@ -104,9 +107,9 @@ class ItemKNN:
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The k best items for every history (CSR: items back to back, oldest first, offsets C+1).
 
-        Returns items (C x k, int32, -1 where the catalogue is exhausted) and scores (C x k, float32, -inf beside a -1). Items
-        without any score fill the list by popularity, with negative scores: always below every scored item. Works in
-        chunks of users, so memory does not grow with their number.
+        Returns items (C x k, int32, -1 where the catalogue is exhausted) and scores (C x k, float32, -inf beside a
+        -1). Items without any score fill the list by popularity, with negative scores: always below every scored
+        item. Works in chunks of users, so memory does not grow with their number.
         """
         item_count = self.similarity_NN.shape[0]
         check_sequences(history_items, history_offsets, item_count)
@@ -114,7 +117,7 @@ class ItemKNN:
         places = self.popularity.place_N[history_items]
         weights_CN, seen_CN = self._history_tables(places, history_offsets, item_count)
         # Cases that reach equally many candidates share a chunk: the padded table then holds little padding.
-        reach_C = np.minimum(_reach(weights_CN, self.similarity_NN), item_count)
+        reach_C = np.minimum(_reach(weights_CN.indptr, weights_CN.indices, self.similarity_NN.indptr), item_count)
         order_C = np.argsort(-reach_C, kind="stable")
         cases = len(order_C)
         items_CK = np.full((cases, k), -1, dtype=np.int32)
@@ -149,15 +152,19 @@ class ItemKNN:
         return weights, seen
 
 
-def _reach(weights_CN: sparse.csr_array, similarity_NN: sparse.csr_array) -> NDArray[np.int64]:
+def _reach(
+    history_offsets: NDArray[np.integer], history_places: NDArray[np.integer], neighbour_offsets: NDArray[np.integer]
+) -> NDArray[np.int64]:
     """Upper bound of the candidates each case can score: the neighbours of its history's items, repeats counted."""
-    neighbours_N = np.diff(similarity_NN.indptr).astype(np.int64)
-    total = np.concatenate([[0], np.cumsum(neighbours_N[weights_CN.indices])])
-    return total[weights_CN.indptr[1:]] - total[weights_CN.indptr[:-1]]
+    neighbours = np.diff(neighbour_offsets)[history_places]
+    total: NDArray[np.int64] = np.zeros(len(neighbours) + 1, dtype=np.int64)
+    np.cumsum(neighbours, out=total[1:])
+    reach_C: NDArray[np.int64] = total[history_offsets[1:]] - total[history_offsets[:-1]]
+    return reach_C
 
 
 def _follows(places: NDArray[np.int32], offsets: NDArray[np.integer], item_count: int, window: int) -> sparse.csr_array:
-    """Forward co-occurrence: entry (i, j) sums 1/g over every time j came g <= window events after i in one sequence."""
+    """Forward co-occurrence: entry (i, j) sums 1/g over every time j came g <= window events after i."""
     user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     total = sparse.csr_array((item_count, item_count), dtype=np.float64)
     for gap in range(1, window + 1):
@@ -170,7 +177,7 @@ def _follows(places: NDArray[np.int32], offsets: NDArray[np.integer], item_count
 def _sessions(
     places: NDArray[np.int32], offsets: NDArray[np.integer], item_count: int, session_events: int
 ) -> sparse.csr_array:
-    """Sessions x items, 1 where the session holds the item; a user's sequence starts a new session every session_events."""
+    """Sessions x items, 1 where a session holds an item; every session_events events a user starts a new session."""
     lengths_U = np.diff(offsets)
     position = np.arange(len(places)) - np.repeat(offsets[:-1], lengths_U)
     session = np.cumsum(position % session_events == 0) - 1
@@ -200,10 +207,10 @@ def _strongest(block: sparse.csr_array, first_row: int, neighbours: int) -> spar
 
 
 def _top_places(scored_BN: sparse.csr_array, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k largest positive entries of every row, best first, lower column first among equals; -1 and -inf where fewer.
+    """Per row the k largest positive entries, best first, lower column first among equals; -1 and -inf where fewer.
 
-    A positive float32 keeps its order when its bits are read as an integer. With the score's bits above and the mirrored
-    column below, one integer partition selects and breaks ties exactly.
+    A positive float32 keeps its order when its bits are read as an integer. With the score's bits above and the
+    mirrored column below, one integer partition selects and breaks ties exactly.
     """
     lengths = np.diff(scored_BN.indptr)
     row = np.repeat(np.arange(len(lengths)), lengths)

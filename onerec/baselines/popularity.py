@@ -20,7 +20,7 @@ class Popularity:
         self.place_N: NDArray[np.int32] = np.zeros(0, dtype=np.int32)  # item -> place, 0 the most popular
 
     def fit(self, item_index: NDArray[np.integer], offsets: NDArray[np.integer], item_count: int) -> "Popularity":
-        """Count the events of the training sequences (items back to back, offsets of the users, U+1). Returns itself."""
+        """Count the training sequences (items back to back; offsets of the users, U+1). Returns itself."""
         check_sequences(item_index, offsets, item_count)
         self.counts_N = np.bincount(item_index, minlength=item_count).astype(np.int64)
         priority_N = np.random.default_rng(self.seed).permutation(item_count)
@@ -38,8 +38,8 @@ class Popularity:
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The k most popular items for every history (CSR: items back to back, offsets C+1).
 
-        Returns items (C x k, int32, -1 where the catalogue is exhausted) and scores (C x k, float32: training events, -inf
-        beside a -1). Works through the histories in chunks, so memory does not grow with their number.
+        Returns items (C x k, int32, -1 where the catalogue is exhausted) and scores (C x k, float32: training events,
+        -inf beside a -1). Works through the histories in chunks, so memory does not grow with their number.
         """
         item_count = len(self.order_N)
         check_sequences(history_items, history_offsets, item_count)
@@ -67,8 +67,8 @@ def best_free_places(
 ) -> NDArray[np.int32]:
     """Per row the k lowest places of 0 … item_count-1 that are not taken; row_count x k, -1 where none is left.
 
-    taken_rows and taken_places are parallel: this place is taken in this row. A row with t taken places finds its k free ones
-    among the first k + t, so no array grows with the catalogue.
+    taken_rows and taken_places are parallel: this place is taken in this row. A row with t taken places finds its k
+    free ones among the first k + t, so no array grows with the catalogue.
     """
     most_taken = int(np.bincount(taken_rows, minlength=1).max())
     width = min(item_count, k + most_taken)

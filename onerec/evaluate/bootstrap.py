@@ -1,9 +1,9 @@
 """95 % intervals by resampling users.
 
-The cases of one user are not independent of each other, so whole users are drawn with replacement, each with all their
-cases (a cluster bootstrap), and the percentiles of the resampled means bound the interval. Which users are drawn depends on
-the seed and the number of users alone: figures of different models on the same cases share their resamples, and the
-interval of a difference is therefore a paired one.
+The cases of one user are not independent of each other, so whole users are drawn with replacement, each with all
+their cases (a cluster bootstrap), and the percentiles of the resampled means bound the interval. Which users are
+drawn depends on the seed and the number of users alone: figures of different models on the same cases share their
+resamples, and the interval of a difference is therefore a paired one.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Where a model's hits come from: recall@10 and NDCG@10 by popularity of the target, by length of the history, and cold items.
+"""Where a model's hits come from: recall@10 and NDCG@10 by the target's popularity and by the history's length.
 
 Bucket edges are fixed, so the same words mean the same cases in every report and for every dataset.
 """
@@ -83,8 +83,8 @@ def by_bucket(
 ) -> list[dict[str, Any]]:
     """Split the cases by an integer key and measure every bucket that holds any.
 
-    Returns rows {"bucket": name, "cases": int, "recall@10": {"value", "low", "high"}, "ndcg@10": {…}} in the buckets' order.
-    Intervals resample the users who have a case in the bucket. Raises ValueError when the lengths differ.
+    Returns rows {"bucket": name, "cases": int, "recall@10": {"value", "low", "high"}, "ndcg@10": {…}} in the buckets'
+    order. Intervals resample the users who have a case in the bucket. Raises ValueError when the lengths differ.
     """
     if not len(ranks_C) == len(user_C) == len(key_C):
         raise ValueError(

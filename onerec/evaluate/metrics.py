@@ -1,7 +1,7 @@
 """Ranks of the targets and the figures per case that follow from them; arrays in, arrays out.
 
-A case has exactly one relevant item. Its rank is the 1-based place of that item in the returned list and 0 when the list
-does not hold it, so a list of 50 items answers every question up to @50.
+A case has exactly one relevant item. Its rank is the 1-based place of that item in the returned list and 0 when the
+list does not hold it, so a list of 50 items answers every question up to @50.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ def ranks_of(items_CK: NDArray[np.integer], target_C: NDArray[np.integer]) -> ND
     """Where each target stands in its list.
 
     items_CK: returned items, best first, -1 where the list ends early. target_C: the item that was really next, >= 0.
-    Returns int32 ranks: 1-based, 0 when the target is not in the list. Should an item stand twice, its first place counts.
-    Raises ValueError when the shapes do not fit or a target is negative (it would match the padding).
+    Returns int32 ranks: 1-based, 0 when the target is not in the list. Should an item stand twice, its first place
+    counts. Raises ValueError when the shapes do not fit or a target is negative (it would match the padding).
     """
     _check_lists(items_CK, target_C)
     return _first_match(items_CK == target_C[:, None])
@@ -53,7 +53,8 @@ def ndcg(ranks_C: NDArray[np.integer], k: int) -> NDArray[np.float64]:
 
 def reciprocal_rank(ranks_C: NDArray[np.integer], k: int) -> NDArray[np.float64]:
     """1 / rank within the first k, else 0; its mean over cases is MRR@k."""
-    return np.divide(recall(ranks_C, k), np.maximum(ranks_C, 1))
+    place_C: NDArray[np.float64] = np.maximum(ranks_C, 1).astype(np.float64)
+    return np.divide(recall(ranks_C, k), place_C)
 
 
 def case_metrics(ranks_C: NDArray[np.integer], cutoffs: Sequence[int] = CUTOFFS) -> dict[str, NDArray[np.float64]]:
@@ -69,13 +70,13 @@ def case_metrics(ranks_C: NDArray[np.integer], cutoffs: Sequence[int] = CUTOFFS)
 def id_case_metrics(
     id_ranks_C: NDArray[np.integer], cutoffs: Sequence[int] = CUTOFFS
 ) -> dict[str, NDArray[np.float64]]:
-    """ID-level hits under names of their own, {"id_recall@1": values_C, …}, so that no table can mix them with item hits."""
+    """ID-level hits under names of their own, {"id_recall@1": values_C, …}: no table can mix them with item hits."""
     _check_ranks(id_ranks_C)
     return {f"id_recall@{k}": recall(id_ranks_C, k) for k in cutoffs}
 
 
 def coverage(items_CK: NDArray[np.integer], item_count: int, k: int) -> float:
-    """Share of the catalogue, 0 to 1, that stands in at least one case's first k. Raises ValueError for shorter lists."""
+    """Share of the catalogue, 0 to 1, that stands in some case's first k. Raises ValueError for shorter lists."""
     if items_CK.ndim != 2 or not 0 < k <= items_CK.shape[1]:
         raise ValueError(f"coverage@{k} needs lists of at least {k} items, got an array of shape {items_CK.shape}")
     shown_N = np.zeros(item_count, dtype=bool)

@@ -126,7 +126,10 @@ class Trainer:
             loss, norm = self._step(rows)
             loss_sum, targets_seen = loss_sum + loss, targets_seen + int(self.windows.target_counts[rows].sum())
             position.step, position.batch = position.step + 1, position.batch + 1
-            if position.step % STEPS_PER_LOG == 0 or position.batch == len(batches):
+            at_end = position.batch == len(batches)
+            saving = position.step % self.config.checkpoint_every == 0 and not at_end
+            # A line before every checkpoint: a resumed run then starts its running sums where this one did.
+            if position.step % STEPS_PER_LOG == 0 or at_end or saving:
                 total = float(self.accelerator.reduce(loss_sum, "sum"))
                 rate = targets_seen / (time.perf_counter() - since)
                 line = self._training_line(total / targets_seen, rate, float(norm))
@@ -134,7 +137,7 @@ class Trainer:
                 if log is not None:
                     log.write(line)
                 loss_sum, targets_seen, since = torch.zeros_like(loss_sum), 0, time.perf_counter()
-            if position.step % self.config.checkpoint_every == 0 and position.batch < len(batches):
+            if saving:
                 started = self._checkpoint(log, started)
                 since = time.perf_counter()
         position.epoch, position.batch = position.epoch + 1, 0

@@ -1,0 +1,133 @@
+"""Beam search against scoring every item: on random tries with real generators, and on nasty corners."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from onerec.data.windows import Batch, padded_histories
+from onerec.decode.beam_search import beam_search, child_log_probabilities
+from onerec.decode.recommend import GeneratorRecommender
+from onerec.model.generator import Generator, GeneratorConfig
+from tokenizer.semantic_ids import SemanticIds
+
+# float32 sums of a few log-softmaxes, computed in a different order: 1e-5 is what the project promises.
+TOLERANCE = 1e-5
+
+
+def random_generator(seed: int) -> tuple[Generator, np.random.Generator]:
+    """A random catalogue of 1 to 60 items with 1 to 4 levels and an untrained model with weights larger than at its start."""
+    draw = np.random.default_rng(seed)
+    sizes = draw.integers(1, 7, size=draw.integers(1, 5))
+    codes = np.unique(draw.integers(0, sizes, size=(60, len(sizes))), axis=0)
+    codes = draw.permutation(codes).astype(np.int32)
+    ids = SemanticIds(pl.Series(range(len(codes))), codes, codes, [int(size) for size in sizes])
+    torch.manual_seed(seed)
+    config = GeneratorConfig(
+        width=16,
+        heads=int(draw.choice([1, 2, 4])),
+        encoder_layers=int(draw.integers(0, 3)),
+        decoder_layers=int(draw.integers(1, 3)),
+        hidden_width=24,
+        context=str(draw.choice(["causal", "bidirectional"])),
+        own_embedding=bool(draw.integers(2)),
+        softmax=str(draw.choice(["legal", "full"])),
+        history_length=8,
+    )
+    model = Generator(config, ids).eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(1.5)
+    return model, draw
+
+
+def random_histories(draw: np.random.Generator, items: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    lengths = draw.integers(1, 12, size=count)
+    return draw.integers(0, items, size=lengths.sum()), np.concatenate([[0], np.cumsum(lengths)])
+
+
+def only_batch(history: np.ndarray, offsets: np.ndarray, length: int) -> tuple[np.ndarray, Batch]:
+    (found,) = padded_histories(history, offsets, length, batch_size=100)
+    return found
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_a_wide_beam_equals_scoring_every_item(block: int) -> None:
+    """200 random tries and models in ten blocks; order, scores and completeness."""
+    for seed in range(20 * block, 20 * block + 20):
+        model, draw = random_generator(seed)
+        items = model.trie.item_count
+        cases, batch = only_batch(*random_histories(draw, items, 3), model.config.history_length)
+        with torch.no_grad():
+            beams = beam_search(model.bind(batch), model.trie, beam_width=items, softmax=model.config.softmax)
+            reference = model.item_log_probabilities(batch, torch.arange(items).expand(len(cases), -1))
+        assert beams.items_BK.sort(dim=1).values.tolist() == [list(range(items))] * len(cases)
+        assert (reference.gather(1, beams.items_BK) - beams.log_probabilities_BK).abs().max() <= TOLERANCE
+        assert (reference.sort(dim=1, descending=True).values - beams.log_probabilities_BK).abs().max() <= TOLERANCE
+        if model.config.softmax == "legal":
+            assert beams.log_probabilities_BK.exp().sum(dim=1) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_narrow_beam_is_legal_sorted_and_scored_exactly(seed: int) -> None:
+    model, draw = random_generator(1000 + seed)
+    items, width = model.trie.item_count, 3
+    _, batch = only_batch(*random_histories(draw, items, 4), model.config.history_length)
+    with torch.no_grad():
+        beams = beam_search(model.bind(batch), model.trie, beam_width=width, softmax=model.config.softmax)
+        reference = model.item_log_probabilities(batch, torch.arange(items).expand(4, -1))
+    assert beams.items_BK.shape == (4, min(width, items))
+    assert ((beams.items_BK >= 0) & (beams.items_BK < items)).all()
+    assert all(len(set(row)) == len(row) for row in beams.items_BK.tolist())
+    assert (reference.gather(1, beams.items_BK) - beams.log_probabilities_BK).abs().max() <= TOLERANCE
+    assert (beams.log_probabilities_BK.diff(dim=1) <= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_excluded_items_never_appear_and_others_keep_their_scores(seed: int) -> None:
+    model, draw = random_generator(2000 + seed)
+    items = model.trie.item_count
+    _, batch = only_batch(*random_histories(draw, items, 4), model.config.history_length)
+    excluded = torch.from_numpy(draw.integers(-1, items, size=(4, 6)))
+    with torch.no_grad():
+        plain = beam_search(model.bind(batch), model.trie, beam_width=items, softmax=model.config.softmax)
+        found = beam_search(
+            model.bind(batch), model.trie, beam_width=items, softmax=model.config.softmax, excluded_BS=excluded
+        )
+    for row in range(4):
+        banned = set(excluded[row].tolist())
+        kept = [(i, s) for i, s in zip(plain.items_BK[row].tolist(), plain.log_probabilities_BK[row].tolist()) if i not in banned]
+        listed = [i for i in found.items_BK[row].tolist() if i >= 0]
+        assert listed == [item for item, _ in kept]
+        assert found.log_probabilities_BK[row, : len(kept)].tolist() == [score for _, score in kept]
+        assert (found.log_probabilities_BK[row, len(kept) :] == -torch.inf).all()
+
+
+def test_excluding_everything_leaves_an_empty_list() -> None:
+    model, draw = random_generator(7)
+    items = model.trie.item_count
+    _, batch = only_batch(*random_histories(draw, items, 2), model.config.history_length)
+    everything = torch.arange(items).expand(2, -1)
+    beams = beam_search(model.bind(batch), model.trie, beam_width=5, softmax="legal", excluded_BS=everything)
+    assert (beams.items_BK == -1).all()
+
+
+def test_recommender_ignores_batch_size_and_order_of_cases() -> None:
+    model, draw = random_generator(12)
+    history, offsets = random_histories(draw, model.trie.item_count, 17)
+    whole = GeneratorRecommender(model, beam_width=50, batch_size=17).recommend(history, offsets, 10, True)
+    single = GeneratorRecommender(model, beam_width=50, batch_size=1).recommend(history, offsets, 10, True)
+    assert (whole[0] == single[0]).all()
+    found = whole[0] >= 0
+    assert np.abs(whole[1][found] - single[1][found]).max() <= TOLERANCE
+    for case in range(17):
+        seen = set(history[offsets[case] : offsets[case + 1]].tolist())
+        assert not seen & set(whole[0][case].tolist())
+
+
+def test_full_softmax_leaves_probability_on_illegal_codes() -> None:
+    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0]])
+    codes, legal = torch.tensor([[1, 2, 0]]), torch.tensor([[True, True, False]])
+    full = child_log_probabilities(logits, codes, legal, "full").exp()
+    among_legal = child_log_probabilities(logits, codes, legal, "legal").exp()
+    assert full.tolist() == [[0.25, 0.25, 0.0]]
+    assert among_legal.tolist() == [[0.5, 0.5, 0.0]]

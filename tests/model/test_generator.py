@@ -1,0 +1,122 @@
+"""The generator: cached decoding against teacher forcing, padding, causality, saving and loading."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from onerec.data.windows import Batch, every_position_windows, one_target_windows
+from onerec.errors import UserError
+from onerec.model.generator import Generator, GeneratorConfig
+from tokenizer.semantic_ids import SemanticIds
+
+TOLERANCE = 1e-5
+
+
+def make_generator(seed: int = 0, **settings: object) -> Generator:
+    draw = np.random.default_rng(seed)
+    codes = draw.permutation(np.unique(draw.integers(0, [5, 6, 7], size=(80, 3)), axis=0)).astype(np.int32)
+    torch.manual_seed(seed)
+    config = GeneratorConfig(**{"width": 24, "heads": 2, "hidden_width": 32, "history_length": 12, **settings})  # type: ignore[arg-type]
+    return Generator(config, SemanticIds(pl.Series(range(len(codes))), codes, codes, [5, 6, 7])).eval()
+
+
+def make_batch(rows: list[list[int]], width: int | None = None) -> Batch:
+    lengths = torch.tensor([len(row) for row in rows])
+    time = width or int(lengths.max())
+    items = torch.zeros(len(rows), time, dtype=torch.long)
+    for row, values in enumerate(rows):
+        items[row, : len(values)] = torch.tensor(values)
+    counted = torch.arange(time) < lengths[:, None]
+    return Batch(items, items.roll(-1, dims=1), counted, lengths)
+
+
+@pytest.mark.parametrize("context", ["causal", "bidirectional"])
+@torch.no_grad()
+def test_cached_steps_equal_teacher_forcing(context: str) -> None:
+    model = make_generator(context=context, decoder_layers=2)
+    batch = make_batch([[1, 2, 3, 4], [5, 6], [7]])
+    items = torch.tensor([[9, 3], [4, 4], [0, 11]])
+    bound, codes = model.bind(batch), model.tokens.codes_NL[items]
+    states = model.encoder(model.tokens(batch.items_BT), batch.lengths_B)
+    forced_BPLD = model._teacher_forced(states, (batch.lengths_B[:, None] - 1).expand(-1, 2), items)
+    logits, cache = bound.start()
+    assert (logits - model.decoder.logits(forced_BPLD[:, :, 0], 0)).abs().max() <= TOLERANCE
+    parents = torch.zeros(3, 2, dtype=torch.long)
+    for level in (1, 2):
+        logits, cache = bound.step(codes[..., level - 1], parents, level, cache)
+        assert (logits - model.decoder.logits(forced_BPLD[:, :, level], level)).abs().max() <= TOLERANCE
+        parents = torch.arange(2).expand(3, -1)
+
+
+@pytest.mark.parametrize("context", ["causal", "bidirectional"])
+@torch.no_grad()
+def test_padding_and_neighbours_in_the_batch_change_nothing(context: str) -> None:
+    model = make_generator(context=context)
+    items = torch.arange(20)[None]
+    alone = model.item_log_probabilities(make_batch([[3, 1, 4]]), items)
+    padded = model.item_log_probabilities(make_batch([[3, 1, 4]], width=9), items)
+    together = model.item_log_probabilities(make_batch([[2] * 8, [3, 1, 4]]), items.expand(2, -1))[1:]
+    assert (alone - padded).abs().max() <= TOLERANCE
+    assert (alone - together).abs().max() <= TOLERANCE
+
+
+@torch.no_grad()
+def test_every_position_of_a_causal_window_is_trained_as_if_alone() -> None:
+    """The loss of a window is the sum of the losses of its prefixes: later items leak nothing."""
+    model, sequence = make_generator(), [3, 1, 4, 1, 5, 9]
+    window = every_position_windows(np.array(sequence), np.array([0, 6]), length=12).batch(np.array([0]))
+    prefixes = one_target_windows(np.array(sequence), np.array([0, 6]), length=12)
+    apart = model(prefixes.batch(np.arange(len(prefixes))))
+    assert (model(window) - apart).abs().max() <= 1e-4  # sums of 5 losses of about 5 nats in float32
+    expected = [-model.item_log_probabilities(make_batch([sequence[:n]]), torch.tensor([[sequence[n]]])) for n in range(1, 6)]
+    assert float(model(window).sum()) == pytest.approx(float(sum(expected)), abs=1e-4)
+
+
+@torch.no_grad()
+def test_order_of_the_history_matters() -> None:
+    model, items = make_generator(), torch.arange(30)[None]
+    forward = model.item_log_probabilities(make_batch([[1, 2, 3]]), items)
+    backward = model.item_log_probabilities(make_batch([[3, 2, 1]]), items)
+    assert (forward - backward).abs().max() > 1e-3
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    model = make_generator().train()
+    model(make_batch([[1, 2, 3, 4, 5], [6, 7, 8]])).sum().backward()
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert without == []
+
+
+def test_own_embeddings_can_be_dropped_and_left_out() -> None:
+    assert make_generator(own_embedding=False).tokens.own_embeddings is None
+    model, batch = make_generator(own_dropout=0.99, dropout=0.0), make_batch([[1, 2, 3]])
+    model.train()
+    torch.manual_seed(1)
+    dropped = model(batch)
+    model.eval()
+    assert (model(batch) - dropped).abs().max() > 1e-4
+
+
+def test_saved_generators_load_with_their_ids(tmp_path: Path) -> None:
+    model = make_generator()
+    model.save_pretrained(tmp_path / "model")
+    loaded = Generator.from_pretrained(tmp_path / "model")
+    batch, items = make_batch([[1, 2, 3]]), torch.arange(20)[None]
+    assert torch.equal(model.item_log_probabilities(batch, items), loaded.item_log_probabilities(batch, items))
+    assert (loaded.semantic_ids.codes_NL == model.semantic_ids.codes_NL).all()
+    assert loaded.config == model.config
+
+
+def test_a_generator_without_its_ids_is_refused(tmp_path: Path) -> None:
+    make_generator().save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors: missing"):
+        Generator.from_pretrained(tmp_path / "model")
+
+
+def test_width_must_fit_the_heads() -> None:
+    with pytest.raises(UserError, match=r"width is 24; it must be a multiple of 2 x heads = 10"):
+        make_generator(heads=5)

@@ -1,0 +1,128 @@
+"""The trainer: resuming, splitting batches, choosing weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from onerec.baselines.sasrec import SASRec, SASRecConfig
+from onerec.data.windows import Batch, every_position_windows
+from onerec.errors import UserError
+from onerec.train.schedule import learning_rate_at
+from onerec.train.trainer import TrainConfig, Trainer
+
+TIMED = {"targets_per_second"}
+
+
+class Interrupted(Exception):
+    """Stands for a kill: nothing of the trainer runs after it."""
+
+
+def make_trainer(folder: Path, dropout: float = 0.2, validate: object = None, **settings: object) -> Trainer:
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(2, 15, size=40)
+    windows = every_position_windows(draw.integers(0, 20, size=lengths.sum()), np.cumsum([0, *lengths]), length=8)
+    torch.manual_seed(0)
+    model = SASRec(SASRecConfig(width=16, dropout=dropout, history_length=8), 20)
+    config = TrainConfig(**{"epochs": 4, "batch_size": 8, "checkpoint_every": 3, "warmup_steps": 5, **settings})  # type: ignore[arg-type]
+    chosen = validate or (lambda trained: {"ndcg@10": float(1 / probe(trained))})
+    return Trainer(model, windows, config, folder, chosen, seed=5, label="test")  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def probe(model: nn.Module) -> Tensor:
+    items = torch.arange(6)[None]
+    loss: Tensor = model(Batch(items, items + 1, torch.ones_like(items, dtype=torch.bool), torch.tensor([6]))).sum()
+    return loss
+
+
+def log_of(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMED} for line in lines]
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 8, 13])
+def test_a_killed_run_ends_as_if_it_had_never_been_killed(tmp_path: Path, stop_after: int) -> None:
+    """Stopped in the middle of an epoch, on its border, and between checkpoints: same log, same weights."""
+    whole = make_trainer(tmp_path / "whole")
+    whole.run()
+    killed = make_trainer(tmp_path / "killed")
+    step, taken = killed._step, 0
+
+    def stopping(rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        nonlocal taken
+        if taken == stop_after:
+            raise Interrupted
+        taken += 1
+        return step(rows)
+
+    killed._step = stopping  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        killed.run()
+    resumed = make_trainer(tmp_path / "killed")
+    resumed.run()
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+    for name, tensor in whole.bare_model.state_dict().items():
+        assert torch.equal(tensor, resumed.bare_model.state_dict()[name]), name
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    make_trainer(tmp_path).run()
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    again = make_trainer(tmp_path)
+    again._step = None  # type: ignore[assignment]  # would fail if called
+    again.run()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("accumulation", [2, 3, 11])
+def test_micro_batches_give_the_same_trajectory(tmp_path: Path, accumulation: int) -> None:
+    """Without dropout, splitting a batch is only a different order of summation: 1e-4 over 20 steps of float32."""
+    make_trainer(tmp_path / "one", dropout=0.0).run()
+    make_trainer(tmp_path / "split", dropout=0.0, accumulation=accumulation).run()
+    for one, split in zip(log_of(tmp_path / "one"), log_of(tmp_path / "split"), strict=True):
+        assert one == pytest.approx(split, rel=1e-4)
+
+
+def test_training_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
+    scores = iter([0.1, 0.5, 0.2, 0.3])
+    seen: list[dict[str, Tensor]] = []
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return {"ndcg@10": next(scores)}
+
+    trainer = make_trainer(tmp_path, validate=validate)
+    position = trainer.run()
+    assert position.best_step == 2 * trainer.steps_per_epoch
+    for name, tensor in trainer.bare_model.state_dict().items():
+        assert torch.equal(tensor, seen[1][name])
+    losses = [line["loss"] for line in log_of(tmp_path) if "loss" in line]
+    assert losses[-1] < losses[0]
+
+
+def test_patience_stops_early(tmp_path: Path) -> None:
+    scores = iter([0.5, 0.4, 0.3, 0.2, 0.1])
+    trainer = make_trainer(tmp_path, validate=lambda model: {"ndcg@10": next(scores)}, epochs=50, patience=2)
+    assert trainer.run().epoch == 3
+
+
+def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
+    with pytest.raises(UserError, match=r"checkpoint\.pt: this checkpoint cannot be read"):
+        make_trainer(tmp_path).run()
+
+
+def test_learning_rate_warms_up_peaks_and_falls_to_its_share() -> None:
+    rates = [
+        learning_rate_at(step, peak=1.0, warmup_steps=10, total_steps=110, final_share=0.1) for step in range(120)
+    ]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.55)
+    assert rates[110] == rates[119] == pytest.approx(0.1)
+    assert all(a <= b for a, b in zip(rates[:9], rates[1:10], strict=True))
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
