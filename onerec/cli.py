@@ -68,7 +68,14 @@ def build_parser() -> argparse.ArgumentParser:
         "  accelerate launch --num_processes 2 --module onerec.cli train configs/beauty.yaml\n",
         tracked=True,
     )
-    _add(commands, "run", run, "do all stages of a config, skip what is done, write results and report", RUN_EXAMPLES, tracked=True)
+    _add(
+        commands,
+        "run",
+        run,
+        "do all stages of a config, skip what is done, write results and report",
+        RUN_EXAMPLES,
+        tracked=True,
+    )
     demo_parser = commands.add_parser(
         "demo",
         help="the whole pipeline on MovieLens-100K",
@@ -114,7 +121,9 @@ def _add(
 
 
 def _add_run_options(parser: argparse.ArgumentParser, tracked: bool) -> None:
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="override a key of the config by its dotted path")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="override a key of the config by its dotted path"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds run folders (default: runs)")
     parser.set_defaults(track=None)
     if tracked:
@@ -174,7 +183,9 @@ def evaluate(parsed: argparse.Namespace) -> None:
 
     for override in parsed.overrides:
         if not override.startswith(("recommend.", "evaluate.")):
-            raise UserError(f'"{override}": evaluate takes keys under recommend. and evaluate.; use `onerec run` for others')
+            raise UserError(
+                f'"{override}": evaluate takes keys under recommend. and evaluate.; use `onerec run` for others'
+            )
     opened = reopen_run(parsed.run, parsed.overrides)
     _measure(opened)
 

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from onerec.data.contract import Dataset
 
 
-
 def add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `data` and the commands below it."""
     data = commands.add_parser(
@@ -63,7 +62,9 @@ def _add_amazon(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("reviews", type=Path, help="review file")
     parser.add_argument("--meta", type=Path, help="metadata file with titles and categories")
-    parser.add_argument("--minimum", type=int, default=5, help="keep users and items with this many reviews (default: 5)")
+    parser.add_argument(
+        "--minimum", type=int, default=5, help="keep users and items with this many reviews (default: 5)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="dataset folder to write")
     parser.set_defaults(function=amazon)
 
@@ -105,20 +106,26 @@ def _add_import(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--numeric", nargs="+", default=[], metavar="COLUMN", help="item columns of numbers")
     parser.add_argument("--users", type=Path, help="table of users")
     parser.add_argument("--user-id", help="its id column, if it is named otherwise than in the events")
-    parser.add_argument("--user-categorical", nargs="+", default=[], metavar="COLUMN", help="user columns of categories")
+    parser.add_argument(
+        "--user-categorical", nargs="+", default=[], metavar="COLUMN", help="user columns of categories"
+    )
     parser.add_argument("--user-numeric", nargs="+", default=[], metavar="COLUMN", help="user columns of numbers")
     parser.add_argument("--name", help="name of the dataset (default: the file's)")
     parser.add_argument("--licence", help="licence note kept in dataset.yaml")
     parser.add_argument("--split", choices=["leave_one_out", "by_time"], help="how to split (default: leave_one_out)")
     parser.add_argument("--columns", type=Path, help="YAML file with these settings; flags win over it")
-    parser.add_argument("--drop-duplicates", action="store_true", help="keep the first of events with equal user, item, time")
+    parser.add_argument(
+        "--drop-duplicates", action="store_true", help="keep the first of events with equal user, item, time"
+    )
     parser.add_argument("--strict", action="store_true", help="refuse events out of time order instead of sorting them")
     parser.add_argument("--out", type=Path, required=True, help="dataset folder to write")
     parser.set_defaults(function=import_)
 
 
 def _add_check(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(sources, "check", "check a dataset folder completely", "examples:\n  onerec data check data/mine\n")
+    parser = _parser(
+        sources, "check", "check a dataset folder completely", "examples:\n  onerec data check data/mine\n"
+    )
     parser.add_argument("folder", type=Path, help="dataset folder")
     parser.set_defaults(function=check)
 
@@ -165,5 +172,7 @@ def check(parsed: argparse.Namespace) -> None:
 def _describe(dataset: "Dataset") -> None:
     spec = dataset.spec
     users = dataset.events[spec.events.user].n_unique()
-    print(f"{dataset.folder}: {spec.name}, {users:,} users, {len(dataset.items):,} items, {len(dataset.events):,} events")
+    print(
+        f"{dataset.folder}: {spec.name}, {users:,} users, {len(dataset.items):,} items, {len(dataset.events):,} events"
+    )
     print(f"split: {spec.split}; sha256 {dataset.sha256}")

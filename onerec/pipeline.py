@@ -119,7 +119,10 @@ class Run:
 
     @property
     def ids_stage(self) -> Stage:
-        return Stage(self.folder / "semantic_ids", key_of("ids", self.data_key, self.config.tokenizer.model_dump(), self.config.seed))
+        return Stage(
+            self.folder / "semantic_ids",
+            key_of("ids", self.data_key, self.config.tokenizer.model_dump(), self.config.seed),
+        )
 
     def tokenize(self) -> SemanticIds:
         """Item content and training co-occurrence -> vectors -> quantizer -> one unique ID per item."""
@@ -248,7 +251,9 @@ class Run:
         exclude_seen, beam_width = self.config.recommend.exclude_seen, self.config.evaluate.validation_beam_width
 
         def validate(trained: nn.Module) -> dict[str, float]:
-            made = recommender(trained, beam_width).recommend(sample.history_items, sample.history_offsets, 10, exclude_seen)
+            made = recommender(trained, beam_width).recommend(
+                sample.history_items, sample.history_offsets, 10, exclude_seen
+            )
             return quick_figures(made[0], sample)
 
         trainer = Trainer(
@@ -399,5 +404,7 @@ def reopen_run(folder: Path, overrides: Sequence[str]) -> Run:
         raise UserError(f"{folder}: not a run folder (no {CONFIG_FILE}); `onerec run CONFIG` makes one")
     run = Run(load_config(folder / CONFIG_FILE, overrides), folder)
     if not run.generator_stage.done:
-        raise UserError(f"{folder}: its generator is not trained to the end with the data and config on file; run it again")
+        raise UserError(
+            f"{folder}: its generator is not trained to the end with the data and config on file; run it again"
+        )
     return run

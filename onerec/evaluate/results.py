@@ -173,7 +173,9 @@ def _notes(run: Run, counts: np.ndarray, cases: Cases) -> list[str]:
     ]
     if run.config.recommend.exclude_seen:
         seen = _share_seen(cases)
-        notes.append(f"Items of a user's history are not recommended again; {seen:.1%} of the test targets are such repeats.")
+        notes.append(
+            f"Items of a user's history are not recommended again; {seen:.1%} of the test targets are such repeats."
+        )
     if run.dataset.spec.events.time is None and (run.config.dataset.split or run.dataset.spec.split) == "leave_one_out":
         notes.append(
             "The log has no timestamps. If events of one day stand in the order of their ids, models that see ids profit."
@@ -188,4 +190,3 @@ def _share_seen(cases: Cases) -> float:
     targets = np.repeat(cases.target, np.diff(cases.history_offsets))
     hits = np.add.reduceat((cases.history_items == targets).astype(np.int64), cases.history_offsets[:-1])
     return float((hits > 0).mean())
-

@@ -62,7 +62,9 @@ class Generator(nn.Module, ModelHubMixin):
     def __init__(self, config: GeneratorConfig, semantic_ids: SemanticIds) -> None:
         super().__init__()
         if config.width % (2 * config.heads):
-            raise UserError(f"generator.width is {config.width}; it must be a multiple of 2 x heads = {2 * config.heads}")
+            raise UserError(
+                f"generator.width is {config.width}; it must be a multiple of 2 x heads = {2 * config.heads}"
+            )
         self.config, self.semantic_ids = config, semantic_ids
         self.trie = ItemTrie.from_codes(semantic_ids.codes_NL, semantic_ids.level_sizes)
         sizes, codes_NL = self.trie.level_sizes, torch.from_numpy(semantic_ids.codes_NL).long()
@@ -98,14 +100,18 @@ class Generator(nn.Module, ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self.semantic_ids.save(save_directory / "semantic_ids")
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, save_directory / WEIGHTS_FILE)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, save_directory / WEIGHTS_FILE
+        )
         (save_directory / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
         folder = Path(model_id)
         if not folder.is_dir():
-            hub = {key: options[key] for key in ("revision", "cache_dir", "force_download", "local_files_only", "token")}
+            hub = {
+                key: options[key] for key in ("revision", "cache_dir", "force_download", "local_files_only", "token")
+            }
             folder = Path(snapshot_download(model_id, **hub))
         for name in (CONFIG_FILE, WEIGHTS_FILE, "semantic_ids"):
             if not (folder / name).exists():

@@ -19,7 +19,7 @@ class MetricsLog:
     def __init__(
         self, path: Path, kept_bytes: int = 0, wandb_project: str | None = None, run: dict[str, Any] | None = None
     ) -> None:
-        self._stream = open(path, "ab")
+        self._stream = path.open("ab")
         self._stream.truncate(kept_bytes)
         self._wandb: Any = None
         if wandb_project is not None:

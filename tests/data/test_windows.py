@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onerec.data.windows import epoch_batches, every_position_windows, one_target_windows, padded_histories, share_of_batch
+from onerec.data.windows import (
+    epoch_batches,
+    every_position_windows,
+    one_target_windows,
+    padded_histories,
+    share_of_batch,
+)
 
 sequences = st.lists(st.lists(st.integers(0, 30), max_size=40), min_size=1, max_size=8).filter(
     lambda rows: any(len(row) > 1 for row in rows)

@@ -95,7 +95,8 @@ def test_excluded_items_never_appear_and_others_keep_their_scores(seed: int) -> 
         )
     for row in range(4):
         banned = set(excluded[row].tolist())
-        kept = [(i, s) for i, s in zip(plain.items_BK[row].tolist(), plain.log_probabilities_BK[row].tolist()) if i not in banned]
+        pairs = zip(plain.items_BK[row].tolist(), plain.log_probabilities_BK[row].tolist(), strict=True)
+        kept = [(item, score) for item, score in pairs if item not in banned]
         listed = [i for i in found.items_BK[row].tolist() if i >= 0]
         assert listed == [item for item, _ in kept]
         assert found.log_probabilities_BK[row, : len(kept)].tolist() == [score for _, score in kept]

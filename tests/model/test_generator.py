@@ -71,7 +71,9 @@ def test_every_position_of_a_causal_window_is_trained_as_if_alone() -> None:
     prefixes = one_target_windows(np.array(sequence), np.array([0, 6]), length=12)
     apart = model(prefixes.batch(np.arange(len(prefixes))))
     assert (model(window) - apart).abs().max() <= 1e-4  # sums of 5 losses of about 5 nats in float32
-    expected = [-model.item_log_probabilities(make_batch([sequence[:n]]), torch.tensor([[sequence[n]]])) for n in range(1, 6)]
+    expected = [
+        -model.item_log_probabilities(make_batch([sequence[:n]]), torch.tensor([[sequence[n]]])) for n in range(1, 6)
+    ]
     assert float(model(window).sum()) == pytest.approx(float(sum(expected)), abs=1e-4)
 
 

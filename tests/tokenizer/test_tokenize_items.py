@@ -82,7 +82,7 @@ def test_amazon_beauty_with_defaults() -> None:
     spec = ContentSpec(text=["title", "categories"], categorical=["attribute_ids"], text_dimensions=64)
     made = tokenize_items(content_vectors(items, spec, folder), items["item_id"], QuantizerSpec(level_sizes=[128] * 3))
     assert all(level["utilisation"] == 1 for level in made.quality["levels"])
-    assert made.quality["reconstruction"]["share_of_variance"] < 0.2  # measured .10
+    assert made.quality["reconstruction"]["share_of_variance"] < 0.1  # measured .042
     assert len(np.unique(made.codes_NL, axis=0)) == 4000
     # items with the same first code agree on their category far more often than any two items do
     category = items["categories"].str.split(" > ").list.get(1, null_on_oob=True).fill_null("").to_numpy()
