@@ -6,11 +6,12 @@ unfinished, it goes on from its own checkpoint. With another key its folder is e
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from pathlib import Path
 from typing import Any
+
+from onerec.files import write_json
 
 STAGE_FILE = "stage.json"
 
@@ -18,13 +19,6 @@ STAGE_FILE = "stage.json"
 def key_of(*parts: Any) -> str:
     """A SHA-256 over plain JSON values: equal configs and equal inputs give equal keys."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON to a temporary file beside `path`, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 class Stage:

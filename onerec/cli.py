@@ -25,7 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
     # Idle OpenMP threads must sleep, not spin; libgomp reads this when torch is imported, later is too late.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = build_parser()
-    parsed = parser.parse_args(arguments)
+    parsed, behind = parser.parse_known_args(arguments)
+    # argparse takes KEY=VALUE from before the first option only; nobody who types them behind it means anything else.
+    overrides = vars(parsed).get("overrides")
+    if behind and (overrides is None or any(text.startswith("-") or "=" not in text for text in behind)):
+        parser.error(f"unrecognized arguments: {' '.join(behind)}")
+    if behind:
+        parsed.overrides = [*parsed.overrides, *behind]
     try:
         parsed.function(parsed)
     except (UserError, TokenizerError) as error:

@@ -19,26 +19,21 @@ from accelerate import PartialState
 from rich.console import Console
 from torch import nn
 
-from onerec.artefacts import Stage, key_of, write_json
+from onerec.artefacts import Stage, key_of
 from onerec.baselines.item_knn import ItemKNN
 from onerec.baselines.popularity import Popularity
 from onerec.baselines.sasrec import SASRec, SASRecRecommender
 from onerec.config import RunConfig, load_config
 from onerec.data.contract import Dataset, read_dataset
 from onerec.data.sources.movielens import fetch_movielens_100k
-from onerec.data.split import (
-    Cases,
-    Sequences,
-    evaluation_cases,
-    split_sequences,
-    training_sequences,
-)
+from onerec.data.split import Cases, Sequences, evaluation_cases, split_sequences, training_sequences
 from onerec.data.windows import Windows, every_position_windows, one_target_windows
 from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
 from onerec.evaluate.ranking import LIST_LENGTH, Recommender, even_sample, quick_figures
+from onerec.files import write_json
 from onerec.model.generator import Generator
-from onerec.train.runtime import set_threads
+from onerec.train.runtime import compute_on_cpu, set_threads
 from onerec.train.trainer import TrainConfig, Trainer
 from tokenizer.collaborative import collaborative_vectors, fill_cold
 from tokenizer.content import ContentSpec, content_vectors, join_vectors
@@ -58,11 +53,13 @@ class Run:
         config: what to do.
         folder: `runs/<name>`.
         wandb_project: mirror training metrics to Weights & Biases under this project, or None.
+        trained_with: the config its models were trained with, where `config` asks for another measurement of them.
     """
 
     config: RunConfig
     folder: Path
     wandb_project: str | None = None
+    trained_with: RunConfig | None = None
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
     started: float = field(default_factory=time.time)
 
@@ -163,17 +160,11 @@ class Run:
 
     def _collaborative(self, content_ND: np.ndarray | None) -> np.ndarray:
         section, (item_index, offsets) = self.config.tokenizer.collaborative, self.training
-        vectors_ND = collaborative_vectors(
-            item_index,
-            offsets,
-            len(self.dataset.items),
-            dimensions=section.dimensions,
-            window=section.window,
-            seed=self.config.seed,
-        )
+        sizes = {"dimensions": section.dimensions, "window": section.window}
+        vectors_ND = collaborative_vectors(item_index, offsets, len(self.dataset.items), **sizes, seed=self.config.seed)
         if content_ND is None:
             return vectors_ND
-        return fill_cold(vectors_ND, content_ND, vectors_ND.any(axis=1))
+        return fill_cold(vectors_ND, content_ND, np.asarray(vectors_ND.any(axis=1)))
 
     @property
     def item_ids(self) -> pl.Series:
@@ -196,8 +187,9 @@ class Run:
 
     @property
     def _validation_settings(self) -> dict[str, Any]:
-        evaluate = self.config.evaluate.model_dump(include={"validation_users", "validation_beam_width"})
-        return {**evaluate, "exclude_seen": self.config.recommend.exclude_seen}
+        config = self.trained_with or self.config
+        evaluate = config.evaluate.model_dump(include={"validation_users", "validation_beam_width"})
+        return {**evaluate, "exclude_seen": config.recommend.exclude_seen}
 
     def train_generator(self) -> None:
         """Train the generator, or go on where a killed run stopped, and save it with its semantic IDs."""
@@ -256,16 +248,8 @@ class Run:
             )
             return quick_figures(made[0], sample)
 
-        trainer = Trainer(
-            model,
-            windows,
-            config,
-            stage.folder,
-            validate,
-            seed=self.config.seed,
-            label=label,
-            wandb_project=self.wandb_project,
-        )
+        seed, project = self.config.seed, self.wandb_project
+        trainer = Trainer(model, windows, config, stage.folder, validate, seed=seed, label=label, wandb_project=project)
         position = trainer.run()
         if not self.state.is_main_process:
             return
@@ -308,6 +292,8 @@ class Run:
 
         section = self.config.baselines.sasrec
         assert section is not None
+        if not self.sasrec_stage.done:
+            raise UserError(f"{self.sasrec_stage.folder}: SASRec is not trained to the end; run it again")
         model = SASRec(section.model, len(self.item_ids))
         model.load_state_dict(load_file(self.sasrec_stage.folder / "best.safetensors"))
         return SASRecRecommender(model.to(self.state.device), self.config.recommend.batch_size)
@@ -366,7 +352,7 @@ class Run:
     @cached_property
     def state(self) -> PartialState:
         """This process among those that `accelerate launch` started."""
-        return PartialState()
+        return PartialState(cpu=compute_on_cpu())
 
     def say(self, text: str) -> None:
         """Tell the person at the terminal, once however many processes there are."""
@@ -402,7 +388,8 @@ def reopen_run(folder: Path, overrides: Sequence[str]) -> Run:
     """
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(f"{folder}: not a run folder (no {CONFIG_FILE}); `onerec run CONFIG` makes one")
-    run = Run(load_config(folder / CONFIG_FILE, overrides), folder)
+    stored = load_config(folder / CONFIG_FILE)
+    run = Run(load_config(folder / CONFIG_FILE, overrides), folder, trained_with=stored)
     if not run.generator_stage.done:
         raise UserError(
             f"{folder}: its generator is not trained to the end with the data and config on file; run it again"

@@ -1,11 +1,16 @@
-"""Fixtures that several rooms share: real data where it is at hand, and a small log with something to learn."""
+"""Fixtures that several rooms share: real data where it is at hand, a small log with something to learn, a finished run."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from command_line import TinyRun, configured, onerec
+
+# Figures are compared between processes and to the last bit, so a GPU that happens to be there stays out of it.
+os.environ["ACCELERATE_USE_CPU"] = "true"
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +47,23 @@ def chain_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("own") / "log.csv"
     chain_log(users=150, items=60, seed=3).write_csv(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(chain_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """Own data in the commands a user types: import, then a complete run with configs/own.yaml made tiny."""
+    folder = tmp_path_factory.mktemp("tiny")
+    made = onerec(
+        "data", "import", chain_csv, "--user", "user", "--item", "item", "--time", "time", "--out", "mine", cwd=folder
+    )
+    assert made.returncode == 0, made.stderr
+    done = onerec("run", *configured("tiny", folder / "mine"), "--runs", "runs", cwd=folder, python=["-X", "importtime"])
+    assert done.returncode == 0, done.stderr
+    return TinyRun(folder / "runs" / "tiny", folder / "mine", done.stdout, done.stderr)
+
+
+@pytest.fixture
+def tiny_copy(tiny_run: TinyRun, tmp_path: Path) -> TinyRun:
+    """A copy of the finished run that a test may change."""
+    shutil.copytree(tiny_run.folder, tmp_path / "runs" / "tiny")
+    return TinyRun(tmp_path / "runs" / "tiny", tiny_run.dataset, tiny_run.stdout, tiny_run.stderr)

@@ -5,8 +5,6 @@ writes, so an unusable dataset never gets further than this file. The format is 
 """
 
 import hashlib
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -18,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from onerec.data import checks
 from onerec.data.checks import nearest_name
 from onerec.errors import UserError
+from onerec.files import write_file, write_text
 
 SplitMethod = Literal["leave_one_out", "by_time", "by_period"]
 S = TypeVar("S", bound=BaseModel)
@@ -156,17 +155,7 @@ def write_dataset(
 
 def write_spec(folder: Path, spec: DatasetSpec) -> None:
     """Write dataset.yaml, which completes a folder whose tables are already there."""
-    write_file(folder / "dataset.yaml", lambda path: path.write_text(spec.to_yaml(), encoding="utf-8"))
-
-
-def write_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it, so that `path` is never half written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(folder / "dataset.yaml", spec.to_yaml())
 
 
 def read_spec(path: Path) -> DatasetSpec:

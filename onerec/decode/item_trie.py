@@ -26,6 +26,7 @@ class ItemTrie:
         codes: int64 `[edges]`, the code that each edge stands for, ascending within a state.
         items: int64 `[N]`, the item reached by each edge of the last level, in edge order.
         states_NL: int64 `[N, L]`, the state an item's path is in before each level's code is chosen.
+        child_places_NL: int64 `[N, L]`, the place of an item's code among the children of that state.
         level_sizes: the codebook size V of each level.
         branches: for each level, the most children that any state of that level has (M).
     """
@@ -34,6 +35,7 @@ class ItemTrie:
     codes: Tensor
     items: Tensor
     states_NL: Tensor
+    child_places_NL: Tensor
     level_sizes: tuple[int, ...]
     branches: tuple[int, ...]
 
@@ -77,11 +79,15 @@ class ItemTrie:
                 "every item needs its own: run `onerec tokenize`, which tells colliders apart"
             )
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(child_counts))])
+        following_NL = np.empty_like(states_NL)
+        following_NL[:, :-1] = states_NL[:, 1:]
+        following_NL[order, -1] = parent
         return cls(
             offsets=torch.from_numpy(offsets),
             codes=torch.from_numpy(np.concatenate(edge_codes)),
             items=torch.from_numpy(order),
             states_NL=torch.from_numpy(states_NL),
+            child_places_NL=torch.from_numpy(following_NL - 1 - offsets[states_NL]),
             level_sizes=tuple(int(size) for size in level_sizes),
             branches=tuple(branches),
         )
@@ -103,6 +109,7 @@ class ItemTrie:
             self.codes.to(device),
             self.items.to(device),
             self.states_NL.to(device),
+            self.child_places_NL.to(device),
             self.level_sizes,
             self.branches,
         )

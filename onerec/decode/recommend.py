@@ -59,7 +59,6 @@ class GeneratorRecommender:
                 generator.bind(batch.to(device)),
                 generator.trie,
                 beam_width=max(self.beam_width, k),
-                softmax=generator.config.softmax,
                 excluded_BS=seen,
             )
             found = min(k, beams.items_BK.shape[1])

@@ -5,7 +5,6 @@ where a paired interval lies. What a run did not record is left out of the page.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from onerec.evaluate.report_values import (
     figure,
     percent,
 )
+from onerec.files import write_text
 
 ID_LEVEL_NOTE = (
     "ID-level recall counts a hit when a recommended item has the code sequence that the quantizer gave the target, "
@@ -40,12 +40,7 @@ def write_report(folder: Path) -> Path:
     """
     page = render_report(read_results(folder / "results.json"), read_training_logs(folder))
     target = folder / "report.html"
-    temporary = folder / f".report.html.{os.getpid()}.tmp"
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(target, page)
     return target
 
 

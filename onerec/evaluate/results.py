@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from onerec.artefacts import write_json
 from onerec.data.contract import Dataset
 from onerec.data.split import Cases
 from onerec.evaluate.breakdown import training_counts
 from onerec.evaluate.ranking import Measure
+from onerec.files import write_json
 from onerec.pipeline import Run
 from onerec.provenance import code_version, machine, versions
 from tokenizer.semantic_ids import SemanticIds
@@ -39,7 +39,8 @@ def write_results(run: Run, command: str) -> dict[str, Any]:
 
 def collect_results(run: Run, command: str) -> dict[str, Any]:
     """Measure every model's lists and gather all that a reader needs to judge or repeat the run."""
-    ids, names = run.tokenize(), list(run.recommenders())
+    # The IDs the generator speaks. Not run.tokenize(): that waits for all processes, and this is the main one alone.
+    ids, names = SemanticIds.load(run.generator_stage.folder / "model" / "semantic_ids"), list(run.recommenders())
     lists = {name: run.lists(name) for name in names}
     counts = training_counts(run.training[0], len(run.item_ids))
     _, groups = np.unique(ids.quantizer_codes_NQ, axis=0, return_inverse=True)

@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 WITH_INTERVALS = ("recall@10", "ndcg@10")
@@ -26,6 +27,8 @@ def print_comparison(results: dict[str, Any], console: Console) -> None:
             f"{test['coverage@10']:.0%}",
             f"{model['train_seconds']:,.0f}",
         )
+    # Where the terminal is narrower its lines wrap; figures cut off in the middle would be worse.
+    table.width = Measurement.get(console, console.options.update_width(200), table).maximum
     console.print(table)
     for pair, figures in results["paired"].items():
         console.print(f"{pair}: recall@10 {_signed(figures['recall@10'])}, ndcg@10 {_signed(figures['ndcg@10'])}")

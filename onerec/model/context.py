@@ -21,6 +21,7 @@ class ItemTokens(nn.Module):
     """
 
     codes_NL: Tensor
+    level_starts_L: Tensor
 
     def __init__(
         self, codes_NL: Tensor, level_sizes: tuple[int, ...], width: int, own_embedding: bool, own_dropout: float

@@ -1,6 +1,7 @@
 """The decoder: L codes of one target item, each conditioned on the history and on the codes before it."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -62,11 +63,16 @@ class Decoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head_width = width // heads
 
+    @property
+    def blocks(self) -> list[DecoderLayer]:
+        """The layers, with their type."""
+        return cast(list[DecoderLayer], list(self.layers))
+
     def read_context(self, states_BTD: Tensor) -> EncodedContext:
         """Make every layer's keys and values of a context, once."""
         angles = rotary_angles(torch.arange(states_BTD.shape[1], device=states_BTD.device), self.head_width)
         return EncodedContext(
-            states_BTD, [layer.cross_attention.keys_values(states_BTD, angles) for layer in self.layers]
+            states_BTD, [layer.cross_attention.keys_values(states_BTD, angles) for layer in self.blocks]
         )
 
     def forward(self, inputs_BPLD: Tensor, context: EncodedContext, positions_BP: Tensor) -> Tensor:
@@ -82,7 +88,7 @@ class Decoder(nn.Module):
         code_angles = rotary_angles(torch.arange(levels, device=x_BPLD.device), self.head_width)
         positions_BQ = positions_BP.repeat_interleave(levels, dim=1)
         place, mask = self._place(positions_BQ, context)
-        for layer, keys_values in zip(self.layers, context.keys_values, strict=True):
+        for layer, keys_values in zip(self.blocks, context.keys_values, strict=True):
             x_XLD = layer.self_norm(x_BPLD).flatten(0, 1)
             attended = layer.self_attention(x_XLD, code_angles, causal=True)
             x_BPLD = x_BPLD + layer.dropout(attended).view_as(x_BPLD)
@@ -104,7 +110,7 @@ class Decoder(nn.Module):
         code_angles = rotary_angles(torch.full((1,), level, device=x_BKD.device), self.head_width)
         place, mask = self._place(last_B[:, None].expand(-1, x_BKD.shape[1]), context)
         grown: list[KeysValues] = []
-        for layer, keys_values, past in zip(self.layers, context.keys_values, cache, strict=True):
+        for layer, keys_values, past in zip(self.blocks, context.keys_values, cache, strict=True):
             query, key, value = layer.self_attention.heads_of(layer.self_norm(x_BKD)[:, :, None])
             key = torch.cat([past[0], rotate(key, code_angles)], dim=-2)
             value = torch.cat([past[1], value], dim=-2)
@@ -113,10 +119,6 @@ class Decoder(nn.Module):
             x_BKD = layer.cross_and_feed_forward(x_BKD, place, keys_values, mask)
             grown.append((key, value))
         return x_BKD, grown
-
-    def logits(self, states: Tensor, level: int) -> Tensor:
-        """Logits `[..., V]` of one level's own head."""
-        return self.heads[level](self.head_norms[level](states))
 
     def empty_cache(self, batch: int, context: EncodedContext) -> list[KeysValues]:
         """A cache of no levels for one beam per user."""

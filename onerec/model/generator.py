@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from onerec.data.windows import Batch
-from onerec.decode.beam_search import child_log_probabilities
+from onerec.decode.beam_search import Children
 from onerec.decode.item_trie import ItemTrie
 from onerec.errors import UserError
 from onerec.model.context import ItemTokens
@@ -38,6 +38,7 @@ class GeneratorConfig(BaseModel):
     own_embedding: bool = True
     own_dropout: float = Field(0.2, ge=0, lt=1)
     softmax: Literal["legal", "full"] = "legal"
+    item_head: bool = True
     history_length: int = Field(50, gt=0)
 
 
@@ -65,6 +66,10 @@ class Generator(nn.Module, ModelHubMixin):
             raise UserError(
                 f"generator.width is {config.width}; it must be a multiple of 2 x heads = {2 * config.heads}"
             )
+        if config.item_head and config.softmax == "full":
+            raise UserError(
+                "generator.item_head scores items among the codes that lead to one: it needs softmax: legal"
+            )
         self.config, self.semantic_ids = config, semantic_ids
         self.trie = ItemTrie.from_codes(semantic_ids.codes_NL, semantic_ids.level_sizes)
         sizes, codes_NL = self.trie.level_sizes, torch.from_numpy(semantic_ids.codes_NL).long()
@@ -72,6 +77,8 @@ class Generator(nn.Module, ModelHubMixin):
         shape = (config.width, config.heads, config.hidden_width, config.dropout)
         self.encoder = Encoder(config.encoder_layers, *shape, causal=config.context == "causal")
         self.decoder = Decoder(config.decoder_layers, *shape, sizes)
+        # Zero at the start, so an item that training never shows is judged by its codes alone.
+        self.item_vectors = nn.Parameter(torch.zeros(len(codes_NL), config.width)) if config.item_head else None
         self.last_positions_only = config.context == "bidirectional"
 
     def forward(self, batch: Batch) -> Tensor:
@@ -85,7 +92,10 @@ class Generator(nn.Module, ModelHubMixin):
         counted_BP = batch.counted_BT.gather(1, positions_BP)
         states_BPLD = self._teacher_forced(states_BTD, positions_BP, targets_BP)
         counted_XLD, targets_X = states_BPLD[counted_BP], targets_BP[counted_BP]
-        return torch.stack([self._level_loss(counted_XLD[:, level], targets_X, level) for level in range(self.levels)])
+        levels = range(self.levels)
+        return -torch.stack(
+            [self._log_probabilities_of(counted_XLD[:, level], targets_X, level).sum() for level in levels]
+        )
 
     @property
     def levels(self) -> int:
@@ -129,15 +139,32 @@ class Generator(nn.Module, ModelHubMixin):
         inputs += [self.tokens.embed_codes(codes_BPL[..., level], level) for level in range(self.levels - 1)]
         return self.decoder(torch.stack(inputs, dim=2), self.decoder.read_context(states_BTD), positions_BP)
 
-    def _level_loss(self, states_XD: Tensor, items_X: Tensor, level: int) -> Tensor:
-        logits_XV = self.decoder.logits(states_XD, level).float()
-        if self.config.softmax == "legal":
-            codes_XM, _, legal_XM = self.trie.children(self.trie.states_NL[items_X, level], level)
-            total_X = logits_XV.gather(1, codes_XM).masked_fill(~legal_XM, -torch.inf).logsumexp(dim=1)
-        else:
-            total_X = logits_XV.logsumexp(dim=1)
-        true_X = logits_XV.gather(1, self.tokens.codes_NL[items_X, level, None])[:, 0]
-        return (total_X - true_X).sum()
+    def child_log_probabilities(self, hidden: Tensor, states: Tensor, level: int) -> Children:
+        """The model's distribution over the legal continuations of trie states, from which all else follows.
+
+        With `softmax: legal` all probability goes to the children; with `full` it is spread over all V codes and the share
+        of illegal ones is lost. With `item_head` the last level, where every child is one item, adds an inner product with
+        that item's own vector to the code's logit.
+
+        Args:
+            hidden: `[..., D]`, decoder states before the code of `level`.
+            states: int64 `[...]`, the trie states they belong to.
+        """
+        codes, following, legal = self.trie.children(states, level)
+        normed = self.decoder.head_norms[level](hidden)
+        logits = self.decoder.heads[level](normed).float()
+        chosen = logits.gather(-1, codes)
+        if self.item_vectors is not None and level == self.levels - 1:
+            vectors = self.item_vectors[self.trie.items_of(torch.where(legal, following, following[..., :1]))]
+            chosen = chosen + torch.einsum("...d,...md->...m", normed, vectors).float()
+        chosen = chosen.masked_fill(~legal, -torch.inf)
+        total = chosen if self.config.softmax == "legal" else logits
+        return Children(chosen - total.logsumexp(dim=-1, keepdim=True), codes, following)
+
+    def _log_probabilities_of(self, hidden: Tensor, items: Tensor, level: int) -> Tensor:
+        """`log p(code of this level | history, codes before)` of known items, in nats."""
+        children = self.child_log_probabilities(hidden, self.trie.states_NL[items, level], level)
+        return children.log_probabilities.gather(-1, self.trie.child_places_NL[items, level, None])[..., 0]
 
     @torch.no_grad()
     def item_log_probabilities(self, batch: Batch, items_BX: Tensor) -> Tensor:
@@ -145,14 +172,8 @@ class Generator(nn.Module, ModelHubMixin):
         states_BTD = self.encoder(self.tokens(batch.items_BT), batch.lengths_B)
         positions_BX = (batch.lengths_B[:, None] - 1).expand_as(items_BX)
         states_BXLD = self._teacher_forced(states_BTD, positions_BX, items_BX)
-        total_BX = torch.zeros(items_BX.shape, device=items_BX.device)
-        for level in range(self.levels):
-            codes, _, legal = self.trie.children(self.trie.states_NL[items_BX, level], level)
-            logits = self.decoder.logits(states_BXLD[:, :, level], level)
-            steps = child_log_probabilities(logits, codes, legal, self.config.softmax)
-            true_codes = self.tokens.codes_NL[items_BX, level, None]
-            total_BX += steps.masked_fill((codes != true_codes) | ~legal, -torch.inf).amax(dim=-1)
-        return total_BX
+        levels = [self._log_probabilities_of(states_BXLD[:, :, level], items_BX, level) for level in range(self.levels)]
+        return torch.stack(levels).sum(dim=0)
 
     def bind(self, batch: Batch) -> "BoundGenerator":
         """Encode a batch of histories once and return what beam search steps through."""
@@ -173,8 +194,7 @@ class BoundGenerator:
         rows = torch.arange(len(self.last_B), device=self.last_B.device)
         inputs_B1D = decoder.last_state(self.context.states_BTD[rows, self.last_B])[:, None]
         cache = decoder.empty_cache(len(self.last_B), self.context)
-        x_B1D, cache = decoder.step(inputs_B1D, 0, self.context, self.last_B, cache)
-        return decoder.logits(x_B1D, 0), cache
+        return decoder.step(inputs_B1D, 0, self.context, self.last_B, cache)
 
     def step(
         self, codes_BK: Tensor, parents_BK: Tensor, level: int, cache: list[KeysValues]
@@ -182,5 +202,7 @@ class BoundGenerator:
         rows = torch.arange(len(parents_BK), device=parents_BK.device)[:, None]
         cache = [(key[rows, parents_BK], value[rows, parents_BK]) for key, value in cache]
         inputs_BKD = self.generator.tokens.embed_codes(codes_BK, level - 1)
-        x_BKD, cache = self.generator.decoder.step(inputs_BKD, level, self.context, self.last_B, cache)
-        return self.generator.decoder.logits(x_BKD, level), cache
+        return self.generator.decoder.step(inputs_BKD, level, self.context, self.last_B, cache)
+
+    def child_log_probabilities(self, hidden_BKD: Tensor, states_BK: Tensor, level: int) -> Children:
+        return self.generator.child_log_probabilities(hidden_BKD, states_BK, level)

@@ -1,6 +1,5 @@
 """Checkpoints: one file, written beside its place and renamed, holding all that the next step depends on."""
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from onerec.errors import UserError
+from onerec.files import write_file
 
 
 @dataclass
@@ -43,11 +43,8 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 def write_checkpoint(path: Path, content: dict[str, Any], position: Position) -> None:
     """Write a checkpoint atomically: a crash leaves the old file or the new one, never half of one."""
-    temporary = path.with_suffix(".partial")
-    torch.save({**content, "position": asdict(position)}, temporary)
-    with open(temporary, "rb") as stream:
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    complete = {**content, "position": asdict(position)}
+    write_file(path, lambda temporary: torch.save(complete, temporary))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], Position] | None:

@@ -52,4 +52,4 @@ class TrainingProgress:
         text = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
         elapsed = time.perf_counter() - self.started
         line = f"{self.label}: epoch {epoch:>3}  {text}  {self.rate:,.0f} targets/s  {elapsed:.0f} s"
-        self._bar.console.print(line + ("  (best)" if best else ""), highlight=False)
+        self._bar.console.print(line + ("  (best)" if best else ""), highlight=False, soft_wrap=True)

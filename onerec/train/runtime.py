@@ -1,10 +1,20 @@
-"""How many threads to compute with."""
+"""What to compute on, and with how many threads."""
 
 import os
 
 import torch
+from accelerate.utils import parse_flag_from_env
 
 SMALL_WIDTH = 96
+
+
+def compute_on_cpu() -> bool:
+    """Whether to compute on the CPU: there is nothing else, or `accelerate launch --cpu` asked for it.
+
+    `accelerate` must be told: left to itself it takes processes that a launcher started on a machine without a GPU for
+    strangers, and each would train the whole run in the same folder.
+    """
+    return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
 def set_threads(asked: int | None, width: int, processes: int = 1) -> int:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from onerec.data.windows import Windows, epoch_batches, share_of_batch
+from onerec.files import write_file
 from onerec.train.checkpoint import (
     Position,
     random_states,
@@ -29,6 +30,7 @@ from onerec.train.checkpoint import (
 )
 from onerec.train.metrics_log import MetricsLog
 from onerec.train.progress import TrainingProgress
+from onerec.train.runtime import compute_on_cpu
 from onerec.train.schedule import learning_rate_at
 
 Validate = Callable[[nn.Module], dict[str, float]]
@@ -84,7 +86,7 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self.config, self.windows, self.folder, self.validate = config, windows, folder, validate
         self.seed, self.label, self.wandb_project = seed, label, wandb_project
-        self.accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
+        self.accelerator = Accelerator(cpu=compute_on_cpu(), mixed_precision=choose_precision(config.precision))
         seed_everything(seed, self.accelerator.process_index)
         optimizer = torch.optim.AdamW(
             _decayed_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
@@ -190,7 +192,8 @@ class Trainer:
         }
 
     def _validate(self, log: MetricsLog | None, progress: TrainingProgress) -> None:
-        position, figures = self.position, [{}]
+        position = self.position
+        figures: list[dict[str, float]] = [{}]
         if self.accelerator.is_main_process:
             self.bare_model.eval()
             before = random_states()
@@ -241,7 +244,7 @@ class Trainer:
 def choose_precision(asked: str) -> str:
     """The mixed-precision mode for `accelerate`: bf16 on GPUs that have it, fp32 on CPUs, where bf16 is often 10 x slower."""
     if asked == "auto":
-        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+        return "bf16" if not compute_on_cpu() and torch.cuda.is_bf16_supported() else "no"
     return "no" if asked == "fp32" else asked
 
 
@@ -254,6 +257,5 @@ def _decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any
 
 
 def _save_weights(model: nn.Module, path: Path) -> None:
-    temporary = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
-    temporary.replace(path)
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_file(path, lambda temporary: save_file(tensors, temporary))

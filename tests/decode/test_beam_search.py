@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from onerec.data.windows import Batch, padded_histories
-from onerec.decode.beam_search import beam_search, child_log_probabilities
+from onerec.decode.beam_search import beam_search
 from onerec.decode.recommend import GeneratorRecommender
 from onerec.model.generator import Generator, GeneratorConfig
 from tokenizer.semantic_ids import SemanticIds
@@ -31,12 +31,15 @@ def random_generator(seed: int) -> tuple[Generator, np.random.Generator]:
         hidden_width=24,
         context=str(draw.choice(["causal", "bidirectional"])),
         own_embedding=bool(draw.integers(2)),
-        softmax=str(draw.choice(["legal", "full"])),
+        softmax=(softmax := str(draw.choice(["legal", "full"]))),
+        item_head=softmax == "legal" and bool(draw.integers(2)),
         history_length=8,
     )
     model = Generator(config, ids).eval()
     for parameter in model.parameters():
-        parameter.data.mul_(1.5)
+        parameter.data.mul_(1.3)
+    if model.item_vectors is not None:
+        torch.nn.init.normal_(model.item_vectors, std=0.3)
     return model, draw
 
 
@@ -58,7 +61,7 @@ def test_a_wide_beam_equals_scoring_every_item(block: int) -> None:
         items = model.trie.item_count
         cases, batch = only_batch(*random_histories(draw, items, 3), model.config.history_length)
         with torch.no_grad():
-            beams = beam_search(model.bind(batch), model.trie, beam_width=items, softmax=model.config.softmax)
+            beams = beam_search(model.bind(batch), model.trie, beam_width=items)
             reference = model.item_log_probabilities(batch, torch.arange(items).expand(len(cases), -1))
         assert beams.items_BK.sort(dim=1).values.tolist() == [list(range(items))] * len(cases)
         assert (reference.gather(1, beams.items_BK) - beams.log_probabilities_BK).abs().max() <= TOLERANCE
@@ -73,7 +76,7 @@ def test_a_narrow_beam_is_legal_sorted_and_scored_exactly(seed: int) -> None:
     items, width = model.trie.item_count, 3
     _, batch = only_batch(*random_histories(draw, items, 4), model.config.history_length)
     with torch.no_grad():
-        beams = beam_search(model.bind(batch), model.trie, beam_width=width, softmax=model.config.softmax)
+        beams = beam_search(model.bind(batch), model.trie, beam_width=width)
         reference = model.item_log_probabilities(batch, torch.arange(items).expand(4, -1))
     assert beams.items_BK.shape == (4, min(width, items))
     assert ((beams.items_BK >= 0) & (beams.items_BK < items)).all()
@@ -89,10 +92,8 @@ def test_excluded_items_never_appear_and_others_keep_their_scores(seed: int) -> 
     _, batch = only_batch(*random_histories(draw, items, 4), model.config.history_length)
     excluded = torch.from_numpy(draw.integers(-1, items, size=(4, 6)))
     with torch.no_grad():
-        plain = beam_search(model.bind(batch), model.trie, beam_width=items, softmax=model.config.softmax)
-        found = beam_search(
-            model.bind(batch), model.trie, beam_width=items, softmax=model.config.softmax, excluded_BS=excluded
-        )
+        plain = beam_search(model.bind(batch), model.trie, beam_width=items)
+        found = beam_search(model.bind(batch), model.trie, beam_width=items, excluded_BS=excluded)
     for row in range(4):
         banned = set(excluded[row].tolist())
         pairs = zip(plain.items_BK[row].tolist(), plain.log_probabilities_BK[row].tolist(), strict=True)
@@ -108,7 +109,7 @@ def test_excluding_everything_leaves_an_empty_list() -> None:
     items = model.trie.item_count
     _, batch = only_batch(*random_histories(draw, items, 2), model.config.history_length)
     everything = torch.arange(items).expand(2, -1)
-    beams = beam_search(model.bind(batch), model.trie, beam_width=5, softmax="legal", excluded_BS=everything)
+    beams = beam_search(model.bind(batch), model.trie, beam_width=5, excluded_BS=everything)
     assert (beams.items_BK == -1).all()
 
 
@@ -125,10 +126,13 @@ def test_recommender_ignores_batch_size_and_order_of_cases() -> None:
         assert not seen & set(whole[0][case].tolist())
 
 
-def test_full_softmax_leaves_probability_on_illegal_codes() -> None:
-    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0]])
-    codes, legal = torch.tensor([[1, 2, 0]]), torch.tensor([[True, True, False]])
-    full = child_log_probabilities(logits, codes, legal, "full").exp()
-    among_legal = child_log_probabilities(logits, codes, legal, "legal").exp()
-    assert full.tolist() == [[0.25, 0.25, 0.0]]
-    assert among_legal.tolist() == [[0.5, 0.5, 0.0]]
+def test_full_softmax_loses_the_share_of_illegal_codes() -> None:
+    """Two items under four codes: with all logits equal each gets a quarter, among legal codes a half."""
+    codes = np.array([[1], [2]], dtype=np.int32)
+    ids = SemanticIds(pl.Series([0, 1]), codes, codes, [4])
+    for softmax, expected in (("full", 0.25), ("legal", 0.5)):
+        config = GeneratorConfig(width=16, heads=2, softmax=softmax, item_head=False)
+        model = Generator(config, ids).eval()
+        torch.nn.init.zeros_(model.decoder.heads[0].weight)
+        children = model.child_log_probabilities(torch.randn(3, 16), torch.zeros(3, dtype=torch.long), 0)
+        assert children.log_probabilities.exp().tolist() == [[pytest.approx(expected)] * 2] * 3

@@ -41,6 +41,7 @@ def test_children_are_exactly_the_legal_continuations(codes_NL: np.ndarray) -> N
             assert found[legal].tolist() == sorted(set(prefix[:, level].tolist()))
             mask = trie.legal_mask(state[None], level)[0]
             assert mask.nonzero()[:, 0].tolist() == sorted(set(prefix[:, level].tolist()))
+            assert int(found[0, trie.child_places_NL[item, level]]) == int(codes[level])
             after = following[legal][found[legal] == int(codes[level])]
             if level + 1 < trie.levels:
                 assert after.tolist() == [int(trie.states_NL[item, level + 1])]

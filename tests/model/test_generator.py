@@ -42,12 +42,12 @@ def test_cached_steps_equal_teacher_forcing(context: str) -> None:
     bound, codes = model.bind(batch), model.tokens.codes_NL[items]
     states = model.encoder(model.tokens(batch.items_BT), batch.lengths_B)
     forced_BPLD = model._teacher_forced(states, (batch.lengths_B[:, None] - 1).expand(-1, 2), items)
-    logits, cache = bound.start()
-    assert (logits - model.decoder.logits(forced_BPLD[:, :, 0], 0)).abs().max() <= TOLERANCE
+    hidden, cache = bound.start()
+    assert (hidden - forced_BPLD[:, :, 0]).abs().max() <= TOLERANCE
     parents = torch.zeros(3, 2, dtype=torch.long)
     for level in (1, 2):
-        logits, cache = bound.step(codes[..., level - 1], parents, level, cache)
-        assert (logits - model.decoder.logits(forced_BPLD[:, :, level], level)).abs().max() <= TOLERANCE
+        hidden, cache = bound.step(codes[..., level - 1], parents, level, cache)
+        assert (hidden - forced_BPLD[:, :, level]).abs().max() <= TOLERANCE
         parents = torch.arange(2).expand(3, -1)
 
 
@@ -122,3 +122,8 @@ def test_a_generator_without_its_ids_is_refused(tmp_path: Path) -> None:
 def test_width_must_fit_the_heads() -> None:
     with pytest.raises(UserError, match=r"width is 24; it must be a multiple of 2 x heads = 10"):
         make_generator(heads=5)
+
+
+def test_the_item_head_needs_the_legal_softmax() -> None:
+    with pytest.raises(UserError, match="item_head"):
+        make_generator(softmax="full", item_head=True)

@@ -21,10 +21,10 @@ from onerec.data.contract import (
     ItemColumns,
     UserColumns,
     read_dataset,
-    write_file,
     write_spec,
 )
 from onerec.errors import UserError
+from onerec.files import write_file
 
 VARIANTS = ("pure", "1k", "27k")
 BEIJING = timezone(timedelta(hours=8))

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import polars as pl
 
-from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns, UserColumns, write_dataset, write_file
+from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns, UserColumns, write_dataset
 from onerec.errors import UserError
+from onerec.files import write_file
 
 ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 ARCHIVE_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
