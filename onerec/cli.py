@@ -16,7 +16,7 @@ RUN_EXAMPLES = """examples:
   onerec run configs/demo.yaml
   onerec run configs/beauty.yaml dataset.folder=data/amazon-beauty train.epochs=20
   onerec run configs/own.yaml name=mine dataset.folder=data/mine --track wandb
-  accelerate launch --num_processes 2 --module onerec.cli run configs/beauty.yaml
+  accelerate launch --multi_gpu --num_processes 2 --module onerec.cli run configs/beauty.yaml   # on CPUs too
 """
 
 
@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         "train the generator (and SASRec); goes on where a killed run stopped",
         "examples:\n  onerec train configs/beauty.yaml dataset.folder=data/amazon-beauty\n"
         "  onerec train configs/beauty.yaml --track wandb          # WANDB_MODE=offline without a network\n"
-        "  accelerate launch --num_processes 2 --module onerec.cli train configs/beauty.yaml\n",
+        "  accelerate launch --multi_gpu --num_processes 2 --module onerec.cli train configs/beauty.yaml   # on CPUs too\n",
         tracked=True,
     )
     _add(

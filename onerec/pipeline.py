@@ -32,11 +32,10 @@ from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
 from onerec.evaluate.ranking import LIST_LENGTH, Recommender, even_sample, quick_figures
 from onerec.files import write_json
+from onerec.item_vectors import item_vectors
 from onerec.model.generator import Generator
-from onerec.train.runtime import compute_on_cpu, set_threads
+from onerec.train.runtime import compute_on_cpu, lone_process_note, set_threads
 from onerec.train.trainer import TrainConfig, Trainer
-from tokenizer.collaborative import collaborative_vectors, fill_cold
-from tokenizer.content import ContentSpec, content_vectors, join_vectors
 from tokenizer.quality import format_quality
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import tokenize_items
@@ -102,8 +101,10 @@ class Run:
         """
         cases = evaluation_cases(self.sequences, part, self.config.dataset.targets_per_user)  # type: ignore[arg-type]
         if len(cases) == 0:
+            purpose = {"valid": "validate", "test": "test"}[part]
             raise UserError(
-                f"{self.dataset.folder}: no user has an event to {part} on; leave-one-out needs users with at least three events"
+                f"{self.dataset.folder}: no user has an event to {purpose} on; "
+                "leave-one-out needs users with at least three events"
             )
         return cases
 
@@ -128,43 +129,12 @@ class Run:
             if not stage.done:
                 stage.begin()
                 self.say("semantic IDs: reading item content")
-                vectors_ND, source = self.item_vectors()
+                vectors_ND, source = item_vectors(self.dataset, self.training, self.config.tokenizer, self.config.seed)
                 ids = tokenize_items(vectors_ND, self.item_ids, self.config.tokenizer.quantizer, source=source)
                 ids.save(stage.folder / "ids")
                 stage.finish()
                 self.say(format_quality(ids.quality))
         return SemanticIds.load(stage.folder / "ids")
-
-    def item_vectors(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """One vector per item, and a note on what went into it."""
-        columns, section = self.dataset.spec.items, self.config.tokenizer
-        parts: list[tuple[np.ndarray, float]] = []
-        source: dict[str, Any] = {"dataset": self.dataset.spec.name, "columns": []}
-        named = [*columns.text, *columns.categorical, *columns.numeric, *columns.vectors]
-        if named:
-            spec = ContentSpec(
-                text=columns.text,
-                categorical=columns.categorical,
-                numeric=columns.numeric,
-                vectors=columns.vectors,
-                seed=self.config.seed,
-                **section.content.model_dump(),
-            )
-            parts.append((content_vectors(self.dataset.items, spec, self.dataset.folder), 1.0))
-            source["columns"] = named
-        if section.collaborative.weight > 0 or not named:
-            collaborative_ND = self._collaborative(parts[0][0] if parts else None)
-            parts.append((collaborative_ND, section.collaborative.weight if named else 1.0))
-            source["collaborative"] = section.collaborative.model_dump()
-        return join_vectors(parts), source
-
-    def _collaborative(self, content_ND: np.ndarray | None) -> np.ndarray:
-        section, (item_index, offsets) = self.config.tokenizer.collaborative, self.training
-        sizes = {"dimensions": section.dimensions, "window": section.window}
-        vectors_ND = collaborative_vectors(item_index, offsets, len(self.dataset.items), **sizes, seed=self.config.seed)
-        if content_ND is None:
-            return vectors_ND
-        return fill_cold(vectors_ND, content_ND, np.asarray(vectors_ND.any(axis=1)))
 
     @property
     def item_ids(self) -> pl.Series:
@@ -338,14 +308,16 @@ class Run:
             return dict(stored)
 
     def _lists_stage(self, model: str) -> Stage:
-        baselines, recommend = self.config.baselines, self.config.recommend.model_dump(exclude={"batch_size"})
+        baselines, recommend = self.config.baselines, self.config.recommend
         inputs: dict[str, Any] = {
-            "onerec": self.generator_stage.key,
+            "onerec": (self.generator_stage.key, recommend.beam_width),
             "sasrec": self.sasrec_stage.key,
             "item_knn": (self.data_key, baselines.item_knn.model_dump() if baselines.item_knn else None),
             "popularity": self.data_key,
         }
-        return Stage(self.folder / "lists" / model, key_of("lists", inputs[model], recommend, self.config.seed))
+        return Stage(
+            self.folder / "lists" / model, key_of("lists", inputs[model], recommend.exclude_seen, self.config.seed)
+        )
 
     # -- everything ---------------------------------------------------------------------------------------------------
 
@@ -374,6 +346,8 @@ class Run:
 def open_run(config: RunConfig, folder: Path, wandb_project: str | None = None) -> Run:
     """A run in its folder, which remembers the config for `onerec evaluate` and `onerec recommend`."""
     run = Run(config, folder, wandb_project)
+    if note := lone_process_note():
+        run.say(note)
     if run.state.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / CONFIG_FILE, config.model_dump(mode="json"))

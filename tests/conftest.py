@@ -57,7 +57,9 @@ def tiny_run(chain_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyR
         "data", "import", chain_csv, "--user", "user", "--item", "item", "--time", "time", "--out", "mine", cwd=folder
     )
     assert made.returncode == 0, made.stderr
-    done = onerec("run", *configured("tiny", folder / "mine"), "--runs", "runs", cwd=folder, python=["-X", "importtime"])
+    done = onerec(
+        "run", *configured("tiny", folder / "mine"), "--runs", "runs", cwd=folder, python=["-X", "importtime"]
+    )
     assert done.returncode == 0, done.stderr
     return TinyRun(folder / "runs" / "tiny", folder / "mine", done.stdout, done.stderr)
 

@@ -55,7 +55,7 @@ class SASRec(nn.Module):
     def states(self, items_BT: Tensor) -> Tensor:
         """Hidden states `[B, T, D]`; padding on the right is hidden by the causal mask."""
         time = items_BT.shape[1]
-        x_BTD = self.dropout(self.items(items_BT) + self.positions.weight[:time])
+        x_BTD = self.dropout(self.items(items_BT) * self.config.width**0.5 + self.positions.weight[:time])
         mask = nn.Transformer.generate_square_subsequent_mask(time, device=x_BTD.device)
         states: Tensor = self.layers(x_BTD, mask=mask, is_causal=True)
         return states

@@ -8,9 +8,8 @@ class ItemTokens(nn.Module):
     """Turn history items into context tokens.
 
     The embeddings of an item's L codes and, if asked for, an embedding of its own are joined and pass Dense, LeakyReLU, Dense,
-    the projection of OneRec's pathways (Technical Report, arXiv 2506.13695, section 1.2 of our notes lists widths). An own
-    embedding memorises what codes cannot tell apart; dropping it at random in training keeps a token readable for items
-    that were never trained.
+    the projection that OneRec's pathways share (Technical Report, arXiv 2506.13695), and a norm. An own embedding memorises
+    what codes cannot tell apart; dropping it at random in training keeps a token readable for items that were never trained.
 
     Args:
         codes_NL: int64, the semantic ID of every item.
@@ -33,6 +32,10 @@ class ItemTokens(nn.Module):
         self.code_embeddings = nn.Embedding(int(starts[-1]), width)
         self.own_embeddings = nn.Embedding(len(codes_NL), width) if own_embedding else None
         self.own_dropout = own_dropout
+        # Tables start small and are scaled up on reading: with Adam, whose steps have one size for all parameters, rows
+        # that are seen only a few times then move far enough to matter.
+        self.scale = width**0.5
+        self.norm = nn.RMSNorm(width)
         parts = len(level_sizes) + int(own_embedding)
         self.project = nn.Sequential(nn.Linear(parts * width, width), nn.LeakyReLU(), nn.Linear(width, width))
         nn.init.normal_(self.code_embeddings.weight, std=width**-0.5)
@@ -41,14 +44,14 @@ class ItemTokens(nn.Module):
 
     def embed_codes(self, codes: Tensor, level: int) -> Tensor:
         """Embeddings `[..., D]` of one level's codes; the decoder reads the same table as the context."""
-        return self.code_embeddings(codes + self.level_starts_L[level])
+        return self.code_embeddings(codes + self.level_starts_L[level]) * self.scale
 
     def forward(self, items: Tensor) -> Tensor:
         """Tokens `[..., D]` of item numbers `[...]`."""
-        parts = [self.code_embeddings(self.codes_NL[items] + self.level_starts_L).flatten(-2)]
+        parts = [self.code_embeddings(self.codes_NL[items] + self.level_starts_L).flatten(-2) * self.scale]
         if self.own_embeddings is not None:
-            own = self.own_embeddings(items)
+            own = self.own_embeddings(items) * self.scale
             if self.training and self.own_dropout > 0:
                 own = own * (torch.rand(*items.shape, 1, device=items.device) >= self.own_dropout)
             parts.append(own)
-        return self.project(torch.cat(parts, dim=-1))
+        return self.norm(self.project(torch.cat(parts, dim=-1)))

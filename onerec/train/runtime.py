@@ -17,6 +17,16 @@ def compute_on_cpu() -> bool:
     return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
+def lone_process_note() -> str | None:
+    """What to tell a user who asked `accelerate launch` for several processes and got one, or None.
+
+    Its launcher for CPUs announces a meeting point for all processes and starts a single one, whatever `--num_processes` says.
+    """
+    if "MASTER_ADDR" in os.environ and not {"WORLD_SIZE", "LOCAL_RANK"} & set(os.environ):
+        return "accelerate started one process only; with --multi_gpu it starts as many as asked for, on CPUs too"
+    return None
+
+
 def set_threads(asked: int | None, width: int, processes: int = 1) -> int:
     """Set torch's thread count and return it.
 

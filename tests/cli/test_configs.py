@@ -3,14 +3,15 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from command_line import CONFIGS
+from pydantic import BaseModel
 
 from onerec.cli import main, shipped_config
-from onerec.config import load_config
+from onerec.config import RunConfig, load_config
 from onerec.errors import UserError
 
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
@@ -45,6 +46,24 @@ def explained_names() -> set[str]:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_every_shipped_config_loads(path: Path) -> None:
     assert load_config(path).dataset.folder
+
+
+def known_keys(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all keys that a config may hold; an optional section counts as a section."""
+    for name, field in model.model_fields.items():
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        sections = [kind for kind in kinds if issubclass(kind, BaseModel)]
+        if sections:
+            yield from known_keys(sections[0], (*path, name))
+        else:
+            yield (*path, name)
+
+
+def test_the_demo_names_every_key_there_is() -> None:
+    """Only the settings of each quantizer stay out; they are explained where the tokenizer is."""
+    written = set(leaves(yaml.safe_load(DEMO.read_text(encoding="utf-8"))))
+    missing = {key for key in known_keys(RunConfig) if key[:2] != ("tokenizer", "quantizer") or len(key) == 3}
+    assert {".".join(key) for key in missing - written} == set()
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)

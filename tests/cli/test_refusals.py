@@ -1,0 +1,139 @@
+"""Mistakes on the command line and in datasets end with one line that says what to do, never with a traceback."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from command_line import GENERATOR_ONLY, TinyRun, configured, file_states, results_of
+
+from onerec.cli import main
+from onerec.data.contract import DatasetSpec, write_dataset
+
+
+def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a command ends with."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("onerec: ")
+    assert message.count("\n") == 1, message
+    assert "Traceback" not in message
+    return message
+
+
+def small_dataset(folder: Path, events: pl.DataFrame, split: str, **columns: object) -> Path:
+    spec = DatasetSpec(
+        name="small",
+        events={"user": "user", "item": "item", **columns},  # type: ignore[arg-type]
+        items={"id": "item"},  # type: ignore[arg-type]
+        split=split,  # type: ignore[arg-type]
+    )
+    write_dataset(folder, spec, events, events.select(pl.col("item").unique().sort()))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["--user", "u33x"], ['no user "u33x"', "did you mean", "u33"]),
+        (["--user", "?"], ['no user "?"', "ids look like u0"]),
+        (["--history", "1", "x59"], ['no item "x59"', "did you mean", "59"]),
+        (["--history", "1", "--count", "0"], ["--count must be at least 1"]),
+    ],
+)
+def test_recommend_names_what_it_does_not_know(
+    asked: list[str], words: list[str], tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refusal(["recommend", str(tiny_run.folder), *asked], capsys)
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("command", [["recommend", "--user", "u1"], ["evaluate"]], ids=["recommend", "evaluate"])
+def test_a_folder_without_a_run_is_told_apart(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refusal([command[0], str(tmp_path), *command[1:]], capsys)
+    assert f"{tmp_path}: not a run folder (no config.json); `onerec run CONFIG` makes one" in message
+
+
+@pytest.mark.parametrize("override", ["train.epochs=3", "seed=1", "generator.width=32", "epochs"])
+def test_evaluate_takes_only_keys_that_need_no_training(
+    override: str, tiny_copy: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = file_states(tiny_copy.folder)
+    message = refusal(["evaluate", str(tiny_copy.folder), override], capsys)
+    assert f'"{override}"' in message
+    assert "recommend. and evaluate." in message
+    assert file_states(tiny_copy.folder) == before
+
+
+@pytest.mark.parametrize("override", ["recommend.beam_widht=60", "evaluate.bootstrap_samples=few"])
+def test_evaluate_checks_its_keys(override: str, tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
+    assert override.partition("=")[0] in refusal(["evaluate", str(tiny_run.folder), override], capsys)
+
+
+def test_evaluate_measures_again_without_training_again(tiny_copy: TinyRun) -> None:
+    """Validation during training knows recommend.exclude_seen too; asking for another one must not disown the weights."""
+    trained = file_states(tiny_copy.folder / "generator") | file_states(tiny_copy.folder / "baselines")
+    before = results_of(tiny_copy.folder)
+    assert main(["evaluate", str(tiny_copy.folder), "recommend.exclude_seen=false", "evaluate.examples=2"]) == 0
+    after = results_of(tiny_copy.folder)
+    assert trained == file_states(tiny_copy.folder / "generator") | file_states(tiny_copy.folder / "baselines")
+    assert (before["protocol"]["exclude_seen"], after["protocol"]["exclude_seen"]) == (True, False)
+    assert after["run"]["config"]["recommend"]["exclude_seen"] is False
+    assert len(after["examples"]) == 2
+    seen = [example for example in after["examples"] if example["history"]]
+    shown = {item["item"] for example in seen for item in example["recommendations"]["popularity"]}
+    assert shown  # everybody's list, now also for those who have seen it
+    assert len({tuple(i["item"] for i in e["recommendations"]["popularity"]) for e in seen}) == 1
+
+
+def test_a_baseline_whose_training_was_killed_is_not_measured(
+    tiny_copy: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = tiny_copy.folder / "baselines" / "sasrec" / "stage.json"
+    stage.write_text(json.dumps({**json.loads(stage.read_text()), "finished": False}))
+    (tiny_copy.folder / "lists" / "sasrec" / "stage.json").unlink()
+    assert "SASRec is not trained to the end" in refusal(["evaluate", str(tiny_copy.folder)], capsys)
+    assert main(["recommend", str(tiny_copy.folder), "--history", "1"]) == 0
+
+
+def test_users_too_short_to_test_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events = pl.DataFrame({"user": ["a", "a", "b", "b", "c"], "item": [1, 2, 2, 3, 1]})
+    folder = small_dataset(tmp_path / "short", events, "leave_one_out")
+    command = ["run", *configured("short", folder, *GENERATOR_ONLY), "--runs", str(tmp_path)]
+    message = refusal(command, capsys)
+    assert f"{folder}: no user has an event to valid" in message
+    assert "three events" in message
+
+
+def test_events_without_an_order_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events = pl.DataFrame(
+        {"user": ["a"] * 4, "item": [1, 2, 3, 4], "period": ["train", "train", "valid", "test"]},
+    )
+    folder = small_dataset(tmp_path / "sets", events, "by_period", period="period", order="none")
+    command = ["run", *configured("sets", folder, *GENERATOR_ONLY), "--runs", str(tmp_path)]
+    assert "no order" in refusal(command, capsys)
+
+
+def test_a_dataset_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["tokenize", *configured("none", tmp_path / "nowhere"), "--runs", str(tmp_path)]
+    assert f"{tmp_path / 'nowhere'}: no such folder" in refusal(command, capsys)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("generator.width=18", ["generator.width", "18", "2 x heads"]),
+        ("tokenizer.quantizer.level_sizes=[2,2]", ["60"]),
+        ("dataset.positive=liked", ['no "liked"', "dataset.yaml"]),
+        ("dataset.split=by_period", ["by_period", "events.period"]),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_are_refused(
+    override: str, words: list[str], tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", *configured("unfit", tiny_run.dataset, override), "--runs", str(tmp_path)]
+    message = refusal(command, capsys)
+    assert all(word in message for word in words), message

@@ -1,0 +1,58 @@
+"""Every command that README and docs show is one the program accepts, and the README's tables are those of the results files."""
+
+import re
+import shlex
+
+import pytest
+
+from benchmarks.readme_tables import README, with_tables
+from onerec.cli import build_parser
+
+ROOT = README.parent
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def shown_commands() -> list[tuple[str, str]]:
+    """(page, command) of every command line in a code block; comments and line continuations are resolved."""
+    found = []
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = re.split(r"\s+#\s", line.strip())[0]
+                if re.match(r"(onerec|make|accelerate launch|python -m benchmarks)\b", command):
+                    found.append((page.name, command))
+    return found
+
+
+COMMANDS = shown_commands()
+
+
+def test_there_are_commands_to_check() -> None:
+    assert sum(page == "README.md" for page, _ in COMMANDS) >= 8
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command}" for page, command in COMMANDS])
+def test_a_shown_command_is_accepted(page: str, command: str) -> None:
+    words = shlex.split(command)
+    if words[0] == "accelerate":
+        words = words[words.index("onerec.cli") :]
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    elif words[0] == "python":
+        assert (ROOT / (words[2].replace(".", "/") + ".py")).is_file()
+    else:
+        parsed = build_parser().parse_args(words[1:])
+        config = getattr(parsed, "config", None)
+        assert config is None or (ROOT / config).is_file(), f"{page} names {config}, which is not there"
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_shows_the_committed_results() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert with_tables(text) == text, "run: python -m benchmarks.readme_tables"

@@ -1,0 +1,82 @@
+"""What validation and test users do next never reaches the tokenizer, the neighbours or the weights."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from command_line import TinyRun, configured
+
+from onerec.config import load_config
+from onerec.data.contract import Dataset, read_dataset, write_dataset
+from onerec.data.split import TRAIN
+from onerec.pipeline import Run, open_run
+
+
+def with_other_targets(dataset: Dataset, folder: Path) -> Dataset:
+    """The same log, except that each user's last two events are others: items 7 and 11 numbers on."""
+    position = pl.int_range(pl.len()).over("user")
+    back = pl.len().over("user") - position
+    shift = pl.when(back == 2).then(7).when(back == 1).then(11).otherwise(0)
+    events = dataset.events.with_columns(item=(pl.col("item") + shift) % 60)
+    return write_dataset(folder, dataset.spec, events, dataset.items)
+
+
+def finished(name: str, dataset: Path, runs: Path) -> Run:
+    # One epoch, one validation: with more, validation may rightly choose the weights of another one.
+    path, *overrides = configured(name, dataset, "train.epochs=1", "baselines.sasrec.train.epochs=1")
+    run = open_run(load_config(Path(path), overrides), runs / name)
+    run.train()
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+    folder = tmp_path_factory.mktemp("leakage")
+    with_other_targets(read_dataset(tiny_run.dataset), folder / "other")
+    return finished("as_logged", tiny_run.dataset, folder), finished("other_targets", folder / "other", folder)
+
+
+def test_the_targets_really_differ(runs: tuple[Run, Run]) -> None:
+    for part in ("valid", "test"):
+        first, second = (run.cases(part) for run in runs)
+        assert (first.target != second.target).all()
+    held_out = runs[0].sequences.part != TRAIN
+    assert held_out.sum() == 2 * 150
+
+
+def test_semantic_ids_do_not_see_held_out_events(runs: tuple[Run, Run]) -> None:
+    first, second = (run.tokenize() for run in runs)
+    assert np.array_equal(first.codes_NL, second.codes_NL)
+    assert np.array_equal(first.quantizer_codes_NQ, second.quantizer_codes_NQ)
+    assert first.config["inputs"]["sha256"] == second.config["inputs"]["sha256"]
+
+
+def test_training_windows_do_not_hold_held_out_events(runs: tuple[Run, Run]) -> None:
+    first, second = (run.generator_windows() for run in runs)
+    assert np.array_equal(first.item_index, second.item_index)
+    assert np.array_equal(first.starts, second.starts)
+    assert np.array_equal(first.stops, second.stops)
+    assert int(first.target_counts.sum()) == len(first.item_index) - 150  # all but each user's first event
+
+
+def test_weights_do_not_depend_on_held_out_events(runs: tuple[Run, Run]) -> None:
+    for weights in ("generator/model/model.safetensors", "baselines/sasrec/best.safetensors"):
+        first, second = ((run.folder / weights).read_bytes() for run in runs)
+        assert first == second, weights
+
+
+def test_baselines_do_not_count_held_out_events(runs: tuple[Run, Run]) -> None:
+    """Asked about the same histories, the neighbours and the most popular items of both runs are the same."""
+    histories, offsets = np.arange(60, dtype=np.int32), np.arange(61)
+    for fitted in ([run.fit_item_knn() for run in runs], [run.fit_popularity() for run in runs]):
+        answers = [model.recommend(histories, offsets, 20, exclude_seen=True) for model in fitted]
+        assert np.array_equal(answers[0][0], answers[1][0])
+        assert np.array_equal(answers[0][1], answers[1][1])
+
+
+def test_the_validation_event_is_history_of_the_test(runs: tuple[Run, Run]) -> None:
+    run = runs[0]
+    valid, test = run.cases("valid"), run.cases("test")
+    last = test.history_items[test.history_offsets[1:] - 1]
+    assert np.array_equal(last, valid.target)
