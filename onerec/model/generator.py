@@ -156,7 +156,7 @@ class Generator(nn.Module, ModelHubMixin):
         chosen = logits.gather(-1, codes)
         if self.item_vectors is not None and level == self.levels - 1:
             vectors = self.item_vectors[self.trie.items_of(torch.where(legal, following, following[..., :1]))]
-            chosen = chosen + torch.einsum("...d,...md->...m", normed, vectors).float()
+            chosen = chosen + torch.einsum("...d,...md->...m", normed, vectors * self.tokens.scale).float()
         chosen = chosen.masked_fill(~legal, -torch.inf)
         total = chosen if self.config.softmax == "legal" else logits
         return Children(chosen - total.logsumexp(dim=-1, keepdim=True), codes, following)

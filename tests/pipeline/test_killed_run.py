@@ -37,8 +37,9 @@ def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(
     settings = configured("same", tiny_run.dataset, *SETTINGS)
     kill_in_training(["run", *settings, "--runs", str(tmp_path / "killed")], killed, tmp_path)
 
-    steps = [line["step"] for line in training_log(killed)]
-    assert steps[-1] < 190
+    log = killed / "generator" / "metrics.jsonl"
+    before = log.read_text(encoding="utf-8").splitlines()
+    assert training_log(killed)[-1]["step"] < 190
     assert not (killed / "results.json").exists()
     assert main(["recommend", str(killed), "--user", "u3"]) == 2
     message = capsys.readouterr().err
@@ -49,6 +50,8 @@ def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(
     assert again.returncode == 0, again.stderr
     assert main(["run", *settings, "--runs", str(tmp_path / "whole")]) == 0
 
+    # It went on and did not start over: lines from before the kill are still there, with the clock's figures of then.
+    assert log.read_text(encoding="utf-8").splitlines()[:8] == before[:8]
     assert training_log(killed) == training_log(whole)
     assert max(line["step"] for line in training_log(killed)) == 190
     weights = [(run / "generator" / "model" / "model.safetensors").read_bytes() for run in (killed, whole)]

@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 from command_line import GENERATOR_ONLY, TinyRun, configured, results_of
-from conftest import chain_log
 
 from onerec.cli import main
 from onerec.config import load_config
@@ -20,10 +19,10 @@ ONE_EPOCH = (*GENERATOR_ONLY, "train.epochs=1", "baselines.popularity=true", "da
 
 
 @pytest.fixture(scope="module")
-def signalled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def signalled(chain_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset with times, periods, a signal that two of three events carry, and a category per item."""
     folder = tmp_path_factory.mktemp("signalled")
-    events = chain_log(users=80, items=40, seed=5)
+    events = pl.read_csv(chain_csv)
     share = pl.int_range(pl.len()).over("user") / pl.len().over("user")
     events = events.with_columns(
         liked=(pl.int_range(pl.len()) % 3 != 0).cast(pl.Int8),
@@ -35,7 +34,7 @@ def signalled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .then(pl.lit("valid"))
         .otherwise(pl.lit("test")),
     )
-    items = pl.DataFrame({"item": range(40), "kind": [f"k{item // 8}" for item in range(40)]})
+    items = pl.DataFrame({"item": range(60), "kind": [f"k{item // 12}" for item in range(60)]})
     spec = DatasetSpec(
         name="signalled",
         events={"user": "user", "item": "item", "time": "time", "period": "period", "signals": ["liked"]},  # type: ignore[arg-type]
@@ -76,7 +75,7 @@ def test_content_stands_alone_with_collaborative_weight_zero(signalled: Path, tm
     vectors_ND, source = vectors_without_behaviour(signalled, tmp_path)
     assert source["columns"] == ["kind"]
     assert "collaborative" not in source
-    kinds = np.arange(40) // 8
+    kinds = np.arange(60) // 12
     alike = np.abs(vectors_ND[:, None] - vectors_ND[None]).sum(axis=2) < 1e-6
     assert np.array_equal(alike, kinds[:, None] == kinds[None])
 

@@ -37,6 +37,8 @@ def test_the_same_command_again_does_nothing_again(tiny_copy: TinyRun, capsys: p
         ("evaluate.examples=1", set()),
         ("baselines.item_knn.window=3", {"lists/item_knn"}),
         ("baselines.sasrec.model.layers=1", {"baselines/sasrec", "lists/sasrec"}),
+        ("recommend.exclude_seen=false", set(STAGES) - {"semantic_ids"}),
+        ("dataset.targets_per_user=all", set(STAGES)),
         ("train.learning_rate=0.02", {"generator", "lists/onerec"}),
         ("tokenizer.quantizer.seed=3", {"semantic_ids", "generator", "lists/onerec"}),
     ],
