@@ -19,7 +19,7 @@ def shown_commands() -> list[tuple[str, str]]:
     for page in PAGES:
         for block in BLOCK.findall(page.read_text(encoding="utf-8")):
             for line in block.replace("\\\n", " ").splitlines():
-                command = re.split(r"\s+#\s", line.strip())[0]
+                command = re.split(r"\s+#\s", line.rstrip())[0]
                 if re.match(r"(onerec|make|accelerate launch|python -m benchmarks)\b", command):
                     found.append((page.name, command))
     return found
