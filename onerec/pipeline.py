@@ -350,7 +350,9 @@ def open_run(config: RunConfig, folder: Path, wandb_project: str | None = None) 
         run.say(note)
     if run.state.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / CONFIG_FILE, config.model_dump(mode="json"))
+        stored = config.model_dump(mode="json")
+        stored["dataset"]["folder"] = str(config.dataset.folder.resolve())  # later commands may run from elsewhere
+        write_json(folder / CONFIG_FILE, stored)
     return run
 
 

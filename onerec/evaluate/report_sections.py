@@ -37,6 +37,7 @@ BREAKDOWNS = {
     "by_history_length": "By length of the history, events",
     "by_cold": "Items that training never showed",
 }
+DRAWN_DIFFERENCES = ("recall@10", "ndcg@10")  # the others stand in the table below
 KNOWN_LABELS = {"onerec": "OneRec", "sasrec": "SASRec", "item_knn": "Item-kNN", "popularity": "Popularity"}
 
 
@@ -168,7 +169,7 @@ def paired_section(results: dict[str, Any], models: Sequence[Model]) -> dict[str
     rows = paired_rows(results, models)
     metrics = list(dict.fromkeys(metric for row in rows for metric in row["intervals"]))
     panels = []
-    for metric in metrics:
+    for metric in [name for name in DRAWN_DIFFERENCES if name in metrics] or metrics:
         marks = [
             Row(
                 f"{row['left_label']} is {word} {row['right_label']}" if (word := verdict(interval)) else row["label"],
