@@ -60,7 +60,8 @@ def complete_run(config: Path, overrides: list[str], runs: Path) -> dict[str, An
     results = write_results(run, command="")
     write_report(run.folder)
     print_comparison(results, run.console)
-    return json.loads(json.dumps(results, default=str))  # type: ignore[no-any-return]
+    plain: dict[str, Any] = json.loads(json.dumps(results, default=str))
+    return plain
 
 
 def figures_of(results: dict[str, Any]) -> dict[str, Any]:

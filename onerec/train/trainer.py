@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from onerec.data.windows import Windows, epoch_batches, share_of_batch
 from onerec.files import write_file
+from onerec.train.averaging import AveragedWeights
 from onerec.train.checkpoint import (
     Position,
     random_states,
@@ -50,6 +51,7 @@ class TrainConfig(BaseModel):
     warmup_steps: int = Field(200, ge=0)
     weight_decay: float = Field(0.01, ge=0)
     clip_norm: float = Field(1.0, gt=0)
+    average_decay: float = Field(0.0, ge=0, lt=1)
     validate_every: int = Field(1, gt=0)
     patience: int = Field(6, gt=0)
     checkpoint_every: int = Field(200, gt=0)
@@ -92,6 +94,7 @@ class Trainer:
             _decayed_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.average = AveragedWeights(self.bare_model, config.average_decay) if config.average_decay else None
         self.steps_per_epoch = -(-len(windows) // config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
         self.position = Position()
@@ -118,6 +121,11 @@ class Trainer:
         """The model without the wrapper that `accelerate` puts around it."""
         bare: nn.Module = self.accelerator.unwrap_model(self.model)
         return bare
+
+    @property
+    def judged_model(self) -> nn.Module:
+        """What validation looks at and what is kept: the averaged weights where there are any."""
+        return self.bare_model if self.average is None else self.average.model
 
     def _epoch(self, log: MetricsLog | None, progress: TrainingProgress) -> None:
         position, started = self.position, time.perf_counter()
@@ -170,6 +178,8 @@ class Trainer:
             group["lr"] = self._learning_rate()
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.bare_model, self.position.step + 1)
         return loss_sum, norm
 
     def _learning_rate(self) -> float:
@@ -195,16 +205,15 @@ class Trainer:
         position = self.position
         figures: list[dict[str, float]] = [{}]
         if self.accelerator.is_main_process:
-            self.bare_model.eval()
             before = random_states()
-            figures = [self.validate(self.bare_model)]
+            figures = [self.validate(self.judged_model.eval())]
             restore_random_states(before)
         broadcast_object_list(figures)
         score = figures[0]["ndcg@10"]
         if score > position.best_score:
             position.best_score, position.best_step, position.stale_validations = score, position.step, 0
             if self.accelerator.is_main_process:
-                _save_weights(self.bare_model, self.folder / "best.safetensors")
+                _save_weights(self.judged_model, self.folder / "best.safetensors")
         else:
             position.stale_validations += 1
         if log is not None:
@@ -223,7 +232,7 @@ class Trainer:
                 "model": self.bare_model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "random_states": states,
-                "windows": len(self.windows),
+                "average": self.average.model.state_dict() if self.average is not None else {},
             }
             write_checkpoint(self.folder / "checkpoint.pt", content, self.position)
         self.accelerator.wait_for_everyone()
@@ -236,6 +245,8 @@ class Trainer:
         content, self.position = found
         self.bare_model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
+        if self.average is not None:
+            self.average.model.load_state_dict(content["average"])
         states = content["random_states"]
         if len(states) == self.accelerator.num_processes:
             restore_random_states(states[self.accelerator.process_index])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from onerec.baselines.sasrec import SASRec, SASRecConfig
 from onerec.data.windows import Batch, every_position_windows
 from onerec.errors import UserError
+from onerec.train.averaging import AveragedWeights
 from onerec.train.schedule import learning_rate_at
 from onerec.train.trainer import TrainConfig, Trainer
 
@@ -46,12 +47,15 @@ def log_of(folder: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in line.items() if key not in TIMED} for line in lines]
 
 
+@pytest.mark.parametrize("average_decay", [0.0, 0.9])
 @pytest.mark.parametrize("stop_after", [1, 4, 8, 13])
-def test_a_killed_run_ends_as_if_it_had_never_been_killed(tmp_path: Path, stop_after: int) -> None:
+def test_a_killed_run_ends_as_if_it_had_never_been_killed(
+    tmp_path: Path, stop_after: int, average_decay: float
+) -> None:
     """Stopped in the middle of an epoch, on its border, and between checkpoints: same log, same weights."""
-    whole = make_trainer(tmp_path / "whole")
+    whole = make_trainer(tmp_path / "whole", average_decay=average_decay)
     whole.run()
-    killed = make_trainer(tmp_path / "killed")
+    killed = make_trainer(tmp_path / "killed", average_decay=average_decay)
     step, taken = killed._step, 0
 
     def stopping(rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -64,7 +68,7 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(tmp_path: Path, stop_a
     killed._step = stopping  # type: ignore[method-assign]
     with pytest.raises(KilledError):
         killed.run()
-    resumed = make_trainer(tmp_path / "killed")
+    resumed = make_trainer(tmp_path / "killed", average_decay=average_decay)
     resumed.run()
     assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
     for name, tensor in whole.bare_model.state_dict().items():
@@ -126,3 +130,27 @@ def test_learning_rate_warms_up_peaks_and_falls_to_its_share() -> None:
     assert rates[110] == rates[119] == pytest.approx(0.1)
     assert all(a <= b for a, b in pairwise(rates[:10]))
     assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_averaged_weights_are_the_weighted_mean_of_all_steps() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 1.0)
+    average = AveragedWeights(model, decay=0.5)
+    expected = 1.0
+    for step, value in enumerate([4.0, -2.0, 8.0], start=1):
+        nn.init.constant_(model.weight, value)
+        average.update(model, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    assert float(average.model.weight.item()) == pytest.approx(expected)  # type: ignore[operator,union-attr]
+
+
+def test_the_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, average_decay=0.9)
+    trainer.run()
+    assert trainer.average is not None
+    plain = make_trainer(tmp_path / "plain")
+    plain.run()
+    assert log_of(tmp_path)[0] == log_of(tmp_path / "plain")[0]
+    kept, other = trainer.bare_model.state_dict(), plain.bare_model.state_dict()
+    assert any(not torch.equal(kept[name], other[name]) for name in kept)
