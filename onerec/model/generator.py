@@ -155,8 +155,10 @@ class Generator(nn.Module, ModelHubMixin):
         logits = self.decoder.heads[level](normed).float()
         chosen = logits.gather(-1, codes)
         if self.item_vectors is not None and level == self.levels - 1:
-            vectors = self.item_vectors[self.trie.items_of(torch.where(legal, following, following[..., :1]))]
-            chosen = chosen + torch.einsum("...d,...md->...m", normed, vectors * self.tokens.scale).float()
+            # Only for real children: the widest branch is many times the usual one, so most places are padding.
+            queries_XD = (normed * self.tokens.scale)[..., None, :].expand(*legal.shape, -1)[legal]
+            scores_X = (queries_XD * self.item_vectors[self.trie.items_of(following[legal])]).sum(dim=-1)
+            chosen = chosen + torch.zeros_like(chosen).masked_scatter(legal, scores_X.float())
         chosen = chosen.masked_fill(~legal, -torch.inf)
         total = chosen if self.config.softmax == "legal" else logits
         return Children(chosen - total.logsumexp(dim=-1, keepdim=True), codes, following)
