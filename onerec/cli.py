@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onerec.errors import UserError
 from tokenizer.errors import TokenizerError
@@ -185,6 +185,7 @@ def demo(parsed: argparse.Namespace) -> None:
 
 def evaluate(parsed: argparse.Namespace) -> None:
     """`onerec evaluate RUN`."""
+    from onerec.evaluate.terminal import print_details
     from onerec.pipeline import reopen_run
 
     for override in parsed.overrides:
@@ -193,7 +194,7 @@ def evaluate(parsed: argparse.Namespace) -> None:
                 f'"{override}": evaluate takes keys under recommend. and evaluate.; use `onerec run` for others'
             )
     opened = reopen_run(parsed.run, parsed.overrides)
-    _measure(opened)
+    print_details(_measure(opened), opened.console)
 
 
 def recommend(parsed: argparse.Namespace) -> None:
@@ -226,7 +227,7 @@ def _complete(opened: "Run") -> None:
         _measure(opened)
 
 
-def _measure(opened: "Run") -> None:
+def _measure(opened: "Run") -> dict[str, Any]:
     from onerec.evaluate.report import write_report
     from onerec.evaluate.results import write_results
     from onerec.evaluate.terminal import print_comparison
@@ -235,6 +236,7 @@ def _measure(opened: "Run") -> None:
     page = write_report(opened.folder)
     print_comparison(results, opened.console)
     opened.say(f"results: {opened.folder / 'results.json'}\nreport:  {page}")
+    return results
 
 
 if __name__ == "__main__":

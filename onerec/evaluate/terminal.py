@@ -7,7 +7,14 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from onerec.evaluate.metrics import CUTOFFS
+
 WITH_INTERVALS = ("recall@10", "ndcg@10")
+BREAKDOWNS = {
+    "by_popularity": "recall@10 by training events of the target (cases)",
+    "by_history_length": "recall@10 by events before the target (cases)",
+    "by_cold": "recall@10 of items never seen in training (cases)",
+}
 
 
 def print_comparison(results: dict[str, Any], console: Console) -> None:
@@ -37,6 +44,32 @@ def print_comparison(results: dict[str, Any], console: Console) -> None:
         f"Hits on items, full ranking, {seen}, beam {protocol['beam_width']}. (low-high): 95 % bootstrap interval. "
         "by ID: recall@10 if any item with the target's codes before resolving counted, as open implementations do."
     )
+
+
+def print_details(results: dict[str, Any], console: Console) -> None:
+    """Print what the comparison leaves out: every cut-off, and recall@10 by popularity, history length and for cold items."""
+    for measure in ("recall", "ndcg", "mrr", "id_recall"):
+        rows = {
+            model["label"]: [share_text(model["test"][f"{measure}@{k}"]["value"]) for k in CUTOFFS]
+            for model in results["models"].values()
+            if f"{measure}@{CUTOFFS[0]}" in model["test"]
+        }
+        _print_rows(measure, [f"@{k}" for k in CUTOFFS], rows, console)
+    for breakdown, title in BREAKDOWNS.items():
+        models = results["models"].values()
+        buckets = [f"{row['bucket']} ({row['cases']:,})" for row in next(iter(models))[breakdown]]
+        rows = {model["label"]: [share_text(row["recall@10"]["value"]) for row in model[breakdown]] for model in models}
+        _print_rows(title, buckets, rows, console)
+
+
+def _print_rows(title: str, columns: list[str], rows: dict[str, list[str]], console: Console) -> None:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for label, cells in rows.items():
+        table.add_row(label, *cells)
+    console.print(table)
 
 
 def share_text(value: float) -> str:
