@@ -8,6 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 from command_line import TinyRun, configured, onerec
+from hypothesis import settings
+
+# The same examples on every run: a test that fails once fails again.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.load_profile("fixed")
 
 # Figures are compared between processes and to the last bit, so a GPU that happens to be there stays out of it.
 os.environ["ACCELERATE_USE_CPU"] = "true"

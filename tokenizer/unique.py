@@ -116,18 +116,27 @@ def _move_to_other_prefix(
     latent_ND: np.ndarray,
     codebooks: list[np.ndarray],
 ) -> None:
-    """Place each row in the nearest branch with room, as deep in the tree as there is any; changes codes_NL."""
+    """Place each row in the nearest branch with room, as deep in the tree as there is any; changes codes_NL.
+
+    All rows that find room under a long prefix are placed before any row looks under a shorter one, so that nobody is
+    pushed out of a prefix by an item that does not belong there.
+    """
     room = _Room(codes_NL[placed_N], level_sizes)
-    for row in overflow:
-        codes = tuple(int(code) for code in codes_NL[row])
-        depth = max(depth for depth in range(len(codes)) if room.open_codes(codes[:depth]).any())
-        prefix = codes[:depth]
-        for level in range(depth, len(codes)):
-            residual_D = latent_ND[row] - sum(codebooks[above][code] for above, code in enumerate(prefix))
-            cost_V = _scores(residual_D[None], codebooks[level])[0]
-            prefix = (*prefix, int(np.where(room.open_codes(prefix), cost_V, np.inf).argmin()))
-        room.take(prefix)
-        codes_NL[row] = prefix
+    waiting = [int(row) for row in overflow]
+    for depth in range(len(level_sizes) - 2, -1, -1):
+        still_waiting = []
+        for row in waiting:
+            prefix = tuple(int(code) for code in codes_NL[row, :depth])
+            if not room.open_codes(prefix).any():
+                still_waiting.append(row)
+                continue
+            for level in range(depth, len(level_sizes)):
+                residual_D = latent_ND[row] - sum(codebooks[above][code] for above, code in enumerate(prefix))
+                cost_V = _scores(residual_D[None], codebooks[level])[0]
+                prefix = (*prefix, int(np.where(room.open_codes(prefix), cost_V, np.inf).argmin()))
+            room.take(prefix)
+            codes_NL[row] = prefix
+        waiting = still_waiting
 
 
 class _Room:

@@ -49,7 +49,7 @@ def test_nearest_free_is_unique_keeps_one_of_each_group_and_moves_only_colliders
     np.testing.assert_array_equal(result.codes_NL, resolve(codes, sizes, seed).codes_NL)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(coded_items())
 def test_nearest_free_leaves_a_prefix_only_when_it_is_full(case: tuple[np.ndarray, list[int]]) -> None:
     codes, sizes = case
