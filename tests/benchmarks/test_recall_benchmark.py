@@ -21,6 +21,7 @@ def test_the_results_file(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest
     assert recall.main() == 0
     results = json.loads(out.read_text(encoding="utf-8"))
     assert results["run"]["quick"] is True
+    assert "examples" not in results
     assert results["run"]["command"].startswith("python -m benchmarks.recall")
     assert results["run"]["config"]["dataset"]["folder"] == tiny_run.dataset.name
     assert {"low", "value", "high"} == set(results["figures"]["test_recall@10_onerec"])
