@@ -7,6 +7,7 @@ forward pass maps a `Batch` to summed losses.
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -165,11 +166,8 @@ class Trainer:
         for micro in range(accumulation):
             part = micro * processes + self.accelerator.process_index
             batch = self.windows.batch(share_of_batch(rows, part, accumulation * processes))
-            if micro < accumulation - 1:
-                with self.accelerator.no_sync(self.model):
-                    loss = self.model(batch.to(self.accelerator.device)).sum()
-                    self.accelerator.backward(loss * scale)
-            else:
+            last = micro == accumulation - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
                 loss = self.model(batch.to(self.accelerator.device)).sum()
                 self.accelerator.backward(loss * scale)
             loss_sum = loss_sum + loss.detach()
