@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: real data where it is at hand, a small log with something to learn, a finished run."""
+"""Fixtures that several rooms share: a small log with something to learn, a finished run."""
 
 import os
 import shutil
@@ -16,15 +16,6 @@ settings.load_profile("fixed")
 
 # Figures are compared between processes and to the last bit, so a GPU that happens to be there stays out of it.
 os.environ["ACCELERATE_USE_CPU"] = "true"
-
-
-@pytest.fixture(scope="session")
-def onerec_data() -> Path:
-    """The folder of real datasets that the environment variable ONEREC_DATA names; without it the test is skipped."""
-    folder = os.environ.get("ONEREC_DATA")
-    if not folder:
-        pytest.skip("ONEREC_DATA is not set: no real datasets at hand")
-    return Path(folder)
 
 
 def chain_log(users: int, items: int, seed: int) -> pl.DataFrame:

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from onerec.errors import UserError
@@ -62,7 +61,6 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Position] | None:
         raise UserError(f"{path}: this checkpoint cannot be read ({error}); delete it to start over") from error
 
 
-def seed_everything(seed: int, process: int) -> None:
-    """Seed initialisation alike on every process, then give each process dropout of its own."""
-    np.random.seed(seed)
+def seed_dropout(seed: int, process: int) -> None:
+    """Give each process dropout of its own; what is drawn from numpy has generators with seeds of their own."""
     torch.manual_seed(seed + 1000 * process)

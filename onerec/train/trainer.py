@@ -27,7 +27,7 @@ from onerec.train.checkpoint import (
     random_states,
     read_checkpoint,
     restore_random_states,
-    seed_everything,
+    seed_dropout,
     write_checkpoint,
 )
 from onerec.train.metrics_log import MetricsLog
@@ -90,7 +90,7 @@ class Trainer:
         self.config, self.windows, self.folder, self.validate = config, windows, folder, validate
         self.seed, self.label, self.wandb_project = seed, label, wandb_project
         self.accelerator = Accelerator(cpu=compute_on_cpu(), mixed_precision=choose_precision(config.precision))
-        seed_everything(seed, self.accelerator.process_index)
+        seed_dropout(seed, self.accelerator.process_index)
         optimizer = torch.optim.AdamW(
             _decayed_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
         )
@@ -114,7 +114,7 @@ class Trainer:
         if log is not None:
             log.close()
         self.accelerator.wait_for_everyone()
-        self.bare_model.load_state_dict(load_file(self.folder / "best.safetensors"), strict=False)
+        self.bare_model.load_state_dict(load_file(self.folder / "best.safetensors"))
         return self.position
 
     @property
