@@ -16,7 +16,7 @@ from onerec.errors import UserError
 from onerec.model.generator import GeneratorConfig
 from onerec.train.trainer import TrainConfig
 from tokenizer.content import BlockWeights
-from tokenizer.tokenize import QuantizerSpec
+from tokenizer.quantizers.spec import QuantizerSpec
 
 
 class Section(BaseModel):

@@ -4,7 +4,7 @@
     encode(x_ND) -> codes_NL     int32, level l in 0..level_sizes[l]-1
     decode(codes_NL) -> x_ND     float32, in the space of the input
 
-All quantizers here are residual: in a space of their own (`latent`) a vector is the sum of one codebook row per level.
+All quantizers here are additive: in a space of their own (`latent`) a vector is the sum of one codebook row per level.
 `codebooks` and `latent` let `tokenizer.unique` measure what it costs to give an item another code.
 """
 
@@ -23,6 +23,9 @@ class Quantizer(Protocol):
 
     def encode(self, x_ND: np.ndarray) -> np.ndarray:
         """Codes, int32 [N,L]."""
+
+    def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
+        """Codes of items that join later, each for itself; `encode` itself unless codes depend on the other rows."""
 
     def decode(self, codes_NL: np.ndarray) -> np.ndarray:
         """Vectors in the space of the input, float32 [N,D]."""

@@ -32,6 +32,7 @@ class RQKMeans:
         initialisation: Initialisation = "random",
         restarts: int = 1,
         fit_rows: int | None = None,
+        memory_mib: int = 256,
     ) -> None:
         self.level_sizes = check_level_sizes(level_sizes)
         self.iterations = iterations
@@ -39,6 +40,7 @@ class RQKMeans:
         self.initialisation = initialisation
         self.restarts = restarts
         self.fit_rows = fit_rows
+        self.memory_mib = memory_mib
         self._state: dict[str, np.ndarray] = {}
 
     def fit(self, x_ND: np.ndarray) -> Self:
@@ -114,6 +116,7 @@ class RQKMeans:
             "initialisation": self.initialisation,
             "restarts": self.restarts,
             "fit_rows": self.fit_rows,
+            "memory_mib": self.memory_mib,
         }
 
     def state_dict(self) -> dict[str, np.ndarray]:

@@ -44,6 +44,7 @@ class RQVAE:
         commitment: float = 0.25,
         decay: float = 0.99,
         seed: int = 0,
+        memory_mib: int = 256,
     ) -> None:
         self.level_sizes = check_level_sizes(level_sizes)
         self.hidden = [256] if hidden is None else list(hidden)
@@ -54,6 +55,7 @@ class RQVAE:
         self.commitment = commitment
         self.decay = decay
         self.seed = seed
+        self.memory_mib = memory_mib
         self._mean_D = self._scale = np.zeros(0, dtype=np.float32)
         self._encoder = self._decoder = nn.Sequential()
         self._codebooks: list[np.ndarray] = []
@@ -182,6 +184,7 @@ class RQVAE:
             "commitment": self.commitment,
             "decay": self.decay,
             "seed": self.seed,
+            "memory_mib": self.memory_mib,
         }
 
     def state_dict(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,35 @@
+"""Shift and scale that quantizers apply before anything else, so that float32 distances stay exact far from the origin."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+ROWS = 1 << 14  # rows squared at once
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """One mean per column and one root mean square for all columns: distances keep their proportions.
+
+    mean_D: float32 [D]. scale: float32 [1], 1 for rows that are all the same.
+    """
+
+    mean_D: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, x_ND: np.ndarray) -> Self:
+        """The scaling that gives these rows mean zero and mean square one."""
+        mean_D = x_ND.mean(axis=0, dtype=np.float64)
+        parts = (x_ND[start : start + ROWS] for start in range(0, len(x_ND), ROWS))
+        scale = float(np.sqrt(sum(float(np.square(part - mean_D).sum()) for part in parts) / x_ND.size))
+        return cls(mean_D.astype(np.float32), np.asarray([scale if scale > 0 else 1.0], dtype=np.float32))
+
+    def apply(self, x_ND: np.ndarray) -> np.ndarray:
+        """Shifted and scaled rows, float32 [N,D]."""
+        return np.asarray((x_ND - self.mean_D) / self.scale, dtype=np.float32)
+
+    def undo(self, scaled_ND: np.ndarray) -> np.ndarray:
+        """Rows back where they came from, float32 [N,D]."""
+        return np.asarray(scaled_ND * self.scale + self.mean_D, dtype=np.float32)

@@ -1,0 +1,135 @@
+"""Which quantizer, with which settings: what a config says under `tokenizer.quantizer`, and how it becomes an object."""
+
+from importlib import import_module
+from typing import Any, Literal, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from tokenizer.errors import TokenizerError
+from tokenizer.quantizers import Quantizer
+
+Method = Literal[
+    "rq_kmeans", "balanced_rq_kmeans", "rq_kmeans_plus", "rq_vae", "residual_fsq", "opq", "random", "hash"
+]
+CLASSES: dict[str, str] = {
+    "rq_kmeans": "RQKMeans",
+    "balanced_rq_kmeans": "BalancedRQKMeans",
+    "rq_kmeans_plus": "RQKMeansPlus",
+    "rq_vae": "RQVAE",
+    "residual_fsq": "ResidualFSQ",
+    "opq": "OPQ",
+    "random": "RandomIDs",
+    "hash": "HashIDs",
+}  # each in the file of its method's name, imported when it is used: half of them need torch and more
+
+
+class Settings(BaseModel):
+    """Settings of one quantizer; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RQKMeansSpec(Settings):
+    """See `tokenizer.quantizers.rq_kmeans.RQKMeans`."""
+
+    iterations: int = Field(default=25, ge=1)
+    initialisation: Literal["random", "k-means++"] = "random"
+    restarts: int = Field(default=1, ge=1)
+    fit_rows: int | None = Field(default=None, ge=1)
+
+
+class BalancedRQKMeansSpec(Settings):
+    """See `tokenizer.quantizers.balanced_rq_kmeans.BalancedRQKMeans`."""
+
+    iterations: int = Field(default=25, ge=1)
+    fit_rows: int | None = Field(default=None, ge=1)
+
+
+class AutoencoderSpec(Settings):
+    """What all quantizers that train networks share; see `tokenizer.quantizers.autoencoder`."""
+
+    hidden: list[int] = [256]
+    steps: int = Field(default=1000, ge=1)
+    batch_size: int = Field(default=512, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
+
+
+class RQKMeansPlusSpec(AutoencoderSpec):
+    """See `tokenizer.quantizers.rq_kmeans_plus.RQKMeansPlus`."""
+
+    commitment: float = Field(default=0.25, ge=0)
+    decay: float = Field(default=0.99, gt=0, lt=1)
+
+
+class RQVAESpec(AutoencoderSpec):
+    """See `tokenizer.quantizers.rq_vae.RQVAE`."""
+
+    latent_dimensions: int = Field(default=64, ge=1)
+    commitment: float = Field(default=0.25, ge=0)
+    decay: float = Field(default=0.99, gt=0, lt=1)
+
+
+class ResidualFSQSpec(AutoencoderSpec):
+    """See `tokenizer.quantizers.residual_fsq.ResidualFSQ`."""
+
+
+class OPQSpec(Settings):
+    """See `tokenizer.quantizers.opq.OPQ`."""
+
+    rotation: bool = True
+    iterations: int = Field(default=25, ge=1)
+    fit_rows: int | None = Field(default=None, ge=1)
+
+
+class NoSettings(Settings):
+    """For quantizers that have nothing to set."""
+
+
+class QuantizerSpec(Settings):
+    """How vectors become IDs.
+
+    method: which quantizer; the settings of that one apply, under its own name. level_sizes: codes per level. unique: how
+    items with the same codes are told apart, see `tokenizer.unique`. memory_mib: of scratch memory while fitting and
+    encoding, beside the vectors themselves, in MiB.
+    """
+
+    method: Method = "rq_kmeans"
+    level_sizes: list[int] = Field(default=[256, 256, 256], min_length=1)
+    unique: Literal["nearest_free", "append_code"] = "nearest_free"
+    memory_mib: int = Field(default=256, ge=16)
+    seed: int = 0
+    rq_kmeans: RQKMeansSpec = RQKMeansSpec()
+    balanced_rq_kmeans: BalancedRQKMeansSpec = BalancedRQKMeansSpec()
+    rq_kmeans_plus: RQKMeansPlusSpec = RQKMeansPlusSpec()
+    rq_vae: RQVAESpec = RQVAESpec()
+    residual_fsq: ResidualFSQSpec = ResidualFSQSpec()
+    opq: OPQSpec = OPQSpec()
+    random: NoSettings = NoSettings()
+    hash: NoSettings = NoSettings()
+
+
+def make_quantizer(spec: QuantizerSpec, level_sizes: list[int]) -> Quantizer:
+    """An unfitted quantizer as the spec describes it, with these level sizes."""
+    settings: Settings = getattr(spec, spec.method)
+    made: Quantizer = quantizer_class(spec.method)(
+        level_sizes, seed=spec.seed, memory_mib=spec.memory_mib, **settings.model_dump()
+    )
+    return made
+
+
+def restore_quantizer(config: dict[str, Any], state: dict[str, np.ndarray]) -> Quantizer:
+    """The fitted quantizer that an artefact's config and arrays describe; TokenizerError when they do not fit."""
+    method, settings = config.get("method"), config.get("quantizer")
+    if method not in get_args(Method) or not isinstance(settings, dict):
+        raise TokenizerError(f"semantic IDs: no quantizer of a known method in their config (method: {method!r}).")
+    try:
+        restored: Quantizer = quantizer_class(method).load(settings, state)
+    except TypeError as error:  # a setting that this version does not have, or one it needs
+        raise TokenizerError(f"semantic IDs: settings of the quantizer do not fit this version ({error}).") from error
+    return restored
+
+
+def quantizer_class(method: str) -> Any:
+    """The class behind a method's name."""
+    return getattr(import_module(f"tokenizer.quantizers.{method}"), CLASSES[method])
