@@ -39,5 +39,5 @@ $(VENV)/package: pyproject.toml
 
 $(VENV)/developer: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,text]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,text,vision,benchmarks]'
 	touch $@ $(VENV)/package

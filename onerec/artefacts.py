@@ -27,10 +27,11 @@ class Stage:
     Args:
         folder: where the stage's artefact lives; everything in it belongs to the stage.
         key: see `key_of`.
+        recipe: the same of the config alone, for an artefact that can grow with its data.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.key = folder, key
+    def __init__(self, folder: Path, key: str, recipe: str = "") -> None:
+        self.folder, self.key, self.recipe = folder, key, recipe
         self._began = time.perf_counter()
 
     @property
@@ -40,9 +41,20 @@ class Stage:
         return on_file.get("key") == self.key and on_file.get("finished") is True
 
     @property
+    def same_recipe(self) -> bool:
+        """Whether the artefact on disk was finished by this recipe, from these data or others."""
+        on_file = self._on_file()
+        return bool(self.recipe) and on_file.get("recipe") == self.recipe and on_file.get("finished") is True
+
+    @property
     def seconds(self) -> float:
         """Wall-clock seconds that a finished stage took, all attempts together; 0 for a stage that was not needed."""
-        return float(self._on_file().get("seconds", 0.0)) if self.done else 0.0
+        return self.seconds_on_file if self.done else 0.0
+
+    @property
+    def seconds_on_file(self) -> float:
+        """The same whatever the artefact was made from."""
+        return float(self._on_file().get("seconds", 0.0))
 
     def begin(self) -> None:
         """Prepare the folder: emptied unless an unfinished attempt with the same key can be continued."""
@@ -56,7 +68,8 @@ class Stage:
     def finish(self, seconds: float | None = None) -> None:
         """Mark the artefact as complete; `seconds` where earlier attempts count too, else those since `begin`."""
         taken = time.perf_counter() - self._began if seconds is None else seconds
-        write_json(self.folder / STAGE_FILE, {"key": self.key, "finished": True, "seconds": taken})
+        content = {"key": self.key, "recipe": self.recipe, "finished": True, "seconds": taken}
+        write_json(self.folder / STAGE_FILE, content)
 
     def _on_file(self) -> dict[str, Any]:
         try:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onerec.cli_options import CommandParser, add_config_command, add_run_options, open_configured
 from onerec.errors import UserError
 from tokenizer.errors import TokenizerError
 
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     from onerec import __version__
     from onerec.cli_data import add_data_commands
+    from onerec.cli_tokenize import add_tokenize_command
 
     parser = argparse.ArgumentParser(
         prog="onerec",
@@ -54,17 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="start here: onerec demo    (trains and compares everything on MovieLens-100K)",
     )
     parser.add_argument("--version", action="version", version=f"onerec {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add_data_commands(commands)
-    _add(
-        commands,
-        "tokenize",
-        tokenize,
-        "give every item a semantic ID",
-        "examples:\n  onerec tokenize configs/beauty.yaml dataset.folder=data/amazon-beauty\n"
-        "  onerec tokenize configs/own.yaml dataset.folder=data/mine tokenizer.quantizer.method=rq_vae\n",
+    commands: argparse._SubParsersAction[Any] = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
-    _add(
+    add_data_commands(commands)
+    add_tokenize_command(commands)
+    add_config_command(
         commands,
         "train",
         train,
@@ -74,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         "  accelerate launch --multi_gpu --num_processes 2 --module onerec.cli train configs/beauty.yaml   # on CPUs too\n",
         tracked=True,
     )
-    _add(
+    add_config_command(
         commands,
         "run",
         run,
@@ -89,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="examples:\n  onerec demo\n  onerec demo train.epochs=5\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_run_options(demo_parser, tracked=True)
+    add_run_options(demo_parser, tracked=True)
     demo_parser.set_defaults(function=demo)
     evaluate_parser = commands.add_parser(
         "evaluate",
@@ -104,36 +101,6 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate_parser.set_defaults(function=evaluate)
     _add_recommend(commands)
     return parser
-
-
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    function: object,
-    text: str,
-    examples: str,
-    tracked: bool = False,
-) -> None:
-    parser = commands.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("config", type=Path, help="a run config, such as configs/demo.yaml")
-    _add_run_options(parser, tracked)
-    parser.set_defaults(function=function)
-
-
-def _add_run_options(parser: argparse.ArgumentParser, tracked: bool) -> None:
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="override a key of the config by its dotted path"
-    )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds run folders (default: runs)")
-    parser.set_defaults(track=None)
-    if tracked:
-        parser.add_argument("--track", choices=["wandb"], help="mirror training metrics to this tracker")
 
 
 def _add_recommend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -154,33 +121,22 @@ def _add_recommend(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     parser.set_defaults(function=recommend)
 
 
-def tokenize(parsed: argparse.Namespace) -> None:
-    """`onerec tokenize CONFIG`."""
-    run = _open(parsed)
-    done = run.ids_stage.done
-    ids = run.tokenize()
-    if done:
-        from tokenizer.quality import format_quality
-
-        run.say(f"unchanged since the last run: {run.ids_stage.folder}\n{format_quality(ids.quality)}")
-
-
 def train(parsed: argparse.Namespace) -> None:
     """`onerec train CONFIG`."""
-    run = _open(parsed)
+    run = open_configured(parsed)
     run.train()
     run.say(f"trained: {run.generator_stage.folder}")
 
 
 def run(parsed: argparse.Namespace) -> None:
     """`onerec run CONFIG`."""
-    _complete(_open(parsed))
+    _complete(open_configured(parsed))
 
 
 def demo(parsed: argparse.Namespace) -> None:
     """`onerec demo`."""
     parsed.config = shipped_config("demo.yaml")
-    _complete(_open(parsed))
+    _complete(open_configured(parsed))
 
 
 def evaluate(parsed: argparse.Namespace) -> None:
@@ -211,14 +167,6 @@ def shipped_config(name: str) -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "configs" / name
     return installed if installed.exists() else package.parent / "configs" / name
-
-
-def _open(parsed: argparse.Namespace) -> "Run":
-    from onerec.config import load_config
-    from onerec.pipeline import open_run
-
-    config = load_config(parsed.config, parsed.overrides)
-    return open_run(config, parsed.runs / config.name, wandb_project="onerec" if parsed.track == "wandb" else None)
 
 
 def _complete(opened: "Run") -> None:

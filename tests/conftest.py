@@ -37,6 +37,12 @@ def chain_log(users: int, items: int, seed: int) -> pl.DataFrame:
     return pl.concat(rows)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Embeddings that tests make are no one else's business, and nobody else's may answer for them."""
+    os.environ["ONEREC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def chain_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A three-column CSV of such a log."""

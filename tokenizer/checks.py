@@ -1,15 +1,28 @@
 """Checks on arrays that more than one part of the tokenizer needs."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from tokenizer.errors import TokenizerError
 
+if TYPE_CHECKING:
+    import polars as pl
 
-def check_vectors(vectors: np.ndarray, what: str = "item vectors", width: int | None = None) -> np.ndarray:
+CHECKED_ELEMENTS = 1 << 22  # looked at in one go, so that the check of a large array needs little memory
+
+
+def check_vectors(
+    vectors: np.ndarray,
+    what: str = "item vectors",
+    width: int | None = None,
+    names: "Sequence[Any] | pl.Series | None" = None,
+) -> np.ndarray:
     """Return `vectors` as a C-ordered float32 array [N,D], or say why it cannot be used.
 
     Raises TokenizerError when the array is not two-dimensional, empty, not numeric, of another width than asked, or
-    holds NaN or infinity (the message gives the first such row, counted from 0).
+    holds NaN or infinity (the message gives the first such row, counted from 0, and what `names` calls it).
     """
     array = np.asarray(vectors)
     if array.ndim != 2 or 0 in array.shape:
@@ -20,13 +33,20 @@ def check_vectors(vectors: np.ndarray, what: str = "item vectors", width: int | 
         raise TokenizerError(f"{what}: {array.shape[1]} columns, but the quantizer was fitted on {width}.")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite here and is reported just below
         array = np.ascontiguousarray(array, dtype=np.float32)
-    bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    bad_rows = _rows_not_finite(array)
     if bad_rows.size:
+        item = "" if names is None else f" (item {names[int(bad_rows[0])]!r})"
         raise TokenizerError(
-            f"{what}: row {bad_rows[0]} holds NaN or infinity ({bad_rows.size} such rows of {len(array)}); "
+            f"{what}: row {bad_rows[0]}{item} holds NaN or infinity ({bad_rows.size} such rows of {len(array)}); "
             "replace the missing values, or drop those items."
         )
     return array
+
+
+def _rows_not_finite(array_ND: np.ndarray) -> np.ndarray:
+    step = max(1, CHECKED_ELEMENTS // array_ND.shape[1])
+    parts = (array_ND[start : start + step] for start in range(0, len(array_ND), step))
+    return np.flatnonzero(~np.concatenate([np.isfinite(part).all(axis=1) for part in parts]))
 
 
 def check_level_sizes(level_sizes: list[int]) -> list[int]:

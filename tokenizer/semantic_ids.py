@@ -1,9 +1,6 @@
 """The artefact of this stage: a folder with every item's ID, the quantizer that made them and how good they are."""
 
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -13,10 +10,14 @@ import polars as pl
 
 from tokenizer.checks import check_codes, check_level_sizes
 from tokenizer.errors import TokenizerError
+from tokenizer.files import replacing_folder
+from tokenizer.id_order import all_different
+from tokenizer.id_table import write_id_table
 
 DESCRIPTION_FILE = "semantic_ids.json"
 CODES_FILE = "item_codes.parquet"
 QUANTIZER_FILE = "quantizer.safetensors"
+TABLES_FOLDER = "tables"  # the same IDs again, to look up from disk without reading them all; see tokenizer.id_table
 FORMAT_VERSION = 1
 
 
@@ -48,8 +49,7 @@ class SemanticIds:
             raise TokenizerError(
                 f"{items} item ids, but {len(self.codes_NL)} IDs and {len(self.quantizer_codes_NQ)} quantizer codes."
             )
-        sorted_NL = self.codes_NL[np.lexsort(self.codes_NL.T[::-1])]
-        if (sorted_NL[1:] == sorted_NL[:-1]).all(axis=1).any():
+        if not all_different(self.codes_NL):
             raise TokenizerError(
                 "codes: two items share one semantic ID; resolve collisions with tokenizer.unique first."
             )
@@ -62,26 +62,13 @@ class SemanticIds:
         """
         from safetensors.numpy import save_file
 
-        folder = Path(folder).absolute()
-        if (
-            folder.exists()
-            and not (folder / DESCRIPTION_FILE).is_file()
-            and (not folder.is_dir() or any(folder.iterdir()))
-        ):
-            raise TokenizerError(f"{folder}: exists and holds no semantic IDs; choose another folder, or remove it.")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            written = scratch / "new"
-            written.mkdir()
+        with replacing_folder(folder, DESCRIPTION_FILE, "semantic IDs") as written:
             self._table().write_parquet(written / CODES_FILE)
+            write_id_table(written / TABLES_FOLDER, self.item_ids, self.codes_NL)
             save_file(
                 {name: np.ascontiguousarray(a) for name, a in self.quantizer_state.items()}, written / QUANTIZER_FILE
             )
             (written / DESCRIPTION_FILE).write_text(json.dumps(self._description(), indent=2) + "\n", encoding="utf-8")
-            _swap_in(written, folder, aside=scratch / "old")
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -134,19 +121,6 @@ class SemanticIds:
             "quality": self.quality,
             "config": self.config,
         }
-
-
-def _swap_in(written: Path, folder: Path, aside: Path) -> None:
-    """Rename `written` to `folder`; the one in place steps aside first, as it cannot be renamed over while full."""
-    replaced = folder.exists()
-    if replaced:
-        os.replace(folder, aside)
-    try:
-        os.replace(written, folder)
-    except OSError:
-        if replaced:
-            os.replace(aside, folder)
-        raise
 
 
 def _as_lists(codes_NL: np.ndarray) -> pl.Series:

@@ -10,37 +10,55 @@ from tokenizer.checks import check_vectors
 from tokenizer.errors import TokenizerError
 from tokenizer.quality import quality_figures
 from tokenizer.quantizers import Quantizer
-from tokenizer.quantizers.spec import QuantizerSpec, make_quantizer, restore_quantizer
+from tokenizer.quantizers.spec import QuantizerSpec, Uniqueness, make_quantizer, restore_quantizer
 from tokenizer.semantic_ids import SemanticIds
-from tokenizer.unique import append_code, nearest_free
+from tokenizer.unique import UniqueCodes, append_code, nearest_free, sinkhorn_last_level
 
 
 def tokenize_items(
-    vectors_ND: np.ndarray, item_ids: pl.Series, spec: QuantizerSpec, *, source: dict[str, Any] | None = None
+    vectors_ND: np.ndarray,
+    item_ids: pl.Series,
+    spec: QuantizerSpec,
+    *,
+    behaviour_ND: np.ndarray | None = None,
+    neighbours_P2: np.ndarray | None = None,
+    source: dict[str, Any] | None = None,
 ) -> SemanticIds:
     """Give every item a unique semantic ID and say how good the IDs are.
 
     vectors_ND: one row per item id. A level with more codes than there are items is cut to the number of items, which
-    `quality["notes"]` says. source: plain JSON values on where the vectors come from, kept in the artefact's config
-    beside a SHA-256 of the vectors and ids. Raises TokenizerError for unusable vectors or too few possible IDs.
+    `quality["notes"]` says. behaviour_ND: a row per item from training behaviour, zero where there is none; only RQ-VAE
+    with LETTER's behaviour term reads it. neighbours_P2: pairs of rows that behaviour brought together and that no part
+    of the tokenizer has learnt from; the quality then says how well they are kept together. source: plain JSON values on
+    where the vectors come from, kept in the artefact's config beside a SHA-256 of the vectors and ids. Raises
+    TokenizerError for unusable vectors (naming the item) or too few possible IDs.
     """
-    vectors_ND = check_vectors(vectors_ND)
-    if len(vectors_ND) != len(item_ids):
+    if np.ndim(vectors_ND) == 2 and len(vectors_ND) != len(item_ids):
         raise TokenizerError(f"{len(vectors_ND)} vectors for {len(item_ids)} item ids; there must be one each.")
+    vectors_ND = check_vectors(vectors_ND, names=item_ids)
     notes = []
     level_sizes = [min(size, len(vectors_ND)) for size in spec.level_sizes]
     if level_sizes != spec.level_sizes:
         notes.append(f"levels of {spec.level_sizes} codes cut to {level_sizes}: there are only {len(vectors_ND)} items")
     if zero := int((~vectors_ND.any(axis=1)).sum()):
         notes.append(f"{zero} of {len(vectors_ND)} items have no content at all (their vector is zero)")
-    quantizer = make_quantizer(spec, level_sizes).fit(vectors_ND)
-    quantizer_codes_NQ = quantizer.encode(vectors_ND)
-    if spec.unique == "append_code":
-        unique = append_code(quantizer_codes_NQ, level_sizes)
+    quantizer = make_quantizer(spec, level_sizes)
+    if spec.method == "rq_vae":
+        quantizer.fit(vectors_ND, behaviour_ND)  # type: ignore[call-arg]  # the one quantizer that can look at behaviour
     else:
-        unique = nearest_free(quantizer_codes_NQ, level_sizes, quantizer.latent(vectors_ND), quantizer.codebooks)
+        quantizer.fit(vectors_ND)
+    quantizer_codes_NQ, latent_NW = quantizer.encode(vectors_ND), quantizer.latent(vectors_ND)
+    unique = make_unique(spec.unique, quantizer_codes_NQ, level_sizes, latent_NW, quantizer.codebooks)
     quality = quality_figures(
-        vectors_ND, quantizer.decode(quantizer_codes_NQ), quantizer_codes_NQ, level_sizes, unique, notes
+        vectors_ND,
+        quantizer.decode(quantizer_codes_NQ),
+        quantizer_codes_NQ,
+        level_sizes,
+        unique,
+        notes,
+        neighbours_P2,
+        latent_NW=latent_NW,
+        codebooks=quantizer.codebooks,
     )
     return SemanticIds(
         item_ids=item_ids.alias("item_id"),
@@ -56,6 +74,17 @@ def tokenize_items(
         },
         quantizer_state=quantizer.state_dict(),
     )
+
+
+def make_unique(
+    way: Uniqueness, codes_NL: np.ndarray, level_sizes: list[int], latent_NW: np.ndarray, codebooks: list[np.ndarray]
+) -> UniqueCodes:
+    """Unique IDs in the way a spec names; see `tokenizer.unique`."""
+    if way == "append_code":
+        return append_code(codes_NL, level_sizes)
+    if way == "sinkhorn":
+        return sinkhorn_last_level(codes_NL, level_sizes, latent_NW, codebooks)
+    return nearest_free(codes_NL, level_sizes, latent_NW, codebooks)
 
 
 def load_quantizer(semantic_ids: SemanticIds) -> Quantizer:

@@ -8,12 +8,18 @@ from scipy import sparse
 from tokenizer.checks import check_vectors
 from tokenizer.errors import TokenizerError
 
+ROUNDING = 1e-6  # a row shorter than this share of the longest one is rounding left over from a zero row
 
-def normalise_rows(vectors_ND: np.ndarray) -> np.ndarray:
-    """Rows divided by their Euclidean length, float32 [N,D]; zero rows stay zero."""
+
+def normalise_rows(vectors_ND: np.ndarray, shortest: float | None = None) -> np.ndarray:
+    """Rows divided by their Euclidean length, float32 [N,D]; rows not longer than `shortest` become zero.
+
+    shortest: by default ROUNDING times the longest row at hand; an encoder hands in what it was when it was fitted, so
+    that a row's result does not depend on its neighbours.
+    """
     vectors_ND = np.asarray(vectors_ND, dtype=np.float32)
     length_N1 = np.linalg.norm(vectors_ND.astype(np.float64), axis=1, keepdims=True)
-    tiny = 1e-6 * length_N1.max(initial=0.0)  # shorter than this is rounding left over from a zero row
+    tiny = ROUNDING * length_N1.max(initial=0.0) if shortest is None else shortest
     return np.where(length_N1 > tiny, vectors_ND / np.where(length_N1 > tiny, length_N1, 1), 0).astype(np.float32)
 
 
@@ -23,17 +29,35 @@ def reduce_dimensions(matrix_NF: np.ndarray | sparse.csr_matrix, dimensions: int
     When nothing has to be cut the SVD is exact and distances between rows are kept. The data are not centred, so sparse
     stays sparse and zero rows stay zero. The same seed gives the same result.
     """
-    from sklearn.utils.extmath import randomized_svd
-
-    width = min(dimensions, *matrix_NF.shape)
-    if not matrix_NF.shape[1] or matrix_NF.min() == matrix_NF.max() == 0:
-        return np.zeros((matrix_NF.shape[0], 1), dtype=np.float32)
-    left_NW, singular_W, _ = randomized_svd(matrix_NF, width, n_iter=5, random_state=seed)
+    left_NW, singular_W, _ = _truncated_svd(matrix_NF, dimensions, seed)
     return np.asarray(left_NW * singular_W, dtype=np.float32)
 
 
+def principal_directions(matrix_NF: np.ndarray | sparse.csr_matrix, dimensions: int, seed: int) -> np.ndarray:
+    """The right singular vectors that `reduce_dimensions` keeps, float32 [F, min(dimensions, N, F)].
+
+    `matrix @ directions` reduces these rows and, unchanged, rows that come later.
+    """
+    _, _, right_WF = _truncated_svd(matrix_NF, dimensions, seed)
+    return np.ascontiguousarray(right_WF.T, dtype=np.float32)
+
+
+def _truncated_svd(
+    matrix_NF: np.ndarray | sparse.csr_matrix, dimensions: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from sklearn.utils.extmath import randomized_svd
+
+    rows, columns = matrix_NF.shape
+    if not columns or matrix_NF.min() == matrix_NF.max() == 0:
+        return np.zeros((rows, 1)), np.zeros(1), np.zeros((1, columns))
+    left_NW, singular_W, right_WF = randomized_svd(
+        matrix_NF, min(dimensions, rows, columns), n_iter=5, random_state=seed
+    )
+    return left_NW, singular_W, right_WF
+
+
 def read_vectors(path: Path, items: int) -> np.ndarray:
-    """Vectors brought by the user, centred over the items, float32 [N,D].
+    """Vectors brought by the user as they stand in the file, float32 [N,D].
 
     path: `.npy`, or `.safetensors` with exactly one array. Raises TokenizerError naming the file when it is missing,
     damaged, holds another number of rows than there are items, or holds NaN or infinity.
@@ -53,9 +77,7 @@ def read_vectors(path: Path, items: int) -> np.ndarray:
         raise TokenizerError(f"{path}: cannot be read as an array ({error}).") from error
     if vectors.ndim == 2 and len(vectors) != items:
         raise TokenizerError(f"{path}: {len(vectors)} rows for {items} items; one row per item, in the table's order.")
-    vectors_ND = check_vectors(vectors, what=str(path))
-    # a direction that all embeddings share tells nothing about any of them; a single item keeps its vector
-    return vectors_ND - vectors_ND.mean(axis=0, dtype=np.float64).astype(np.float32) if items > 1 else vectors_ND
+    return check_vectors(vectors, what=str(path))
 
 
 def _only_array(path: Path) -> np.ndarray:

@@ -49,13 +49,19 @@ class EventColumns(Section):
 
 
 class ItemColumns(Section):
-    """Which columns of items.parquet mean what; `vectors` are files with one row per item."""
+    """Which columns of items.parquet mean what; `vectors` are files with one row per item.
+
+    `videos` and `images` are columns of paths, absolute or from the dataset folder; a cell may be empty. The files
+    themselves are looked at when items are tokenized, and they do not count towards `Dataset.sha256`.
+    """
 
     id: str
     text: list[str] = []
     categorical: list[str] = []
     numeric: list[str] = []
     vectors: list[str] = []
+    videos: list[str] = []
+    images: list[str] = []
 
 
 class UserColumns(Section):
@@ -239,6 +245,10 @@ def check_items(file: Path, spec: ItemColumns, items: pl.DataFrame) -> None:
     checks.check_not_empty(items, file)
     checks.check_column(items, file, spec.id, "items.id")
     _check_features(items, file, "items", spec.text, spec.categorical, spec.numeric)
+    for key, columns in (("videos", spec.videos), ("images", spec.images)):
+        for column in columns:
+            checks.check_column(items, file, column, f"items.{key}")
+            checks.check_text(items, file, column)
     checks.check_ids(items, file, spec.id, "item")
     checks.check_unique_ids(items, file, spec.id, "item")
 

@@ -74,6 +74,24 @@ def paired_interval(
     return paired_intervals({"figure": first_C}, {"figure": second_C}, user_C, samples, seed)["figure"]
 
 
+def interval_over_seeds(
+    values_SC: ArrayLike, user_C: NDArray[np.integer], samples: int = 1000, seed: int = 0
+) -> Interval:
+    """Mean over training seeds and cases with a 95 % interval that holds both: users and seeds are drawn with replacement.
+
+    values_SC: one row per training seed, the same cases in each. Hand in differences for a comparison paired by user and
+    by seed. With the few seeds one can afford the spread between seeds is itself a rough estimate, and too small on average.
+    """
+    per_seed = np.asarray(values_SC, dtype=np.float64)
+    if per_seed.ndim != 2 or not len(per_seed):
+        raise ValueError(f"expected one row of values per seed, got shape {per_seed.shape}")
+    rows = {str(row): values for row, values in enumerate(per_seed)}
+    means_BS = _resampled_means(*_sums_per_user(rows, user_C), samples, seed)
+    drawn_BS = np.random.default_rng(seed + 1).integers(len(per_seed), size=means_BS.shape)
+    low, high = np.percentile(np.take_along_axis(means_BS, drawn_BS, axis=1).mean(axis=1), _PERCENTILES)
+    return {"value": float(per_seed.mean()), "low": float(low), "high": float(high)}
+
+
 def _sums_per_user(
     values: Mapping[str, ArrayLike], user_C: NDArray[np.integer]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

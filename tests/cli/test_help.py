@@ -22,6 +22,7 @@ def commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> It
             for name, below in action.choices.items():
                 yield (*words, name)
                 yield from commands(below, (*words, name))
+                yield from ((*words, name, inner) for inner in below.inner)
 
 
 ALL_COMMANDS = list(commands(build_parser()))
@@ -51,6 +52,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 def test_every_stage_has_its_command() -> None:
     expected = {"data", "tokenize", "train", "run", "demo", "evaluate", "recommend"}
     assert expected <= {words[0] for words in ALL_COMMANDS}
+    assert ("tokenize", "inspect") in ALL_COMMANDS
     assert {("data", name) for name in ("movielens", "amazon", "kuairand", "import", "check")} <= set(ALL_COMMANDS)
 
 

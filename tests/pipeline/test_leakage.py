@@ -10,7 +10,9 @@ from command_line import TinyRun, configured
 from onerec.config import load_config
 from onerec.data.contract import Dataset, read_dataset, write_dataset
 from onerec.data.split import TRAIN
+from onerec.item_vectors import ItemEncoder
 from onerec.pipeline import Run, open_run
+from tokenizer.alignment import AlignmentSpec, pairs_from_behaviour
 
 
 def with_other_targets(dataset: Dataset, folder: Path) -> Dataset:
@@ -50,6 +52,52 @@ def test_semantic_ids_do_not_see_held_out_events(runs: tuple[Run, Run]) -> None:
     assert np.array_equal(first.codes_NL, second.codes_NL)
     assert np.array_equal(first.quantizer_codes_NQ, second.quantizer_codes_NQ)
     assert first.config["inputs"]["sha256"] == second.config["inputs"]["sha256"]
+
+
+@pytest.fixture(scope="module")
+def described_runs(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """The same logs with content to align: as logged, with other targets, and with another training event."""
+    folder = tmp_path_factory.mktemp("described")
+    logged = read_dataset(tiny_run.dataset)
+    back = pl.len().over("user") - pl.int_range(pl.len()).over("user")
+    logs = {
+        "as_logged": logged.events,
+        "other_targets": with_other_targets(logged, folder / "bare").events,
+        "other_training": logged.events.with_columns(
+            item=pl.when(back == 3).then((pl.col("item") + 5) % 60).otherwise(pl.col("item"))
+        ),
+    }
+    columns = logged.spec.items.model_copy(update={"categorical": ["kind"]})
+    spec = logged.spec.model_copy(update={"items": columns})
+    items = logged.items.with_columns(kind=pl.format("k{}", pl.col("item").cast(pl.Int64) // 6))
+    runs = {}
+    for name, events in logs.items():
+        write_dataset(folder / name, spec, events, items)
+        path, *overrides = configured(name, folder / name)
+        runs[name] = open_run(load_config(Path(path), overrides), folder / "runs" / name)
+    return runs
+
+
+@pytest.mark.parametrize("kind", ["swing", "co_occurrence", "user_to_item"])
+def test_pairs_do_not_come_from_held_out_events(described_runs: dict[str, Run], kind: str) -> None:
+    spec = AlignmentSpec(pairs=[kind])  # type: ignore[list-item]
+    pairs = {}
+    for name, run in described_runs.items():
+        made = pairs_from_behaviour(spec, *run.training, np.eye(60, dtype=np.float32)[:, ::2] + 0.1)
+        pairs[name] = (made.pairs_P2.tobytes(), made.weight_P.tobytes())
+    assert pairs["as_logged"] == pairs["other_targets"]
+    assert pairs["as_logged"] != pairs["other_training"]
+
+
+def test_aligned_vectors_do_not_see_held_out_events(described_runs: dict[str, Run]) -> None:
+    alignment = AlignmentSpec(queries=2, width=16, layers=1, steps=30, batch_size=64)
+    vectors = {}
+    for name, run in described_runs.items():
+        section = run.config.tokenizer.model_copy(update={"alignment": alignment})
+        encoder = ItemEncoder().fit(run.dataset, run.training, section, seed=5)
+        vectors[name] = (encoder.vectors_ND.tobytes(), encoder.behaviour_ND.tobytes())
+    assert vectors["as_logged"] == vectors["other_targets"]
+    assert all(one != other for one, other in zip(vectors["as_logged"], vectors["other_training"], strict=True))
 
 
 def test_training_windows_do_not_hold_held_out_events(runs: tuple[Run, Run]) -> None:

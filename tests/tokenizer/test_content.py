@@ -25,6 +25,11 @@ ITEMS = pl.DataFrame(
 )
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEREC_CACHE", str(tmp_path / "cache"))
+
+
 def similarity(vectors: np.ndarray) -> np.ndarray:
     unit = join_vectors([(vectors, 1.0)])
     return unit @ unit.T

@@ -38,7 +38,11 @@ class Quantizer(Protocol):
         """One float32 [V,W] array per level."""
 
     def config(self) -> dict[str, Any]:
-        """Settings as plain JSON values; `type(self).load(config, state)` restores the quantizer."""
+        """All constructor arguments as plain JSON values."""
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Everything learnt, as named arrays."""
+
+    @classmethod
+    def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
+        """Restore; TokenizerError naming the array that is missing or has a wrong shape."""

@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-ROWS = 1 << 14  # rows squared at once
+ROWS = 1 << 11  # rows squared at once
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,18 @@ class Scaling:
     def of(cls, x_ND: np.ndarray) -> Self:
         """The scaling that gives these rows mean zero and mean square one."""
         mean_D = x_ND.mean(axis=0, dtype=np.float64)
-        parts = (x_ND[start : start + ROWS] for start in range(0, len(x_ND), ROWS))
-        scale = float(np.sqrt(sum(float(np.square(part - mean_D).sum()) for part in parts) / x_ND.size))
+        squares = 0.0
+        for start in range(0, len(x_ND), ROWS):
+            centred_RD = x_ND[start : start + ROWS] - mean_D
+            squares += float(np.vdot(centred_RD, centred_RD))
+        scale = float(np.sqrt(squares / x_ND.size))
         return cls(mean_D.astype(np.float32), np.asarray([scale if scale > 0 else 1.0], dtype=np.float32))
 
     def apply(self, x_ND: np.ndarray) -> np.ndarray:
         """Shifted and scaled rows, float32 [N,D]."""
-        return np.asarray((x_ND - self.mean_D) / self.scale, dtype=np.float32)
+        scaled_ND = np.subtract(x_ND, self.mean_D, dtype=np.float32)
+        scaled_ND /= self.scale
+        return scaled_ND
 
     def undo(self, scaled_ND: np.ndarray) -> np.ndarray:
         """Rows back where they came from, float32 [N,D]."""

@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers import Quantizer
 
-Method = Literal[
-    "rq_kmeans", "balanced_rq_kmeans", "rq_kmeans_plus", "rq_vae", "residual_fsq", "opq", "random", "hash"
-]
+Method = Literal["rq_kmeans", "balanced_rq_kmeans", "rq_kmeans_plus", "rq_vae", "residual_fsq", "opq", "random", "hash"]
+Uniqueness = Literal["nearest_free", "append_code", "sinkhorn"]
 CLASSES: dict[str, str] = {
     "rq_kmeans": "RQKMeans",
     "balanced_rq_kmeans": "BalancedRQKMeans",
@@ -34,9 +33,10 @@ class RQKMeansSpec(Settings):
     """See `tokenizer.quantizers.rq_kmeans.RQKMeans`."""
 
     iterations: int = Field(default=25, ge=1)
-    initialisation: Literal["random", "k-means++"] = "random"
+    initialisation: Literal["spread", "random", "k-means++"] = "spread"
     restarts: int = Field(default=1, ge=1)
     fit_rows: int | None = Field(default=None, ge=1)
+    beam_width: int = Field(default=1, ge=1)
 
 
 class BalancedRQKMeansSpec(Settings):
@@ -56,8 +56,10 @@ class AutoencoderSpec(Settings):
 
 
 class RQKMeansPlusSpec(AutoencoderSpec):
-    """See `tokenizer.quantizers.rq_kmeans_plus.RQKMeansPlus`."""
+    """See `tokenizer.quantizers.rq_kmeans_plus.RQKMeansPlus`; it starts well, so that fewer and smaller steps do."""
 
+    steps: int = Field(default=400, ge=0)
+    learning_rate: float = Field(default=3e-4, gt=0)
     commitment: float = Field(default=0.25, ge=0)
     decay: float = Field(default=0.99, gt=0, lt=1)
 
@@ -66,16 +68,24 @@ class RQVAESpec(AutoencoderSpec):
     """See `tokenizer.quantizers.rq_vae.RQVAE`."""
 
     latent_dimensions: int = Field(default=64, ge=1)
-    commitment: float = Field(default=0.25, ge=0)
+    gradient: Literal["rotation", "ste", "gumbel"] = "rotation"
+    commitment: float | None = Field(default=None, ge=0)
     decay: float = Field(default=0.99, gt=0, lt=1)
+    behaviour_weight: float = Field(default=0.0, ge=0)
+    diversity_weight: float = Field(default=0.0, ge=0)
+    diversity_clusters: int = Field(default=10, ge=1)
 
 
 class ResidualFSQSpec(AutoencoderSpec):
     """See `tokenizer.quantizers.residual_fsq.ResidualFSQ`."""
 
+    values_per_axis: int = Field(default=2, ge=2)
+    axes: int | None = Field(default=None, ge=1)
+    evenness: float = Field(default=30.0, ge=0)
+
 
 class OPQSpec(Settings):
-    """See `tokenizer.quantizers.opq.OPQ`."""
+    """See `tokenizer.quantizers.opq.OPQ`; `rotation: false` is plain product quantization."""
 
     rotation: bool = True
     iterations: int = Field(default=25, ge=1)
@@ -83,7 +93,7 @@ class OPQSpec(Settings):
 
 
 class NoSettings(Settings):
-    """For quantizers that have nothing to set."""
+    """For the sanity floors, which have nothing to set beside levels and seed."""
 
 
 class QuantizerSpec(Settings):
@@ -96,9 +106,9 @@ class QuantizerSpec(Settings):
 
     method: Method = "rq_kmeans"
     level_sizes: list[int] = Field(default=[256, 256, 256], min_length=1)
-    unique: Literal["nearest_free", "append_code"] = "nearest_free"
+    unique: Uniqueness = "nearest_free"
     memory_mib: int = Field(default=256, ge=16)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     rq_kmeans: RQKMeansSpec = RQKMeansSpec()
     balanced_rq_kmeans: BalancedRQKMeansSpec = BalancedRQKMeansSpec()
     rq_kmeans_plus: RQKMeansPlusSpec = RQKMeansPlusSpec()

@@ -1,0 +1,161 @@
+"""A thousand unseen items join a fitted tokenizer: does any ID move, and do they land among items like them?
+
+    python -m benchmarks.append_items --out benchmarks/results/append-items-beauty-17.json
+
+A random thousand items of Amazon Beauty ($ONEREC_DATA/amazon-beauty) are taken out with all their events, the tokenizer of
+`configs/beauty.yaml` is fitted on the rest, and the thousand are appended. For comparison the same items are tokenized
+together with all others, events included. Neighbours are the ten nearest of the other items by content (cosine); a hit is
+an item that begins with the codes of at least one of them. `--quick` looks at a quarter of the catalogue.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.results_file import write_results_file
+
+CONFIG = Path(__file__).parent.parent / "configs" / "beauty.yaml"
+HELD_OUT = 1000
+QUICK_SHARE = 0.25
+
+
+def main() -> int:
+    """Fit, append, compare, print the table, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parsed = parser.parse_args()
+    folder = os.environ.get("ONEREC_DATA")
+    if not folder:
+        parser.error("the environment variable ONEREC_DATA must name the folder that holds amazon-beauty/")
+    started = time.time()
+    run, rows = measure([f"dataset.folder={Path(folder) / 'amazon-beauty'}"], QUICK_SHARE if parsed.quick else 1.0)
+    print_rows(rows)
+    facts = {**run, "seconds": time.time() - started, "quick": parsed.quick}
+    facts["command"] = shlex.join(["python", "-m", "benchmarks.append_items", *sys.argv[1:]])
+    keys = ("old_ids_moved", "all_unique", "seconds_to_append", "same_first_code", "same_first_two_codes")
+    figures = {key: rows[0][key] for key in keys}
+    write_results_file(parsed.out, {"run": facts, "figures": figures, "rows": rows})
+    return 0
+
+
+def measure(overrides: list[str], share: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Facts of the run, and a row each for appended items and for the same items fitted with all others."""
+    from onerec.config import load_config
+    from onerec.pipeline import Run
+    from onerec.provenance import code_version, machine, versions
+    from tokenizer.content import ContentSpec, content_vectors
+
+    config = load_config(CONFIG, overrides)
+    run = Run(config, Path("runs") / "unused")
+    rng = np.random.default_rng(config.seed)
+    everything = np.sort(rng.permutation(len(run.item_ids))[: round(share * len(run.item_ids))])
+    new = np.zeros(len(run.item_ids), dtype=bool)
+    new[rng.permutation(everything)[:HELD_OUT]] = True
+    old_rows, new_rows = np.setdiff1d(everything, np.flatnonzero(new)), np.flatnonzero(new)
+    columns = run.dataset.spec.items.model_dump(exclude={"id"})
+    spec = ContentSpec(**columns, seed=config.seed, **config.tokenizer.content.model_dump())
+    content_ND = content_vectors(run.dataset.items, spec, run.dataset.folder)
+    rows = [appended_row(run, old_rows, new_rows, content_ND), together_row(run, old_rows, new_rows, content_ND)]
+    commit, dirty = code_version()
+    facts = {"name": "append_items", "config": config.tokenizer.model_dump(), "commit": commit, "dirty": dirty}
+    return {**facts, "seed": config.seed, "versions": versions(), "machine": machine()}, rows
+
+
+def appended_row(run: Any, old_rows: np.ndarray, new_rows: np.ndarray, content_ND: np.ndarray) -> dict[str, Any]:
+    """Fit on the old items, append the new ones, as `onerec tokenize --append` does."""
+    from tokenizer.append import append_items
+    from tokenizer.tokenize import tokenize_items
+
+    encoder = fitted_encoder(run, old_rows)
+    quantizer = run.config.tokenizer.quantizer
+    ids = tokenize_items(
+        encoder.vectors_ND, run.item_ids.gather(old_rows), quantizer, behaviour_ND=encoder.behaviour_ND
+    )
+    started = time.perf_counter()
+    vectors_MD = encoder.encode_new(run.dataset.items, run.dataset.folder, new_rows)
+    encoded = time.perf_counter()
+    joined = append_items(ids, run.item_ids.gather(new_rows), vectors_MD)
+    appended = time.perf_counter()
+    old_NL, new_ML = np.split(joined.codes_NL, [len(old_rows)])
+    moved = int((old_NL != ids.codes_NL).any(axis=1).sum())
+    kept_order = joined.item_ids[: len(old_rows)].to_list() == ids.item_ids.to_list()
+    return {
+        "items": "appended",
+        "old_items": len(old_rows),
+        "new_items": len(new_rows),
+        "old_ids_moved": moved if kept_order else len(old_rows),
+        "all_unique": len(np.unique(joined.codes_NL, axis=0)) == len(joined.codes_NL),
+        "new_items_without_their_own_codes": joined.quality["appended"][-1]["moved"],
+        "error": joined.quality["appended"][-1]["reconstruction_error"],
+        "error_of_fitted_items": joined.quality["appended"][-1]["reconstruction_error_before"],
+        "seconds_to_encode": encoded - started,
+        "seconds_to_append": appended - encoded,
+        **hits(new_ML, old_NL, content_ND[new_rows], content_ND[old_rows]),
+    }
+
+
+def together_row(run: Any, old_rows: np.ndarray, new_rows: np.ndarray, content_ND: np.ndarray) -> dict[str, Any]:
+    """Fit on old and new items at once, with the events of both."""
+    from tokenizer.tokenize import tokenize_items
+
+    rows = np.sort(np.concatenate([old_rows, new_rows]))
+    encoder = fitted_encoder(run, rows)
+    quantizer = run.config.tokenizer.quantizer
+    ids = tokenize_items(encoder.vectors_ND, run.item_ids.gather(rows), quantizer, behaviour_ND=encoder.behaviour_ND)
+    is_new = np.isin(rows, new_rows)
+    found = hits(ids.codes_NL[is_new], ids.codes_NL[~is_new], content_ND[new_rows], content_ND[old_rows])
+    return {"items": "fitted together", "old_items": len(old_rows), "new_items": len(new_rows), **found}
+
+
+def fitted_encoder(run: Any, rows: np.ndarray) -> Any:
+    """The config's item encoder, fitted on some items and on training events of theirs alone."""
+    from onerec.item_vectors import ItemEncoder
+
+    items, offsets = run.training
+    number = np.full(len(run.item_ids), -1, dtype=np.int64)
+    number[rows] = np.arange(len(rows))
+    renumbered = number[items]
+    kept = renumbered >= 0
+    kept_before = np.concatenate([[0], np.cumsum(kept)])
+    dataset = replace(run.dataset, items=run.dataset.items[rows])
+    return ItemEncoder().fit(dataset, (renumbered[kept], kept_before[offsets]), run.config.tokenizer, run.config.seed)
+
+
+def hits(new_ML: np.ndarray, old_NL: np.ndarray, new_MD: np.ndarray, old_ND: np.ndarray) -> dict[str, float]:
+    """Shares of new items that begin with the codes of a content neighbour, and what chance would give."""
+    from tokenizer.landing import landing_figures
+
+    figures = landing_figures(new_ML, new_MD, old_NL, old_ND, k=10)
+    return {
+        "same_first_code": figures["same_prefix"][0],
+        "same_first_code_by_chance": figures["chance"][0],
+        "same_first_two_codes": figures["same_prefix"][1],
+        "same_first_two_codes_by_chance": figures["chance"][1],
+    }
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """The table as Markdown, ready for docs/tokenizer.md."""
+    print("| new items | first code of a neighbour (chance) | first two codes (chance) |\n|---|---|---|")
+    for row in rows:
+        first = f"{row['same_first_code']:.1%} ({row['same_first_code_by_chance']:.1%})"
+        two = f"{row['same_first_two_codes']:.1%} ({row['same_first_two_codes_by_chance']:.1%})"
+        print(f"| {row['items']} | {first} | {two} |")
+    made = rows[0]
+    print(
+        f"old IDs moved: {made['old_ids_moved']}; all unique: {made['all_unique']}; "
+        f"{made['new_items_without_their_own_codes']} of {made['new_items']} new items without their own codes; "
+        f"{made['seconds_to_encode']:.1f} s to encode, {made['seconds_to_append']:.2f} s to append"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

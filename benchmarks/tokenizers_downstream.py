@@ -1,0 +1,125 @@
+"""Which semantic IDs recommend better: one small generator, one budget, one row per way to make the IDs, three seeds.
+
+    python -m benchmarks.tokenizers_downstream --out benchmarks/results/tokenizers-downstream.json
+    python -m benchmarks.tokenizers_downstream --dataset amazon-beauty --rows random-content --seeds 17 --out /tmp/one.json \\
+        --cells runs/again --against benchmarks/results/tokenizers-downstream.json
+
+A cell (row and seed) takes minutes and is kept in `--cells`; the same command goes on where it stopped, and several processes
+started with it share the cells that are left. `--against FILE` says whether the cells just run lie within that file's intervals.
+Datasets are folders below $ONEREC_DATA. `--quick` trains for an epoch of few steps, and the file says so.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.downstream_cells import DATASETS, Row, claim, run_cell
+from benchmarks.results_file import write_results_file
+
+SEEDS = (17, 18, 19)
+LETTER = ("tokenizer.quantizer.rq_vae.behaviour_weight=0.1", "tokenizer.quantizer.rq_vae.diversity_weight=0.01")
+QUANTIZERS = ("rq_kmeans", "balanced_rq_kmeans", "rq_kmeans_plus", "rq_vae", "residual_fsq", "opq")
+
+
+def beauty_rows() -> Iterator[Row]:
+    """Random IDs, every quantizer without and with alignment, other uses of behaviour, ways of uniqueness."""
+    beauty = "amazon-beauty"
+    yield Row(beauty, "content", "random")
+    for vectors in ("content", "aligned"):
+        for method in QUANTIZERS:
+            yield Row(beauty, vectors, method)
+    yield Row(beauty, "content", "rq_vae", settings=LETTER, label="rq_vae with LETTER")
+    yield Row(beauty, "joined", "rq_kmeans")
+    yield Row(beauty, "aligned and joined", "rq_kmeans")
+    for unique in ("append_code", "sinkhorn"):
+        yield Row(beauty, "joined", "rq_kmeans", unique)
+    for vectors, method in (("content", "random"), ("content", "rq_kmeans"), ("joined", "rq_kmeans")):
+        yield Row(beauty, vectors, method, codes_only=False)
+
+
+def kuairand_rows() -> Iterator[Row]:
+    """The most telling rows again, on the next long view of short videos."""
+    kuairand = "kuairand-pure"
+    yield Row(kuairand, "content", "random")
+    yield Row(kuairand, "content", "rq_kmeans")
+    yield Row(kuairand, "aligned", "rq_kmeans")
+    yield Row(kuairand, "joined", "rq_kmeans")
+
+
+def main() -> int:
+    """Run the cells that are missing, print the table, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--cells", type=Path, default=Path("runs/tokenizers_downstream"), help="folder of finished cells"
+    )
+    parser.add_argument("--dataset", choices=sorted(DATASETS), help="only this dataset")
+    parser.add_argument("--rows", nargs="+", help="only these rows, by name")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--against", type=Path, help="results file to compare the cells of this command with")
+    parser.add_argument("--quick", action="store_true")
+    parsed = parser.parse_args()
+    data = os.environ.get("ONEREC_DATA")
+    if not data:
+        parser.error("the environment variable ONEREC_DATA must name the folder that holds the datasets")
+    rows = [row for row in (*beauty_rows(), *kuairand_rows()) if parsed.dataset in (None, row.dataset)]
+    if parsed.rows:
+        unknown = set(parsed.rows) - {row.name for row in rows}
+        if unknown:
+            parser.error(f"no rows {', '.join(sorted(unknown))}; there are {', '.join(row.name for row in rows)}")
+        rows = [row for row in rows if row.name in parsed.rows]
+    started = time.time()
+    cells = parsed.cells / ("quick" if parsed.quick else "full")
+    for seed in parsed.seeds:
+        for row in rows:
+            folder = cells / row.dataset / f"{row.name}-{seed}"
+            if claim(folder):
+                began = time.perf_counter()
+                cell = run_cell(row, seed, Path(data), folder, parsed.quick)
+                value = cell["test"]["recall@10"]["value"]
+                print(
+                    f"{row.dataset} {row.name} seed {seed}: Recall@10 {value:.4f}, {time.perf_counter() - began:.0f} s"
+                )
+    return finish(parsed, rows, cells, time.time() - started)
+
+
+def finish(parsed: argparse.Namespace, rows: list[Row], cells: Path, seconds: float) -> int:
+    """Table, claims and file from the cells that are finished."""
+    from benchmarks.downstream_table import claims, outside, print_claims, print_table, table
+    from onerec.provenance import code_version, machine, versions
+
+    made = table(rows, parsed.seeds, cells)
+    if not made:
+        print("no cell is finished yet")
+        return 1
+    print_table(made)
+    stated = claims(made)
+    print_claims(stated)
+    commit, dirty = code_version()
+    facts = {
+        "name": "tokenizers_downstream",
+        "commit": commit,
+        "dirty": dirty,
+        "seed": parsed.seeds,
+        "quick": parsed.quick,
+    }
+    facts |= {"versions": versions(), "machine": machine(), "seconds": seconds}
+    facts["command"] = shlex.join(["python", "-m", "benchmarks.tokenizers_downstream", *sys.argv[1:]])
+    figures: dict[str, Any] = {f"recall@10_{row['dataset']}_{row['name']}": row["recall@10"] for row in made}
+    write_results_file(parsed.out, {"run": facts, "figures": figures, "rows": made, "claims": stated})
+    if parsed.against:
+        stored = json.loads(parsed.against.read_text(encoding="utf-8"))
+        strayed = outside(made, stored["rows"])
+        print("\n".join(strayed) or f"every row lies within its interval in {parsed.against}")
+        return int(bool(strayed))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""The benchmark of tokenizer quality on a tiny dataset, its held-out pairs, and the claims it holds its figures against."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from benchmarks import tokenizer_quality
+from benchmarks.quality_claims import claims_of
+from benchmarks.tokenizer_quality import held_out_pairs, share
+from onerec.data.contract import DatasetSpec, EventColumns, ItemColumns, write_dataset
+from onerec.data.split import TEST, TRAIN, VALID, Sequences
+from onerec.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of two datasets of the same items, one whose events are sets: captions that go with a category."""
+    generator = np.random.default_rng(0)
+    topics, items, users = ["红 指甲", "口红 唇", "洗发 水", "香 水 花"], 120, 80
+    topic = generator.integers(0, 4, items)
+    table = pl.DataFrame(
+        {
+            "item": np.arange(items),
+            "caption": [f"{topics[t]} {'甲乙丙丁戊己庚辛'[n % 8]}" for n, t in enumerate(topic)],
+            "topic": [f"t{t}" if n % 9 else "UNKNOWN" for n, t in enumerate(topic)],
+        }
+    )
+    taken = generator.permuted(np.tile(np.arange(items), (users, 1)), axis=1)[:, :5].ravel()
+    events = pl.DataFrame({"user": np.repeat(np.arange(users), 5), "item": taken})
+    periods = events.with_columns(pl.Series("period", ["train", "train", "valid", "train", "test"] * users))
+    root, columns = tmp_path_factory.mktemp("data"), ItemColumns(id="item", text=["caption"], categorical=["topic"])
+    ordered = DatasetSpec(name="ordered", events=EventColumns(user="user", item="item"), items=columns)
+    unordered = EventColumns(user="user", item="item", period="period", order="none (sets)")
+    sets = DatasetSpec(name="sets", events=unordered, items=columns, split="by_period")
+    write_dataset(root / "ordered", ordered, events, table)
+    write_dataset(root / "sets", sets, periods, table)
+    return root
+
+
+def run_benchmark(monkeypatch: pytest.MonkeyPatch, data: Path, out: Path, *options: str) -> dict[str, Any]:
+    monkeypatch.setenv("ONEREC_DATA", str(data))
+    monkeypatch.setattr(sys, "argv", ["tokenizer_quality", "--out", str(out), "--quick", *options])
+    assert tokenizer_quality.main() == 0
+    return dict(json.loads(out.read_text(encoding="utf-8")))
+
+
+def test_the_results_file_and_the_tables(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--dataset", "sets", "--text", "caption", "--labels", "topic", "--level-sizes", "8", "16"]
+    options += ["--methods", "rq_kmeans", "rq_vae", "random", "--vectors", "content", "content_and_behaviour"]
+    results = run_benchmark(monkeypatch, data, tmp_path / "q.json", *options)
+    assert results["run"]["quick"] is True
+    assert results["run"]["pairs_in_order"] is False
+    assert results["run"]["content"]["categorical"] == []
+    assert results["run"]["command"].startswith("python -m benchmarks.tokenizer_quality --out")
+    assert [(row["vectors"], row["method"]) for row in results["rows"]] == [
+        (vectors, method)
+        for vectors in ("content", "content_and_behaviour")
+        for method in ("rq_kmeans", "rq_vae", "random")
+    ]
+    figures = results["figures"]
+    assert (
+        figures["purity_level_1_topic_rq_kmeans_content"]
+        > 1.5 * figures["purity_chance_level_1_topic_rq_kmeans_content"]
+    )
+    assert (
+        abs(figures["purity_adjusted_level_1_topic_random_content"])
+        < 0.2
+        < figures["purity_adjusted_level_1_topic_rq_kmeans_content"]
+    )
+    assert figures["variance_lost_level_1_rq_kmeans_content"] > figures["variance_lost_level_2_rq_kmeans_content"]
+    assert 0 <= figures["hit_rate_decoded_rq_kmeans_content"] <= 1
+    assert results["rows"][0]["purity"]["topic"][0]["items"] == 120 - len(range(0, 120, 9))
+    claims = {(claim["claim"], claim["vectors"]): claim["here"] for claim in results["claims"]}
+    assert claims[("RQ-KMeans reconstructs better than RQ-VAE", "content")] in ("holds", "does not hold")
+    printed = capsys.readouterr().out
+    for row in results["rows"]:
+        assert f"| {row['vectors'].replace('_', ' ')} ({row['width']}) | `{row['method']}` |" in printed
+    assert printed.count("| claim |") == 1
+
+
+def test_alignment_is_measured_beside_plain_content(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--dataset", "ordered", "--level-sizes", "8", "16", "--methods", "rq_kmeans"]
+    results = run_benchmark(monkeypatch, data, tmp_path / "q.json", *options)
+    assert results["run"]["pairs_in_order"] is True
+    assert {row["vectors"] for row in results["rows"]} == {"content", "content_and_behaviour", "aligned"}
+    verdicts = [claim for claim in results["claims"] if claim["claim"].startswith("alignment raises")]
+    aligned, plain = results["figures"]["hit_rate_aligned"], results["figures"]["hit_rate_content"]
+    assert [claim["here"] for claim in verdicts] == ["holds" if aligned > plain else "does not hold"]
+
+
+def test_a_label_must_not_describe_its_items(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--dataset", "sets", "--text", "caption", "topic", "--labels", "topic"]
+    with pytest.raises(UserError, match="topic: named by --text and by --labels"):
+        run_benchmark(monkeypatch, data, tmp_path / "q.json", *options)
+    with pytest.raises(UserError, match='no column "topics"'):
+        run_benchmark(monkeypatch, data, tmp_path / "q.json", "--dataset", "sets", "--labels", "topics")
+
+
+def sequences(parts: list[list[int]], ordered: bool) -> Sequences:
+    """Users with these parts, whose events are items 0, 1, 2 … in the order of the file."""
+    offsets = np.concatenate([[0], np.cumsum([len(user) for user in parts])])
+    part = np.concatenate([np.asarray(user, dtype=np.int8) for user in parts])
+    users = pl.Series(range(len(parts)))
+    return Sequences(users, np.arange(len(part), dtype=np.int32), offsets, part, ordered)
+
+
+PARTS = [[TRAIN, TRAIN, VALID, TEST], [TRAIN], [TRAIN, TRAIN, TRAIN, VALID, VALID, TEST], [VALID, TEST]]
+
+
+def test_pairs_are_the_last_training_and_the_first_validation_item() -> None:
+    assert held_out_pairs(sequences(PARTS, ordered=True), seed=0).tolist() == [[1, 2], [7, 8]]
+
+
+def test_pairs_of_sets_are_drawn_from_the_same_parts() -> None:
+    drawn = [held_out_pairs(sequences(PARTS, ordered=False), seed).tolist() for seed in range(40)]
+    assert {pairs[0][0] for pairs in drawn} == {0, 1}
+    assert {pairs[1][0] for pairs in drawn} == {5, 6, 7}
+    assert {pairs[1][1] for pairs in drawn} == {8, 9}
+    assert {pairs[0][1] for pairs in drawn} == {2}
+    assert drawn[3] == held_out_pairs(sequences(PARTS, ordered=False), 3).tolist()
+
+
+def row(
+    method: str, lost: float, used: list[float], even: list[float], vectors: str = "content", rate: float = 0.1
+) -> dict:
+    levels = [{"utilisation": u, "entropy_share": e} for u, e in zip(used, even, strict=True)]
+    quality = {
+        "reconstruction": {"share_of_variance": lost},
+        "levels": levels,
+        "neighbours": {"hit_rate_vectors": rate},
+    }
+    return {"vectors": vectors, "method": method, "quality": quality, "purity": {}}
+
+
+def test_claims_hold_or_do_not_by_their_figures() -> None:
+    rows = [
+        row("rq_kmeans", 0.2, [1.0, 1.0], [0.97, 0.95]),
+        row("rq_vae", 0.3, [1.0, 0.9], [0.9, 0.9]),
+        row("balanced_rq_kmeans", 0.25, [1.0, 0.99], [0.99999, 0.9995]),
+        row("rq_kmeans", 0.2, [1.0, 1.0], [0.97, 0.96], "aligned", 0.05),
+    ]
+    rows[0]["purity"] = {"a_label": [{"purity": 0.3, "chance": 0.21}]}
+    held = {(claim["claim"], claim["vectors"]): (claim["here"], claim["figures"]) for claim in claims_of(rows)}
+    assert held == {
+        ("RQ-KMeans reconstructs better than RQ-VAE", "content"): (
+            "holds",
+            "0.2000 against 0.3000 of the variance lost",
+        ),
+        ("RQ-KMeans: utilisation 1.0 on every level", "content"): ("holds", "1.0000 / 1.0000"),
+        ("RQ-KMeans: normalised entropy of 0.96 or more on every level", "content"): (
+            "does not hold",
+            "0.9700 / 0.9500",
+        ),
+        ("balanced RQ-KMeans: utilisation 1.0 on every level", "content"): ("does not hold", "1.0000 / 0.9900"),
+        ("balanced RQ-KMeans: normalised entropy of 1.0 on every level", "content"): ("holds", "1.0000 / 0.9995"),
+        ("RQ-KMeans: a label is 1.5 times as pure under first codes as when shuffled", "content"): (
+            "does not hold",
+            "0.300 against 0.210",
+        ),
+        ("RQ-KMeans: utilisation 1.0 on every level", "aligned"): ("holds", "1.0000 / 1.0000"),
+        ("RQ-KMeans: normalised entropy of 0.96 or more on every level", "aligned"): ("holds", "0.9700 / 0.9600"),
+        ("alignment raises the hit rate on held-out behavioural pairs", "aligned against content"): (
+            "does not hold",
+            "5.00% against 10.00%",
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, ".000"), (0.1234, ".123"), (0.99999, "1.000"), (1.0, "1.000"), (-0.02, "-.020")]
+)
+def test_shares_as_text(value: float, text: str) -> None:
+    assert share(value) == text

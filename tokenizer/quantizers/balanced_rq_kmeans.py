@@ -1,0 +1,146 @@
+"""Balanced RQ-KMeans: on every level all codes are used by the same number of items, up to one (OneRec, V1)."""
+
+from typing import Any, Self
+
+import numpy as np
+
+from tokenizer.balanced_assignment import Costs, Prices, balanced_assignment
+from tokenizer.balanced_kmeans import balanced_kmeans
+from tokenizer.checks import check_codes, check_level_sizes, check_vectors
+from tokenizer.errors import TokenizerError
+from tokenizer.nearest import nearest_rows
+from tokenizer.quantizers.residual import sum_of_rows
+from tokenizer.quantizers.rq_kmeans import (
+    codebook_state,
+    read_codebook_state,
+    sample_rows,
+    scaled_parts,
+    subtract_rows,
+)
+from tokenizer.quantizers.scaling import Scaling
+
+
+class BalancedRQKMeans:
+    """Residual quantizer whose k-means clusters are of equal size on every level, up to one row.
+
+    As in OneRec V1 (arXiv 2502.18965, Algorithm 1), with another way to assign: all rows at once at prices per code
+    instead of cluster after cluster, which leaves the last clusters what nobody wanted; see
+    `tokenizer.balanced_assignment`. Vectors are shifted and scaled as in `tokenizer.quantizers.rq_kmeans`.
+
+    `encode` spreads the rows it is given evenly, so a row's codes depend on the others; rows that are equal are parted
+    where a code has no room for all of them. `encode_new` is for items that join later: each goes, for itself, where
+    squared distance plus the fitted price of the code is least, which spreads items like the fitted ones about evenly.
+
+    level_sizes: codes per level, may differ. iterations: rounds of assignment and means per level at most. fit_rows: a
+    random sample of this many rows is used for fitting (None: all). memory_mib: bound of the scratch memory, beside the
+    vectors, the result, a few numbers per item and, while fitting, one copy of the fitted rows.
+    """
+
+    def __init__(
+        self,
+        level_sizes: list[int],
+        *,
+        iterations: int = 25,
+        seed: int = 0,
+        fit_rows: int | None = None,
+        memory_mib: int = 256,
+    ) -> None:
+        self.level_sizes = check_level_sizes(level_sizes)
+        self.iterations = iterations
+        self.seed = seed
+        self.fit_rows = fit_rows
+        self.memory_mib = memory_mib
+        self._scaling = Scaling(np.zeros(0, dtype=np.float32), np.ones(1, dtype=np.float32))
+        self._codebooks: list[np.ndarray] = []
+        self._prices: list[np.ndarray] = []
+
+    def fit(self, x_ND: np.ndarray) -> Self:
+        """Learn mean, scale, codebooks and prices from [N,D] vectors; TokenizerError for NaN, infinity, or no rows."""
+        x_ND = sample_rows(check_vectors(x_ND), self.fit_rows, self.seed)
+        self._scaling = Scaling.of(x_ND)
+        residual_ND = self._scaling.apply(x_ND)
+        self._codebooks, self._prices = [], []
+        for level, size in enumerate(self.level_sizes):
+            found = balanced_kmeans(
+                residual_ND, size, iterations=self.iterations, seed=self.seed + level, memory_mib=self.memory_mib
+            )
+            subtract_rows(residual_ND, found.centroids_KD, found.assignment_N)
+            self._codebooks.append(found.centroids_KD)
+            self._prices.append(found.price_K)
+        return self
+
+    def encode(self, x_ND: np.ndarray) -> np.ndarray:
+        """Codes int32 [N,L] of vectors [N,D]; on each level every code is given to N/V of these rows, rounded up or down."""
+        x_ND = self._checked(x_ND)
+        codes_NL = np.empty((len(x_ND), len(self.level_sizes)), dtype=np.int32)
+        for level, (codebook_VD, price_V) in enumerate(zip(self._codebooks, self._prices, strict=True)):
+
+            def residual_rows(rows: slice | np.ndarray, level: int = level) -> np.ndarray:
+                scaled_RD = self._scaling.apply(x_ND[rows])
+                if level:
+                    scaled_RD -= sum_of_rows(codes_NL[rows, :level], self._codebooks[:level])
+                return scaled_RD
+
+            costs = Costs(residual_rows, len(x_ND), codebook_VD, self.memory_mib)
+            codes_NL[:, level] = balanced_assignment(costs, Prices(price_V)).index_N
+        return codes_NL
+
+    def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
+        """Codes int32 [N,L] of vectors [N,D], each row for itself: least squared distance plus fitted price of the code."""
+        x_ND = self._checked(x_ND)
+        codes_NL = np.empty((len(x_ND), len(self.level_sizes)), dtype=np.int32)
+        for part, residual_RD in scaled_parts(x_ND, self._scaling, self.memory_mib):
+            for level, (codebook_VD, price_V) in enumerate(zip(self._codebooks, self._prices, strict=True)):
+                codes_NL[part, level] = nearest_rows(residual_RD, codebook_VD, price_V)
+                subtract_rows(residual_RD, codebook_VD, codes_NL[part, level])
+        return codes_NL
+
+    def decode(self, codes_NL: np.ndarray) -> np.ndarray:
+        """Vectors float32 [N,D] that the codes stand for."""
+        codebooks = self.codebooks
+        return self._scaling.undo(sum_of_rows(check_codes(codes_NL, self.level_sizes), codebooks))
+
+    def latent(self, x_ND: np.ndarray) -> np.ndarray:
+        """Vectors float32 [N,D], centred and scaled: the space in which codebook rows add up."""
+        return self._scaling.apply(self._checked(x_ND))
+
+    @property
+    def codebooks(self) -> list[np.ndarray]:
+        """One float32 [V,D] array per level."""
+        if not self._codebooks:
+            raise TokenizerError(
+                "this balanced RQ-KMeans has not been fitted; call fit first, or load a saved artefact."
+            )
+        return list(self._codebooks)
+
+    def config(self) -> dict[str, Any]:
+        """Settings as plain JSON values."""
+        return {
+            "level_sizes": self.level_sizes,
+            "iterations": self.iterations,
+            "seed": self.seed,
+            "fit_rows": self.fit_rows,
+            "memory_mib": self.memory_mib,
+        }
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Mean, scale, codebooks and prices as named arrays."""
+        prices = {f"price_{level}": price_V for level, price_V in enumerate(self._prices, start=1)}
+        return codebook_state(self._scaling, self.codebooks) | prices
+
+    @classmethod
+    def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
+        """Restore from `config()` and `state_dict()`; TokenizerError when an array is missing or has a wrong shape."""
+        quantizer = cls(**config)
+        sizes = quantizer.level_sizes
+        quantizer._scaling, quantizer._codebooks = read_codebook_state("balanced RQ-KMeans", sizes, state)
+        for level, size in enumerate(sizes, start=1):
+            name = f"price_{level}"
+            if name not in state or state[name].shape != (size,):
+                found = state[name].shape if name in state else "nothing"
+                raise TokenizerError(f"balanced RQ-KMeans: array {name!r} should have shape {(size,)}, found {found}.")
+            quantizer._prices.append(np.asarray(state[name], dtype=np.float32))
+        return quantizer
+
+    def _checked(self, x_ND: np.ndarray) -> np.ndarray:
+        return check_vectors(x_ND, width=self.codebooks[0].shape[1])

@@ -1,0 +1,250 @@
+"""OPQ: every level codes its own block of columns, after a rotation learnt for it; without the rotation, plain PQ.
+
+Codes of different levels are parallel: no level refines another, none has to be known first. Product quantization:
+Jegou, Douze and Schmid 2011. The rotation: Ge, He, Ke and Sun 2013 (`tokenizer.quantizers.rotation`), learnt by their
+non-parametric method from their parametric start.
+"""
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any, Self
+
+import numpy as np
+from scipy import sparse
+
+from tokenizer.checks import check_codes, check_level_sizes, check_vectors
+from tokenizer.errors import TokenizerError
+from tokenizer.kmeans import Clusters, lloyd
+from tokenizer.nearest import nearest_rows
+from tokenizer.quantizers.rotation import balanced_rotation, block_widths, procrustes
+from tokenizer.quantizers.scaling import Scaling
+
+START_ROWS, START_ROUNDS = 1 << 15, 3  # rows and rounds of k-means that tell which of two starts is better
+MOST_ROWS = 1 << 16  # rows worked on at once, however much memory there is
+
+
+class OPQ:
+    """Product quantizer; level l codes block l of the columns of x R, where x is scaled and R a rotation.
+
+    level_sizes: codes per level, may differ. The columns are dealt out as evenly as can be; with more levels than columns
+    the last levels have none and use one code. rotation: learn R, or keep the columns as they are. iterations: rounds of
+    rotation and then Lloyd's rounds per block, at most. fit_rows: a random sample of this many rows is fitted (None: all).
+    """
+
+    def __init__(
+        self,
+        level_sizes: list[int],
+        *,
+        rotation: bool = True,
+        iterations: int = 25,
+        fit_rows: int | None = None,
+        seed: int = 0,
+        memory_mib: int = 256,
+    ) -> None:
+        self.level_sizes = check_level_sizes(level_sizes)
+        self.rotation = rotation
+        self.iterations = iterations
+        self.fit_rows = fit_rows
+        self.seed = seed
+        self.memory_mib = memory_mib
+        self._scaling = Scaling(np.zeros(0, dtype=np.float32), np.ones(1, dtype=np.float32))
+        self._rotation_DD = np.zeros((0, 0), dtype=np.float32)
+        self._blocks: list[np.ndarray] = []  # codebooks without the zero columns, [V,d] per level
+
+    def fit(self, x_ND: np.ndarray) -> Self:
+        """Learn scale, rotation and codebooks from [N,D] vectors; TokenizerError for NaN, infinity or no rows.
+
+        The fitted rows are held once as float32; the rotation and its moments are D x D.
+        """
+        x_ND = check_vectors(x_ND)
+        x_ND = self._sample(x_ND, self.fit_rows or len(x_ND))
+        self._scaling = Scaling.of(x_ND)
+        self._rotation_DD = np.eye(x_ND.shape[1], dtype=np.float32)
+        if self.rotation:
+            self._choose_start(self._sample(x_ND, START_ROWS))
+            turn_DD = self._alternate(self._rotated_blocks(x_ND))
+            self._rotation_DD = np.asarray(self._rotation_DD @ turn_DD, dtype=np.float32)
+        # rotated anew, as encode will do it, and not in many steps: rounding would take rows from codes that serve few
+        results = self._fit_blocks(self._rotated_blocks(x_ND), self.iterations)
+        self._blocks = [result.centroids_KD for result in results]
+        return self
+
+    def _sample(self, x_ND: np.ndarray, rows: int) -> np.ndarray:
+        if rows >= len(x_ND):
+            return x_ND
+        return x_ND[np.sort(np.random.default_rng(self.seed).choice(len(x_ND), rows, replace=False))]
+
+    def _choose_start(self, x_ND: np.ndarray) -> None:
+        """Start from the balanced principal directions, or from the columns as they are where k-means likes them better.
+
+        The first are optimal for normal data; on vectors with clusters, such as text, they mix what belongs apart.
+        """
+        starts = (balanced_rotation(self._covariance(x_ND), self.level_sizes).astype(np.float32), self._rotation_DD)
+        errors = []
+        for rotation_DD in starts:
+            self._rotation_DD = rotation_DD
+            results = self._fit_blocks(self._rotated_blocks(x_ND), iterations=START_ROUNDS)
+            errors.append(sum(result.inertia for result in results))
+        self._rotation_DD = starts[int(np.argmin(errors))]
+
+    def _covariance(self, x_ND: np.ndarray) -> np.ndarray:
+        """Of the scaled rows, float64 [D,D]."""
+        total_DD = np.zeros((x_ND.shape[1], x_ND.shape[1]))
+        for start, end in self._parts(*x_ND.shape):
+            part_RD = self._scaling.apply(x_ND[start:end])
+            total_DD += part_RD.T @ part_RD
+        return total_DD / len(x_ND)
+
+    def _rotated_blocks(self, x_ND: np.ndarray) -> list[np.ndarray]:
+        """The scaled and rotated rows, cut into one array [N,d] per level."""
+        blocks = [
+            np.empty((len(x_ND), width), dtype=np.float32) for width in block_widths(x_ND.shape[1], self.level_sizes)
+        ]
+        for start, end in self._parts(*x_ND.shape):
+            _write(blocks, start, end, self._scaling.apply(x_ND[start:end]) @ self._rotation_DD)
+        return blocks
+
+    def _fit_blocks(self, blocks: list[np.ndarray], iterations: int) -> list[Clusters]:
+        return [
+            lloyd(block_Nd, size, iterations=iterations, seed=self.seed + level)
+            for level, (block_Nd, size) in enumerate(zip(blocks, self.level_sizes, strict=True))
+        ]
+
+    def _alternate(self, blocks: list[np.ndarray]) -> np.ndarray:
+        """Turn the rows, in place, and return the whole turn [D,D]: one round of Lloyd's, one of Procrustes, and again.
+
+        With Z the rows that the codes stand for, Y^T Z is the sum of Y by code, times the codebook: Z is never built.
+        """
+        ends = list(accumulate(block_Nd.shape[1] for block_Nd in blocks))
+        total_DD, turn_DD = np.eye(ends[-1]), np.eye(ends[-1], dtype=np.float32)
+        codebooks = [result.centroids_KD for result in self._fit_blocks(blocks, iterations=1)]
+        for _ in range(self.iterations):
+            sums, loads = self._turn_and_sum(blocks, codebooks, turn_DD)
+            moments = []
+            for level, end in enumerate(ends):
+                used = loads[level] > 0
+                own = slice(end - blocks[level].shape[1], end)
+                codebooks[level][used] = sums[level][used, own] / loads[level][used, None]
+                moments.append(sums[level].T @ codebooks[level])
+            step_DD = procrustes(np.concatenate(moments, axis=1))
+            total_DD = total_DD @ step_DD
+            turn_DD = step_DD.astype(np.float32)
+        self._turn_and_sum(blocks, codebooks, turn_DD)
+        return total_DD
+
+    def _turn_and_sum(
+        self, blocks: list[np.ndarray], codebooks: list[np.ndarray], turn_DD: np.ndarray
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Turn the rows in place; per level the sum of whole rows by code, float64 [V,D], and their number [V]."""
+        sums = [np.zeros((size, len(turn_DD))) for size in self.level_sizes]
+        loads = [np.zeros(size) for size in self.level_sizes]
+        for start, end in self._parts(len(blocks[0]), len(turn_DD)):
+            row_RD = np.concatenate([block_Nd[start:end] for block_Nd in blocks], axis=1) @ turn_DD
+            _write(blocks, start, end, row_RD)
+            for level, size in enumerate(self.level_sizes):
+                codes_R = nearest_rows(blocks[level][start:end], codebooks[level])
+                ones_R, shape = np.ones(end - start, dtype=np.float32), (size, end - start)
+                sums[level] += sparse.csr_matrix((ones_R, (codes_R, np.arange(end - start))), shape) @ row_RD
+                loads[level] += np.bincount(codes_R, minlength=size)
+        return sums, loads
+
+    def encode(self, x_ND: np.ndarray) -> np.ndarray:
+        """Codes int32 [N,L] of vectors [N,D], in each block the nearest codebook row."""
+        x_ND = self._checked(x_ND)
+        codes_NL = np.empty((len(x_ND), len(self.level_sizes)), dtype=np.int32)
+        for start, end in self._parts(*x_ND.shape):
+            blocks = self._rotated_blocks(x_ND[start:end])
+            for level, (block_Rd, codebook_Vd) in enumerate(zip(blocks, self._blocks, strict=True)):
+                codes_NL[start:end, level] = nearest_rows(block_Rd, codebook_Vd)
+        return codes_NL
+
+    def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
+        """Codes of items that join later: the same as `encode`."""
+        return self.encode(x_ND)
+
+    def decode(self, codes_NL: np.ndarray) -> np.ndarray:
+        """Vectors float32 [N,D] that the codes stand for."""
+        self._check_fitted()
+        codes_NL = check_codes(codes_NL, self.level_sizes)
+        x_ND = np.empty((len(codes_NL), len(self._rotation_DD)), dtype=np.float32)
+        for start, end in self._parts(*x_ND.shape):
+            rows = [block_Vd[codes_NL[start:end, level]] for level, block_Vd in enumerate(self._blocks)]
+            x_ND[start:end] = self._scaling.undo(np.concatenate(rows, axis=1) @ self._rotation_DD.T)
+        return x_ND
+
+    def latent(self, x_ND: np.ndarray) -> np.ndarray:
+        """Scaled and rotated vectors float32 [N,D]: the space in which codebook rows add up."""
+        x_ND = self._checked(x_ND)
+        latent_ND = np.empty(x_ND.shape, dtype=np.float32)
+        for start, end in self._parts(*x_ND.shape):
+            latent_ND[start:end] = self._scaling.apply(x_ND[start:end]) @ self._rotation_DD
+        return latent_ND
+
+    @property
+    def codebooks(self) -> list[np.ndarray]:
+        """One float32 [V,D] array per level, zero outside the columns of its block."""
+        self._check_fitted()
+        width = len(self._rotation_DD)
+        ends = accumulate(block_Vd.shape[1] for block_Vd in self._blocks)
+        return [
+            np.pad(block_Vd, ((0, 0), (end - block_Vd.shape[1], width - end)))
+            for block_Vd, end in zip(self._blocks, ends, strict=True)
+        ]
+
+    def config(self) -> dict[str, Any]:
+        """Settings as plain JSON values."""
+        return {
+            "level_sizes": self.level_sizes,
+            "rotation": self.rotation,
+            "iterations": self.iterations,
+            "fit_rows": self.fit_rows,
+            "seed": self.seed,
+            "memory_mib": self.memory_mib,
+        }
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Mean, scale, rotation (if one was learnt) and the codebooks of the blocks as named arrays."""
+        state = {"mean": self._scaling.mean_D, "scale": self._scaling.scale}
+        if self.rotation:
+            state["rotation"] = self._rotation_DD
+        return state | {f"codebook_{level + 1}": block_Vd for level, block_Vd in enumerate(self._blocks)}
+
+    @classmethod
+    def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
+        """Restore from `config()` and `state_dict()`; TokenizerError when an array is missing or has a wrong shape."""
+        quantizer = cls(**config)
+        width = state["mean"].shape[-1] if "mean" in state and state["mean"].ndim else 0
+        widths = block_widths(width, quantizer.level_sizes)
+        expected: dict[str, tuple[int, ...]] = {"mean": (width,), "scale": (1,)}
+        expected |= {"rotation": (width, width)} if quantizer.rotation else {}
+        shapes = zip(quantizer.level_sizes, widths, strict=True)
+        expected |= {f"codebook_{level + 1}": shape for level, shape in enumerate(shapes)}
+        for name, shape in expected.items():
+            if name not in state or state[name].shape != shape:
+                found = state[name].shape if name in state else "nothing"
+                raise TokenizerError(f"OPQ: array {name!r} should have shape {shape}, found {found}.")
+        arrays = {name: np.asarray(state[name], dtype=np.float32) for name in expected}
+        quantizer._scaling = Scaling(arrays["mean"], arrays["scale"])
+        quantizer._rotation_DD = arrays.get("rotation", np.eye(width, dtype=np.float32))
+        quantizer._blocks = [arrays[f"codebook_{level + 1}"] for level in range(len(widths))]
+        return quantizer
+
+    def _check_fitted(self) -> None:
+        if not self._blocks:
+            raise TokenizerError("this OPQ has not been fitted; call fit first, or load a saved artefact.")
+
+    def _checked(self, x_ND: np.ndarray) -> np.ndarray:
+        self._check_fitted()
+        return check_vectors(x_ND, width=len(self._rotation_DD))
+
+    def _parts(self, rows: int, width: int) -> Iterator[tuple[int, int]]:
+        """Starts and ends of chunks of rows; four float32 copies of a chunk fit into half of the memory setting."""
+        step = min(MOST_ROWS, max(1, (self.memory_mib << 19) // (16 * width)))
+        return ((start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def _write(blocks: list[np.ndarray], start: int, end: int, row_RD: np.ndarray) -> None:
+    """Cut rows into the blocks' columns and store them there."""
+    ends = list(accumulate(block_Nd.shape[1] for block_Nd in blocks))
+    for block_Nd, part_Rd in zip(blocks, np.split(row_RD, ends[:-1], axis=1), strict=True):
+        block_Nd[start:end] = part_Rd

@@ -1,0 +1,63 @@
+"""Random IDs: the n-th row gets the n-th draw, whatever it holds (the "Random ID" baseline of TIGER, arXiv 2305.05065).
+
+The sanity floor of every comparison: same number of levels, same sizes, no content in the codes.
+"""
+
+from itertools import accumulate
+
+import numpy as np
+
+from tokenizer.quantizers.content_free import ContentFree, mix, scatter
+
+BLOCK_ROWS = 1 << 16
+FEISTEL_ROUNDS = 8  # four are known to suffice for large halves; eight also mix halves of two or three bits
+
+
+class RandomIDs(ContentFree):
+    """Uniform codes, fixed by the seed and the number of the row; different rows get different IDs while there are any.
+
+    `encode` of n rows is the first n draws, so codes belong to row numbers and not to items: keep the artefact, a
+    reordered catalogue would be given other IDs. `encode_new` goes on where the fitted rows ended; what joins in a
+    second round starts there again, and `tokenizer.unique` or `tokenizer.append` has to move it.
+    """
+
+    def encode(self, x_ND: np.ndarray) -> np.ndarray:
+        """The draws for rows 0, 1, 2 … as codes int32 [N,L]."""
+        return self._draws(0, len(self._checked(x_ND)))
+
+    def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
+        """The draws that follow those of the fitted rows, int32 [N,L]."""
+        return self._draws(int(self._fitted()["fitted_rows"][0]), len(self._checked(x_ND)))
+
+    def _draws(self, first: int, count: int) -> np.ndarray:
+        products = list(accumulate(self.level_sizes, lambda left, right: left * right))
+        levels = sum(product <= 1 << 62 for product in products)  # these are drawn without repetition, the rest freely
+        codes_NL = np.empty((count, len(self.level_sizes)), dtype=np.int32)
+        for start in range(0, count, BLOCK_ROWS):
+            row_R = np.arange(first + start, first + min(start + BLOCK_ROWS, count), dtype=np.uint64)
+            block_RL = codes_NL[start : start + BLOCK_ROWS]
+            block_RL[:, levels:] = scatter(row_R, self.level_sizes[levels:], self.seed)
+            number_R = permuted(row_R, products[levels - 1], self.seed) if levels else row_R
+            for level in range(levels - 1, -1, -1):
+                number_R, block_RL[:, level] = np.divmod(number_R, np.uint64(self.level_sizes[level]))
+        return codes_NL
+
+
+def permuted(number_N: np.ndarray, capacity: int, seed: int) -> np.ndarray:
+    """Numbers uint64 sent through a random-looking permutation of 0..capacity-1, without a table of it.
+
+    A Feistel network permutes the next larger power of four; whoever lands outside goes round again until inside
+    (cycle walking: Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Numbers from `capacity` on repeat.
+    """
+    half = np.uint64(max(1, -(-(capacity - 1).bit_length() // 2)))
+    mask = np.uint64((1 << int(half)) - 1)
+    keys = np.random.default_rng(seed).integers(1 << 63, size=FEISTEL_ROUNDS, dtype=np.uint64)
+    result_N = number_N % np.uint64(capacity)
+    walking = np.arange(len(result_N))
+    while len(walking):
+        left, right = result_N[walking] >> half, result_N[walking] & mask
+        for key in keys:
+            left, right = right, left ^ (mix(right ^ key) & mask)
+        result_N[walking] = (left << half) | right
+        walking = walking[result_N[walking] >= np.uint64(capacity)]
+    return result_N

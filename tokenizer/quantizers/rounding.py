@@ -1,0 +1,192 @@
+"""How gradients pass the rounding of a latent to codebook rows while an autoencoder trains.
+
+`AveragedRounding` keeps codebooks as moving averages of the latents they serve (`vector_quantize_pytorch.ResidualVQ`) and
+hands the gradient past the rounding, as it is (straight through) or turned with the vector (rotation trick,
+arXiv 2410.06424). `GumbelRounding` learns codebooks by gradient, through noisy mixtures that harden (arXiv 1611.01144).
+"""
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tokenizer.quantizers.letter import CodeDiversity
+
+Gradient = Literal["rotation", "ste", "gumbel"]
+
+DEAD_SHARE = 0.1  # a code with less than this share of the average load of its level is given a new place
+WARMEST, COLDEST = 0.1, 0.005  # temperature of Gumbel choices at the first and the last step
+
+
+class Rounding(Protocol):
+    """What trains between an encoder and a decoder."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimizer has to move, from the first step on."""
+
+    def start(self, codebooks: list[Tensor], codes_SL: Tensor) -> None:
+        """Take these codebooks; codes_SL are those of a sample of all rows."""
+
+    def __call__(self, latent_BW: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """The latents rounded to sums of codebook rows, and a loss to add; progress runs from 0 to 1."""
+
+    def codebooks(self) -> list[Tensor]:
+        """One [V,W] tensor per level, detached."""
+
+
+class AveragedRounding:
+    """Codebooks as moving averages, dead codes moved onto rows of the batch.
+
+    batch: rows per step. rotation: the rotation trick in place of straight-through gradients. diversity_weight: of LETTER's
+    diversity loss. A moving average is a gradient step of size (1 - decay) on each code's squared distance to its rows,
+    divided by how many those are; the diversity loss takes the same step, weighed against the mean over the W columns of
+    that distance, as in LETTER.
+    """
+
+    def __init__(
+        self,
+        level_sizes: list[int],
+        width: int,
+        *,
+        batch: int,
+        rotation: bool,
+        commitment: float,
+        decay: float,
+        dead_share: float = DEAD_SHARE,
+        diversity_weight: float = 0.0,
+        diversity_clusters: int = 10,
+    ) -> None:
+        from vector_quantize_pytorch import ResidualVQ
+
+        self._batch = batch
+        self._decay = decay
+        self._diversity_weight = diversity_weight
+        self._diversity = [CodeDiversity(diversity_clusters) for _ in level_sizes]
+        self._quantizer = ResidualVQ(
+            dim=width,
+            codebook_size=tuple(level_sizes),
+            decay=decay,
+            commitment_weight=commitment,
+            rotation_trick=rotation,
+            threshold_ema_dead_code=dead_share * batch / max(level_sizes),
+        ).train()
+
+    def parameters(self) -> list[nn.Parameter]:
+        """None: averages are not for the optimizer."""
+        return []
+
+    def start(self, codebooks: list[Tensor], codes_SL: Tensor) -> None:
+        """Take codebooks, and as their averages' weight the load that the sample puts on each code."""
+        state = self._quantizer.state_dict()
+        for level, codebook_VW in enumerate(codebooks):
+            # the averages count rows per batch; an unused code starts with a little load, for a division to be possible
+            load_V = torch.bincount(codes_SL[:, level], minlength=len(codebook_VW)) * (self._batch / len(codes_SL))
+            load_V = load_V.clamp(min=1e-3).to(torch.float32)
+            name = f"layers.{level}._codebook."
+            state[name + "embed"] = codebook_VW.unsqueeze(0)
+            state[name + "embed_avg"] = (codebook_VW * load_V.unsqueeze(1)).unsqueeze(0)
+            state[name + "cluster_size"] = load_V.unsqueeze(0)
+        self._quantizer.load_state_dict(state)
+
+    def __call__(self, latent_BW: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """Rounded latents and the commitment loss; the averages move on."""
+        quantised_BW, codes_BL, commitment_L = self._quantizer(latent_BW.unsqueeze(0))
+        if self._diversity_weight > 0:
+            for level, codes_B in enumerate(codes_BL.squeeze(0).T):
+                self._diversify(level, codes_B)
+        return quantised_BW.squeeze(0), commitment_L.sum()
+
+    def _diversify(self, level: int, codes_B: Tensor) -> None:
+        averages = self._quantizer.layers[level]._codebook
+        codebook_VW = averages.embed.squeeze(0).clone().requires_grad_()
+        (gradient_VW,) = torch.autograd.grad(self._diversity[level](codebook_VW, codes_B), codebook_VW)
+        weight = self._diversity_weight * codebook_VW.shape[1] / 2
+        load_1V1 = averages.cluster_size.clamp(min=self._batch / codebook_VW.shape[0]).unsqueeze(2)
+        step_1VW = (1 - self._decay) * self._batch * weight * gradient_VW / load_1V1
+        averages.embed -= step_1VW
+        averages.embed_avg -= step_1VW * averages.cluster_size.unsqueeze(2)
+
+    def codebooks(self) -> list[Tensor]:
+        """One [V,W] tensor per level."""
+        return [layer.codebook.detach().clone() for layer in self._quantizer.layers]
+
+
+class GumbelRounding:
+    """Codebooks learnt by gradient: each level takes a mixture of its rows, random at first, the nearest row at the end.
+
+    The mixture is softmax(-d² / (temperature · s) + Gumbel noise), d² the squared distances to the rows and s the mean over
+    the batch of the smallest, so that the temperature means the same on every level and for every encoder. It falls
+    geometrically from WARMEST to COLDEST. Rows are learnt in units of their root mean square at the start, so that steps of
+    Adam are as small for the faint residuals of later levels as they are for the first. Codes that are hardly nearest to
+    anything are moved onto rows of the batch.
+    """
+
+    def __init__(
+        self,
+        level_sizes: list[int],
+        width: int,
+        *,
+        batch: int,
+        commitment: float,
+        decay: float,
+        dead_share: float = DEAD_SHARE,
+        warmest: float = WARMEST,
+        diversity_weight: float = 0.0,
+        diversity_clusters: int = 10,
+    ) -> None:
+        self._units = [nn.Parameter(torch.zeros(size, width)) for size in level_sizes]
+        self._scale = [torch.ones(()) for _ in level_sizes]
+        self._load = [torch.ones(size) for size in level_sizes]
+        self._batch = batch
+        self._commitment = commitment
+        self._decay = decay
+        self._dead_share = dead_share
+        self._warmest = warmest
+        self._diversity_weight = diversity_weight
+        self._diversity = [CodeDiversity(diversity_clusters) for _ in level_sizes]
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The codebooks."""
+        return self._units
+
+    def start(self, codebooks: list[Tensor], codes_SL: Tensor) -> None:
+        """Take codebooks, and the load that the sample puts on each code."""
+        for level, codebook_VW in enumerate(codebooks):
+            scale = codebook_VW.square().mean().sqrt()
+            self._scale[level] = scale if scale > 0 else torch.ones(())
+            self._units[level].data.copy_(codebook_VW / self._scale[level])
+            load_V = torch.bincount(codes_SL[:, level], minlength=len(codebook_VW))
+            self._load[level] = load_V * (self._batch / len(codes_SL))
+
+    def __call__(self, latent_BW: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """Mixtures of codebook rows added up; the loss pulls rows to latents, and latents to rows by the commitment."""
+        temperature = self._warmest * (COLDEST / self._warmest) ** progress
+        residual_BW, total_BW, loss = latent_BW, torch.zeros_like(latent_BW), torch.zeros(())
+        for level, (unit_VW, scale) in enumerate(zip(self._units, self._scale, strict=True)):
+            codebook_VW = unit_VW * scale
+            squared_BV = torch.cdist(residual_BW, codebook_VW).square()
+            smallest_B, codes_B = squared_BV.detach().min(1)
+            logits_BV = -squared_BV / (temperature * smallest_B.mean().clamp(min=1e-12))
+            gumbel_BV = -torch.empty_like(squared_BV).exponential_().log()
+            quantised_BW = (logits_BV + gumbel_BV).softmax(1) @ codebook_VW
+            nearest_BW = codebook_VW[codes_B]
+            loss = loss + nn.functional.mse_loss(nearest_BW, residual_BW.detach())
+            loss = loss + self._commitment * nn.functional.mse_loss(residual_BW, nearest_BW.detach())
+            if self._diversity_weight > 0:
+                loss = loss + self._diversity_weight * self._diversity[level](codebook_VW, codes_B)
+            self._move_unused(level, codes_B, residual_BW.detach())
+            residual_BW, total_BW = residual_BW - quantised_BW, total_BW + quantised_BW
+        return total_BW, loss
+
+    def _move_unused(self, level: int, codes_B: Tensor, residual_BW: Tensor) -> None:
+        """Give codes whose load has faded the place of a row of the batch, and as much load as an average code has."""
+        unit_VW, load_V = self._units[level].data, self._load[level]
+        average = self._batch / len(unit_VW)
+        load_V.lerp_(torch.bincount(codes_B, minlength=len(unit_VW)).to(load_V), 1 - self._decay)
+        unused = (load_V < self._dead_share * average).nonzero().squeeze(1)[: len(residual_BW)]
+        unit_VW[unused] = residual_BW[torch.randperm(len(residual_BW))[: len(unused)]] / self._scale[level]
+        load_V[unused] = average
+
+    def codebooks(self) -> list[Tensor]:
+        """One [V,W] tensor per level."""
+        return [unit_VW.detach() * scale for unit_VW, scale in zip(self._units, self._scale, strict=True)]

@@ -1,0 +1,139 @@
+"""RQ-KMeans+: RQ-KMeans as the starting point of an autoencoder, so that training can only improve on it.
+
+The name and the idea are MiniOneRec's (arXiv 2510.24431 and its code): the latent is x plus what an encoder adds, whose last
+layer is zero at the start, and the codebooks are those of RQ-KMeans. Here the decoder is residual in the same way, so before
+the first step the whole is RQ-KMeans, codes and reconstruction alike.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tokenizer.quantizers.autoencoder import Autoencoder, perceptron, train
+from tokenizer.quantizers.codebooks import settle_codebooks
+from tokenizer.quantizers.residual import ResidualEncoder
+from tokenizer.quantizers.rounding import AveragedRounding
+from tokenizer.quantizers.rq_kmeans import RQKMeans
+from tokenizer.quantizers.scaling import Scaling
+
+SETTLE_ROUNDS = 10  # of Lloyd's on the final latents: RQ-KMeans, too, ends with exact means
+
+
+class RQKMeansPlus(Autoencoder):
+    """Residual quantizer warm-started from RQ-KMeans; the latent space has the width of the vectors.
+
+    Codebooks follow their latents as moving averages (`decay`), gradients pass the rounding by the rotation trick,
+    commitment is the weight of the pull of the encoder towards its codes. Of the start and the end of training the one that
+    reconstructs better is kept, judged on the rows that RQ-KMeans was fitted on: all, or a random sample of a large
+    catalogue.
+    """
+
+    title = "RQ-KMeans+"
+
+    def __init__(
+        self,
+        level_sizes: list[int],
+        *,
+        hidden: list[int] | None = None,
+        steps: int = 400,
+        batch_size: int = 512,
+        learning_rate: float = 3e-4,
+        commitment: float = 0.25,
+        decay: float = 0.99,
+        seed: int = 0,
+        memory_mib: int = 256,
+    ) -> None:
+        super().__init__(
+            level_sizes,
+            hidden=hidden,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            memory_mib=memory_mib,
+        )
+        self.commitment = commitment
+        self.decay = decay
+
+    def _latent_width(self, width: int) -> int:
+        return width
+
+    def _networks(self, width: int) -> tuple[nn.Module, nn.Module]:
+        return Residual([width, *self.hidden, width]), Residual([width, *self.hidden[::-1], width])
+
+    def _learn(self, x_ND: np.ndarray) -> None:
+        sample_S = self._sample(len(x_ND))
+        start = RQKMeans(self.level_sizes, seed=self.seed, memory_mib=self.memory_mib).fit(
+            x_ND if len(sample_S) == len(x_ND) else x_ND[sample_S]
+        )
+        state = start.state_dict()
+        self._scaling = Scaling(state["mean"], state["scale"])
+        self._codebooks = start.codebooks
+        started = self._error(x_ND, sample_S)
+        self._train(x_ND, sample_S)
+        if self._error(x_ND, sample_S) > started:
+            self._encoder, self._decoder = self._networks(x_ND.shape[1])
+            self._codebooks = start.codebooks
+
+    def _train(self, x_ND: np.ndarray, sample_S: np.ndarray) -> None:
+        rounding = AveragedRounding(
+            self.level_sizes,
+            x_ND.shape[1],
+            batch=min(self.batch_size, len(x_ND)),
+            rotation=False,
+            commitment=self.commitment,
+            decay=self.decay,
+        )
+        codes_SL = np.concatenate([codes_RL for _, codes_RL in self._codes_by_parts(x_ND, sample_S)])
+        rounding.start([torch.from_numpy(codebook) for codebook in self._codebooks], torch.from_numpy(codes_SL))
+
+        def loss_of(step: int, rows_B: np.ndarray) -> Tensor:
+            x_BD = torch.from_numpy(self._scaling.apply(x_ND[rows_B]))
+            quantised_BD, loss = rounding(self._encoder(x_BD), step / self.steps)
+            return loss + nn.functional.mse_loss(self._decoder(quantised_BD), x_BD)
+
+        train(
+            len(x_ND),
+            loss_of,
+            [*self._encoder.parameters(), *self._decoder.parameters()],
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+        )
+        settled = settle_codebooks(self._latent_of(x_ND, sample_S), rounding.codebooks(), SETTLE_ROUNDS, self.seed)
+        self._codebooks = [codebook_VD.numpy() for codebook_VD in settled]
+
+    def _codes_by_parts(self, x_ND: np.ndarray, sample_S: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Parts [R,D] of the sample's rows and their codes [R,L]."""
+        encoder = ResidualEncoder(self._codebooks, memory_mib=max(1, self.memory_mib // 2))
+        for rows in self._chunks(len(sample_S)):
+            x_RD = x_ND[sample_S[rows]]
+            yield x_RD, encoder.encode(self._encode_rows(x_RD))
+
+    def _error(self, x_ND: np.ndarray, sample_S: np.ndarray) -> float:
+        """Squared error of the sample's reconstruction, summed."""
+        total = 0.0
+        for x_RD, codes_RL in self._codes_by_parts(x_ND, sample_S):
+            total += float(np.square(x_RD - self._decode_rows(codes_RL), dtype=np.float64).sum())
+        return total
+
+    def config(self) -> dict[str, Any]:
+        """Settings as plain JSON values."""
+        return super().config() | {"commitment": self.commitment, "decay": self.decay}
+
+
+class Residual(nn.Module):
+    """x plus a perceptron of x whose last layer is zero at the start: the identity until it is trained."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()
+        self.added = perceptron(sizes)
+        for parameter in self.added[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """Rows [B,D] in and out."""
+        return x_BD + self.added(x_BD)
