@@ -28,8 +28,8 @@ BUDGET = (
     "baselines.sasrec=null",
 )
 DATASETS: dict[str, tuple[str, ...]] = {
-    "amazon-beauty": ("beauty.yaml", "train.epochs=4", "train.validate_every=4"),
-    "kuairand-pure": ("kuairand.yaml", "train.epochs=3", "train.validate_every=3"),
+    "amazon-beauty": ("beauty.yaml", "train.epochs=3", "train.validate_every=3"),
+    "kuairand-pure": ("kuairand.yaml", "train.epochs=2", "train.validate_every=2"),
 }
 QUICK = (
     "train.epochs=1",
