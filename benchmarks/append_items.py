@@ -37,12 +37,13 @@ def main() -> int:
         parser.error("the environment variable ONEREC_DATA must name the folder that holds amazon-beauty/")
     started = time.time()
     run, rows = measure([f"dataset.folder={Path(folder) / 'amazon-beauty'}"], QUICK_SHARE if parsed.quick else 1.0)
-    print_rows(rows)
     facts = {**run, "seconds": time.time() - started, "quick": parsed.quick}
     facts["command"] = shlex.join(["python", "-m", "benchmarks.append_items", *sys.argv[1:]])
     keys = ("old_ids_moved", "all_unique", "seconds_to_append", "same_first_code", "same_first_two_codes")
     figures = {key: rows[0][key] for key in keys}
-    write_results_file(parsed.out, {"run": facts, "figures": figures, "rows": rows})
+    results = {"run": facts, "figures": figures, "rows": rows}
+    print(markdown(results))
+    write_results_file(parsed.out, results)
     return 0
 
 
@@ -142,19 +143,25 @@ def hits(new_ML: np.ndarray, old_NL: np.ndarray, new_MD: np.ndarray, old_ND: np.
     }
 
 
-def print_rows(rows: list[dict[str, Any]]) -> None:
-    """The table as Markdown, ready for docs/tokenizer.md."""
-    print("| new items | first code of a neighbour (chance) | first two codes (chance) |\n|---|---|---|")
+def markdown(results: dict[str, Any]) -> str:
+    """The table for terminal and docs."""
+    from benchmarks.result_tables import origin
+
+    rows = results["rows"]
+    lines = ["| new items | first code of a neighbour (chance) | first two codes (chance) |", "|---|---|---|"]
     for row in rows:
         first = f"{row['same_first_code']:.1%} ({row['same_first_code_by_chance']:.1%})"
         two = f"{row['same_first_two_codes']:.1%} ({row['same_first_two_codes_by_chance']:.1%})"
-        print(f"| {row['items']} | {first} | {two} |")
+        lines.append(f"| {row['items']} | {first} | {two} |")
     made = rows[0]
-    print(
-        f"old IDs moved: {made['old_ids_moved']}; all unique: {made['all_unique']}; "
-        f"{made['new_items_without_their_own_codes']} of {made['new_items']} new items without their own codes; "
-        f"{made['seconds_to_encode']:.1f} s to encode, {made['seconds_to_append']:.2f} s to append"
-    )
+    lines += [
+        "",
+        f"Old IDs moved: {made['old_ids_moved']}; all unique: {'yes' if made['all_unique'] else 'NO'}; "
+        f"{made['new_items_without_their_own_codes']} of {made['new_items']} new items did not get their own codes; "
+        f"{made['seconds_to_encode']:.1f} s to encode, {made['seconds_to_append']:.2f} s to append.",
+        origin(results["run"]),
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

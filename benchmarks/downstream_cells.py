@@ -78,6 +78,7 @@ class Row:
 def run_cell(row: Row, seed: int, data: Path, folder: Path, quick: bool = False) -> dict[str, Any]:
     """Measure one cell into `folder`, or read it from there if it is finished; models are not kept."""
     from onerec.config import load_config
+    from onerec.data.split import held_out_pairs
     from onerec.evaluate.ranking import LIST_LENGTH
     from onerec.pipeline import Run
     from onerec.provenance import code_version, machine, versions
@@ -109,7 +110,7 @@ def run_cell(row: Row, seed: int, data: Path, folder: Path, quick: bool = False)
         "seconds": {"vectors": vectors_seconds, "ids": tokenizing, "training": training},
         "valid": validation_of(run),
         "quality": ids.quality,
-        "pair_hit_rate": {str(k): pair_hit_rate(vectors_ND, held_out_pairs(run), k) for k in (10, 50)},
+        "pair_hit_rate": {str(k): pair_hit_rate(vectors_ND, held_out_pairs(run.sequences), k) for k in (10, 50)},
     }
     cell["test"], ranks_C = figures_of(run, ids, cases, items_CK)
     cell["seconds"]["total"] = time.perf_counter() - started
@@ -134,6 +135,7 @@ def vectors_of(run: Any, row: Row, cells: Path) -> tuple[np.ndarray, np.ndarray]
 
 def tokenize(run: Any, row: Row, vectors_ND: np.ndarray, behaviour_ND: np.ndarray) -> tuple[Any, float]:
     """The row's semantic IDs, put where the run expects them, and the seconds it took to make them."""
+    from onerec.data.split import held_out_pairs
     from tokenizer.tokenize import tokenize_items
 
     started = time.perf_counter()
@@ -142,7 +144,7 @@ def tokenize(run: Any, row: Row, vectors_ND: np.ndarray, behaviour_ND: np.ndarra
         run.item_ids,
         run.config.tokenizer.quantizer,
         behaviour_ND=behaviour_ND,
-        neighbours_P2=held_out_pairs(run),
+        neighbours_P2=held_out_pairs(run.sequences),
         source={"vectors": row.vectors},
     )
     seconds = time.perf_counter() - started
@@ -151,15 +153,6 @@ def tokenize(run: Any, row: Row, vectors_ND: np.ndarray, behaviour_ND: np.ndarra
     ids.save(stage.folder / "ids")
     stage.finish(seconds)
     return ids, seconds
-
-
-def held_out_pairs(run: Any) -> np.ndarray:
-    """Behavioural neighbours that no part of the tokenizer has seen: last training item and validation item, int [P,2]."""
-    cases = run.cases("valid")
-    last = cases.history_items[cases.history_offsets[1:] - 1]
-    pairs_P2 = np.stack([last, cases.target], axis=1)
-    kept: np.ndarray = pairs_P2[pairs_P2[:, 0] != pairs_P2[:, 1]]
-    return kept
 
 
 def test_cases(run: Any, quick: bool) -> Any:

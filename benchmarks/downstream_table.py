@@ -21,6 +21,7 @@ HEADER = (
     "valid NDCG@10",
     "variance lost",
     "sharing codes",
+    "held-out pairs among 10 nearest",
     "seeds",
 )
 
@@ -188,16 +189,31 @@ def outside(made: list[dict[str, Any]], stored: list[dict[str, Any]]) -> list[st
     return lines
 
 
-def markdown(made: list[dict[str, Any]]) -> str:
-    """The table for the terminal and the docs."""
-    from benchmarks.readme_tables import interval, share, signed
+def markdown(results: dict[str, Any]) -> str:
+    """One table per dataset and kind of generator, and the claims, for terminal and docs."""
+    from benchmarks.result_tables import origin
+
+    made, parts = results["rows"], []
+    for dataset, generator in dict.fromkeys((row["dataset"], row["generator"]) for row in made):
+        parts.append(f"**{dataset}**, the generator reads and writes {generator}:")
+        parts.append(_one_table([row for row in made if (row["dataset"], row["generator"]) == (dataset, generator)]))
+    claimed = [
+        f"| {one['claim']} | {'holds' if one['holds'] else '**does not hold**'} | {_words(one['figures'])} |"
+        for one in results["claims"]
+    ]
+    parts.append("\n".join(["| claim | here | figures |", "|---|---|---|", *claimed]))
+    return "\n\n".join([*parts, origin(results["run"])])
+
+
+def _one_table(made: list[dict[str, Any]]) -> str:
+    from benchmarks.result_tables import interval, share, signed
 
     lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
     for row in made:
         cells = [
             row["vectors"],
-            row["label"],
-            row["unique"],
+            f"`{row['label']}`",
+            row["unique"].replace("_", " "),
             interval(row["recall@10"]),
             share(row["ndcg@10"]["value"]),
             share(row["recall@50"]["value"]),
@@ -205,21 +221,24 @@ def markdown(made: list[dict[str, Any]]) -> str:
             share(row["valid_ndcg@10"]),
             f"{row['variance_lost']:.3f}".removeprefix("0"),
             f"{row['items_sharing_codes']:.0%}",
+            f"{row['pair_hit_rate@10']:.1%}",
             str(len(row["seeds"])),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def print_table(made: list[dict[str, Any]]) -> None:
-    """One Markdown table per dataset and kind of generator."""
-    for dataset, generator in dict.fromkeys((row["dataset"], row["generator"]) for row in made):
-        print(f"\n{dataset}, generator reads and writes {generator}\n")
-        print(markdown([row for row in made if (row["dataset"], row["generator"]) == (dataset, generator)]))
+def _words(figures: dict[str, Any]) -> str:
+    """Figures of a claim in one cell: intervals as such, lists level by level."""
+    from benchmarks.result_tables import signed
 
-
-def print_claims(stated: list[dict[str, Any]]) -> None:
-    """Each claim with what was found."""
-    print()
-    for one in stated:
-        print(f"{'holds' if one['holds'] else 'DOES NOT HOLD'}: {one['claim']}: {json.dumps(one['figures'])}")
+    said = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            text = signed(value)
+        elif isinstance(value, list):
+            text = " / ".join(f"{one:.3f}" for one in value)
+        else:
+            text = f"{value:.4f}"
+        said.append(f"{name.replace('_', ' ')} {text}")
+    return "; ".join(said)

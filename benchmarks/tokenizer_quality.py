@@ -27,7 +27,7 @@ from benchmarks.quality_claims import claims_of
 from benchmarks.results_file import write_results_file
 from onerec.config import RunConfig, TokenizerSection, load_config
 from onerec.data.contract import Dataset, DatasetSpec, read_dataset
-from onerec.data.split import TRAIN, VALID, Sequences, items_of, split_sequences, training_sequences
+from onerec.data.split import Sequences, held_out_pairs, items_of, split_sequences, training_sequences
 from onerec.errors import UserError
 from onerec.item_vectors import ItemEncoder
 from onerec.provenance import code_version, machine, versions
@@ -68,7 +68,6 @@ def main() -> int:
     source = Source.read(parsed.config, overrides, parsed.text, parsed.labels)
     rows = measure(source, parsed.vectors, parsed.methods, QUICK_STEPS if parsed.quick else None)
     claims = claims_of(rows)
-    print_tables(rows, claims)
     commit, dirty = code_version()
     facts = {
         "name": "tokenizer_quality",
@@ -86,7 +85,9 @@ def main() -> int:
         "versions": versions(),
         "machine": machine(),
     }
-    write_results_file(parsed.out, {"run": facts, "figures": figures_of(rows), "claims": claims, "rows": rows})
+    results = {"run": facts, "figures": figures_of(rows), "claims": claims, "rows": rows}
+    print(markdown(results))
+    write_results_file(parsed.out, results)
     return 0
 
 
@@ -132,21 +133,6 @@ def known(dataset: Dataset, name: str) -> pl.Series:
     cells = pl.col(name).cast(pl.String).str.strip_chars()
     missing = cells.str.to_lowercase().is_in(MISSING_WORDS)
     return dataset.items.select(pl.when(~missing).then(cells).alias(name))[name]
-
-
-def held_out_pairs(sequences: Sequences, seed: int) -> np.ndarray:
-    """Rows [P,2] of a user's last training item and first validation item; one of each at random where order is none."""
-    user_E = np.repeat(np.arange(sequences.user_count), np.diff(sequences.offsets))
-    event_E = np.arange(len(user_E))
-    if not sequences.ordered:
-        shuffled = np.random.default_rng(seed).permutation(len(user_E))
-        event_E = shuffled[np.argsort(user_E[shuffled], kind="stable")]  # users stay in their order, events do not
-    train, valid = (event_E[sequences.part[event_E] == part] for part in (TRAIN, VALID))
-    last, first = np.full(sequences.user_count, -1), np.full(sequences.user_count, -1)
-    last[user_E[train]] = train  # of several writes to one place the last stays
-    first[user_E[valid[::-1]]] = valid[::-1]
-    asked = (last >= 0) & (first >= 0)
-    return np.stack([sequences.item_index[last[asked]], sequences.item_index[first[asked]]], axis=1)
 
 
 def measure(source: Source, vectors: list[str], methods: list[str], steps: int | None = None) -> list[dict[str, Any]]:
@@ -210,9 +196,25 @@ def figures_of(rows: list[dict[str, Any]]) -> dict[str, float]:
     return figures
 
 
-def print_tables(rows: list[dict[str, Any]], claims: list[dict[str, Any]]) -> None:
-    """The tables as Markdown, ready for docs/tokenizer.md."""
-    print_table(
+def markdown(results: dict[str, Any]) -> str:
+    """The tables for terminal and docs."""
+    from benchmarks.result_tables import origin
+
+    rows = results["rows"]
+    parts = [quality_table(rows)]
+    if any(row["quality"]["neighbours"]["pairs"] for row in rows):
+        parts.append(neighbour_table(rows))
+    if any(row["purity"] for row in rows):
+        parts.append(purity_table(rows))
+    notes = dict.fromkeys(f"{row['vectors']}: {note}" for row in rows for note in row["quality"]["notes"])
+    parts.append("\n".join(f"note: {note.replace('_', ' ')}" for note in notes))
+    parts.append(table("| claim | vectors | here | figures |", [list(map(str, c.values())) for c in results["claims"]]))
+    return "\n\n".join([part for part in parts if part] + [origin(results["run"])])
+
+
+def quality_table(rows: list[dict[str, Any]]) -> str:
+    """What the codes lose and how evenly they are used."""
+    return table(
         "| vectors | quantizer | variance lost | codes used | entropy of max | Gini | sharing codes | moved | seconds |",
         [
             [
@@ -230,48 +232,47 @@ def print_tables(rows: list[dict[str, Any]], claims: list[dict[str, Any]]) -> No
             for quality in [row["quality"]]
         ],
     )
-    if any(row["quality"]["neighbours"]["pairs"] for row in rows):
-        print_table(
-            "| vectors | quantizer | pairs with the same first codes | by chance | among the nearest: vectors | codes |",
-            [
-                [
-                    row["vectors"].replace("_", " "),
-                    f"`{row['method']}`",
-                    " / ".join(f"{value:.2%}" for value in pairs["prefix_agreement"]),
-                    " / ".join(f"{value:.2%}" for value in pairs["prefix_agreement_chance"]),
-                    f"{pairs['hit_rate_vectors']:.2%}",
-                    f"{pairs['hit_rate_decoded']:.2%}",
-                ]
-                for row in rows
-                for pairs in [row["quality"]["neighbours"]]
-            ],
-        )
-    if any(row["purity"] for row in rows):
-        print_table(
-            "| vectors | quantizer | label | purity of prefixes | shuffled labels | of the way to perfect |",
-            [
-                [
-                    row["vectors"].replace("_", " "),
-                    f"`{row['method']}`",
-                    label.replace("_", " "),
-                    *(by_level(depths, name) for name in ("purity", "chance", "adjusted")),
-                ]
-                for row in rows
-                for label, depths in row["purity"].items()
-            ],
-        )
-    for note in dict.fromkeys(f"{row['vectors']}: {note}" for row in rows for note in row["quality"]["notes"]):
-        print(f"note: {note.replace('_', ' ')}")
-    print_table("| claim | vectors | here | figures |", [list(map(str, claim.values())) for claim in claims])
 
 
-def print_table(head: str, rows: list[list[str]]) -> None:
-    """A Markdown table and an empty line."""
-    print(head)
-    print("|" + "---|" * (head.count("|") - 1))
-    for row in rows:
-        print(f"| {' | '.join(row)} |")
-    print()
+def neighbour_table(rows: list[dict[str, Any]]) -> str:
+    """Whether pairs that behaviour brought together stay together."""
+    return table(
+        "| vectors | quantizer | pairs with the same first codes | by chance | among the nearest: vectors | codes |",
+        [
+            [
+                row["vectors"].replace("_", " "),
+                f"`{row['method']}`",
+                " / ".join(f"{value:.2%}" for value in pairs["prefix_agreement"]),
+                " / ".join(f"{value:.2%}" for value in pairs["prefix_agreement_chance"]),
+                f"{pairs['hit_rate_vectors']:.2%}",
+                f"{pairs['hit_rate_decoded']:.2%}",
+            ]
+            for row in rows
+            for pairs in [row["quality"]["neighbours"]]
+        ],
+    )
+
+
+def purity_table(rows: list[dict[str, Any]]) -> str:
+    """How pure prefixes are by each label, against shuffled labels."""
+    return table(
+        "| vectors | quantizer | label | purity of prefixes | shuffled labels | of the way to perfect |",
+        [
+            [
+                row["vectors"].replace("_", " "),
+                f"`{row['method']}`",
+                label.replace("_", " "),
+                *(by_level(depths, name) for name in ("purity", "chance", "adjusted")),
+            ]
+            for row in rows
+            for label, depths in row["purity"].items()
+        ],
+    )
+
+
+def table(head: str, rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join([head, "|" + "---|" * (head.count("|") - 1), *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def by_level(levels: list[dict[str, float]], name: str) -> str:

@@ -24,6 +24,7 @@ from benchmarks.results_file import write_results_file
 
 SEEDS = (17, 18, 19)
 LETTER = ("tokenizer.quantizer.rq_vae.behaviour_weight=0.1", "tokenizer.quantizer.rq_vae.diversity_weight=0.01")
+STE = ("tokenizer.quantizer.rq_vae.gradient=ste",)
 QUANTIZERS = ("rq_kmeans", "balanced_rq_kmeans", "rq_kmeans_plus", "rq_vae", "residual_fsq", "opq")
 
 
@@ -35,6 +36,7 @@ def beauty_rows() -> Iterator[Row]:
         for method in QUANTIZERS:
             yield Row(beauty, vectors, method)
     yield Row(beauty, "content", "rq_vae", settings=LETTER, label="rq_vae with LETTER")
+    yield Row(beauty, "content", "rq_vae", settings=STE, label="rq_vae with STE")
     yield Row(beauty, "joined", "rq_kmeans")
     yield Row(beauty, "aligned and joined", "rq_kmeans")
     for unique in ("append_code", "sinkhorn"):
@@ -98,16 +100,14 @@ def main() -> int:
 
 def finish(parsed: argparse.Namespace, rows: list[Row], cells: Path, seconds: float) -> int:
     """Table, claims and file from the cells that are finished."""
-    from benchmarks.downstream_table import claims, outside, print_claims, print_table, table
+    from benchmarks.downstream_table import claims, markdown, outside, table
     from onerec.provenance import code_version, machine, versions
 
     made = table(rows, parsed.seeds, cells)
     if not made:
         print("no cell is finished yet")
         return 1
-    print_table(made)
     stated = claims(made)
-    print_claims(stated)
     commit, dirty = code_version()
     facts = {
         "name": "tokenizers_downstream",
@@ -119,7 +119,9 @@ def finish(parsed: argparse.Namespace, rows: list[Row], cells: Path, seconds: fl
     facts |= {"versions": versions(), "machine": machine(), "seconds": seconds}
     facts["command"] = shlex.join(["python", "-m", "benchmarks.tokenizers_downstream", *sys.argv[1:]])
     figures: dict[str, Any] = {f"recall@10_{row['dataset']}_{row['name']}": row["recall@10"] for row in made}
-    write_results_file(parsed.out, {"run": facts, "figures": figures, "rows": made, "claims": stated})
+    results = {"run": facts, "figures": figures, "rows": made, "claims": stated}
+    print(markdown(results))
+    write_results_file(parsed.out, results)
     if parsed.against:
         stored = json.loads(parsed.against.read_text(encoding="utf-8"))
         strayed = outside(made, stored["rows"])

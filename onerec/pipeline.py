@@ -26,7 +26,14 @@ from onerec.baselines.sasrec import SASRec, SASRecRecommender
 from onerec.config import RunConfig, load_config
 from onerec.data.contract import Dataset, read_dataset
 from onerec.data.sources.movielens import fetch_movielens_100k
-from onerec.data.split import Cases, Sequences, evaluation_cases, split_sequences, training_sequences
+from onerec.data.split import (
+    Cases,
+    Sequences,
+    evaluation_cases,
+    held_out_pairs,
+    split_sequences,
+    training_sequences,
+)
 from onerec.data.windows import Windows, every_position_windows, one_target_windows
 from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
@@ -134,6 +141,7 @@ class Run:
                     self.item_ids,
                     self.config.tokenizer.quantizer,
                     behaviour_ND=encoder.behaviour_ND,
+                    neighbours_P2=held_out_pairs(self.sequences),
                     source=encoder.source,
                 )
                 ids.save(stage.folder / "ids")

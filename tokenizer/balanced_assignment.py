@@ -16,9 +16,9 @@ import numpy as np
 from tokenizer.nearest import CHUNK_ELEMENTS, Scores, row_chunks
 
 Rows = slice | np.ndarray
-FIRST_STEP = 0.2  # of the mean regret: what a cluster e times too small is made cheaper by, at first
+FIRST_STEP = 0.2  # of the median regret: what a cluster e times too small is made cheaper by, at first
 STEP_GROWTH, STEP_SHRINKAGE = 1.5, 0.5  # of that step while a cluster stays too small, and once it is too large
-LARGEST_STEP = 2.0  # of the mean regret
+LARGEST_STEP = 2.0  # of the median regret
 CHAIN_ROUNDS = 64  # rounds of chains at most; each moves rows along many chains that share no cluster
 CHAIN_ROWS = 1024  # rows per cluster up to which single rows matter enough to look for chains
 DIRECT_ROUNDS = 8  # after so many rounds of direct moves a round that moves few rows is the last
@@ -99,14 +99,16 @@ class Prices:
     def __init__(self, price_K: np.ndarray) -> None:
         self.price_K = price_K.astype(np.float32)
         self._step_K: np.ndarray | None = None
+        self._excess = 1.0
 
     def adjust(self, costs: Costs) -> None:
         """One pass over the rows, then one change of all prices."""
         if costs.clusters == 1:
             return
         index_N, regret_N = _cheapest(costs, self.price_K)
+        typical = float(np.median(regret_N))
         if self._step_K is None:
-            self._step_K = np.full(costs.clusters, FIRST_STEP * regret_N.mean(), dtype=np.float32)
+            self._step_K = np.full(costs.clusters, FIRST_STEP * typical, dtype=np.float32)
         load_K = np.bincount(index_N, minlength=costs.clusters)
         share = costs.count / costs.clusters
         excess_K = np.maximum(load_K - int(np.ceil(share)), 0)
@@ -117,7 +119,11 @@ class Prices:
         self.price_K[under] -= self._step_K[under] * np.log((share + 1) / (load_K[under] + 1)).astype(np.float32)
         self._step_K[under] *= STEP_GROWTH
         self._step_K[over] *= STEP_SHRINKAGE
-        np.minimum(self._step_K, LARGEST_STEP * regret_N.mean(), out=self._step_K)
+        excess = int(excess_K.sum()) / costs.count
+        if excess > self._excess:
+            self._step_K *= STEP_SHRINKAGE
+        self._excess = excess
+        np.minimum(self._step_K, LARGEST_STEP * typical, out=self._step_K)
 
 
 def balanced_assignment(costs: Costs, prices: Prices, *, price_rounds: int = 15, chains: bool = True) -> Balanced:

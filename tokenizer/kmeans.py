@@ -23,7 +23,7 @@ REPAIR_ROUNDS = 20  # re-seeding one cluster may empty another; this few rounds 
 SUM_ROWS = 1 << 14  # rows added up in float32 before they join the float64 sums
 SPREAD_ROUNDS = 8  # rounds with prices at the start
 SPREAD_STEP = 0.05  # of the mean squared distance: price of a cluster that is e times too large, per round
-SPREAD_ROWS = 64  # rows per cluster that those rounds look at, at most
+SPREAD_ROWS = 32  # rows per cluster that those rounds look at, at most
 
 Initialisation = Literal["spread", "random", "k-means++"]
 

@@ -245,3 +245,22 @@ def evaluation_cases(
         target=sequences.item_index[targets].astype(np.int32),
         dropped=dropped,
     )
+
+
+def held_out_pairs(sequences: Sequences, seed: int = 0) -> np.ndarray:
+    """Every user's last training item and first validation item, rows `[P, 2]`; no training looks at the second.
+
+    They tell whether what people took one after the other stays together in vectors and IDs. Where events are sets without
+    order, one of each part is drawn at random.
+    """
+    user_E = np.repeat(np.arange(sequences.user_count), np.diff(sequences.offsets))
+    event_E = np.arange(len(user_E))
+    if not sequences.ordered:
+        shuffled = np.random.default_rng(seed).permutation(len(user_E))
+        event_E = shuffled[np.argsort(user_E[shuffled], kind="stable")]  # users stay in their order, events do not
+    train, valid = (event_E[sequences.part[event_E] == part] for part in (TRAIN, VALID))
+    last, first = np.full(sequences.user_count, -1), np.full(sequences.user_count, -1)
+    last[user_E[train]] = train  # of several writes to one place the last stays
+    first[user_E[valid[::-1]]] = valid[::-1]
+    asked = (last >= 0) & (first >= 0)
+    return np.stack([sequences.item_index[last[asked]], sequences.item_index[first[asked]]], axis=1)

@@ -8,7 +8,7 @@ import pytest
 from command_line import CONFIGS, TINY, TinyRun
 
 from benchmarks import recall
-from benchmarks.readme_tables import table
+from benchmarks.result_tables import table
 from benchmarks.results_file import write_results_file
 
 

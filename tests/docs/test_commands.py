@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from benchmarks.readme_tables import README, with_tables
+from benchmarks.result_tables import README, with_tables
 from onerec.cli import build_parser
 
 ROOT = README.parent
@@ -55,4 +55,4 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_readme_shows_the_committed_results() -> None:
     text = README.read_text(encoding="utf-8")
-    assert with_tables(text) == text, "run: python -m benchmarks.readme_tables"
+    assert with_tables(text) == text, "run: python -m benchmarks.result_tables"

@@ -12,14 +12,14 @@ import numpy as np
 
 from tokenizer.quantizers.spec import QuantizerSpec, make_quantizer
 
-ITEMS, WIDTH, LEVEL_SIZES, MEMORY_MIB = 1_000_000, 8, [128, 64], 32
+ITEMS, WIDTH, LEVEL_SIZES, MEMORY_MIB = 1_000_000, 8, [64, 32], 32
 # Beside the setting: a few whole numbers per item (codes while they are 64 bits wide, loads, order of rows), and what
-# the allocator keeps. Items times codes of one level would be 488 MiB of float32, and all levels twice that.
+# the allocator keeps. Items times codes of the first level would be 244 MiB of float32.
 SLACK_MIB = 64
 NETWORK = {"hidden": [16], "steps": 20, "batch_size": 256}
 SETTINGS: dict[str, dict[str, Any]] = {
     "rq_kmeans": {"iterations": 1},
-    "balanced_rq_kmeans": {"iterations": 1},
+    "balanced_rq_kmeans": {"iterations": 1, "fit_rows": 200_000},  # all the rows are encoded, which is the same work
     "rq_kmeans_plus": NETWORK,
     "rq_vae": {**NETWORK, "latent_dimensions": 8},
     "residual_fsq": NETWORK,

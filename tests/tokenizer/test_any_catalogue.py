@@ -1,9 +1,10 @@
-"""Default settings on catalogues that nobody has tuned them for: unique IDs, every code used, no level dead."""
+"""Default settings on catalogues that nobody has tuned them for: unique IDs, every code used, no dead level."""
 
 import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,14 +13,15 @@ import pytest
 from tokenizer.content import ContentSpec, content_vectors
 from tokenizer.quantizers.spec import QuantizerSpec
 from tokenizer.semantic_ids import SemanticIds
-from tokenizer.tokenize import tokenize_items
+from tokenizer.tokenize import load_quantizer, tokenize_items
 
 KMEANS_FAMILY = ["rq_kmeans", "balanced_rq_kmeans"]
+Catalogue = Callable[[np.random.Generator], np.ndarray]
 
 
 def low_rank_clusters(rng: np.random.Generator) -> np.ndarray:
     """What sentence embeddings look like: topics in a few directions, unit length."""
-    topics = rng.normal(size=(60, 12))[rng.zipf(1.5, size=1500) % 60]
+    topics = rng.normal(size=(60, 12))[rng.zipf(1.5, size=5000) % 60]
     vectors = (topics + 0.4 * rng.normal(size=topics.shape)) @ rng.normal(size=(12, 64))
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
@@ -30,8 +32,8 @@ def heavy_tails(rng: np.random.Generator) -> np.ndarray:
 
 
 def near_duplicates(rng: np.random.Generator) -> np.ndarray:
-    """A hundred products in fifty colours each: versions differ by a thousandth."""
-    return np.asarray(np.repeat(rng.normal(size=(100, 24)), 50, axis=0) + 1e-3 * rng.normal(size=(5000, 24)))
+    """A hundred products in thirty colours each: versions differ by a thousandth."""
+    return np.asarray(np.repeat(rng.normal(size=(100, 24)), 30, axis=0) + 1e-3 * rng.normal(size=(3000, 24)))
 
 
 def binary_features(rng: np.random.Generator) -> np.ndarray:
@@ -64,7 +66,7 @@ def _from_data(name: str, spec: ContentSpec, rng: np.random.Generator) -> np.nda
     return content_vectors(items[np.sort(rng.choice(len(items), 3000, replace=False))], spec, folder)
 
 
-CATALOGUES: list[Callable[[np.random.Generator], np.ndarray]] = [
+CATALOGUES: list[Catalogue] = [
     low_rank_clusters,
     heavy_tails,
     near_duplicates,
@@ -76,35 +78,49 @@ CATALOGUES: list[Callable[[np.random.Generator], np.ndarray]] = [
 
 
 @functools.cache
-def vectors_of(catalogue: Callable[[np.random.Generator], np.ndarray]) -> np.ndarray:
+def vectors_of(catalogue: Catalogue) -> np.ndarray:
     return catalogue(np.random.default_rng(7))
 
 
-def tokenized(catalogue: Callable[[np.random.Generator], np.ndarray], method: str) -> SemanticIds:
+def tokenized(catalogue: Catalogue, method: str, **changes: Any) -> SemanticIds:
     vectors = vectors_of(catalogue)
-    made = tokenize_items(
-        vectors, pl.Series("item", range(len(vectors))), QuantizerSpec.model_validate({"method": method})
-    )
+    spec = QuantizerSpec.model_validate({"method": method, method: changes})
+    made = tokenize_items(vectors, pl.Series("item", range(len(vectors))), spec)
     assert made.level_sizes == [min(256, len(vectors))] * 3
     assert len(np.unique(made.codes_NL, axis=0)) == len(vectors)
     assert made.quality["collisions_after"]["share_of_items"] == 0
     return made
 
 
-@pytest.mark.parametrize("catalogue", CATALOGUES, ids=lambda catalogue: catalogue.__name__)
+def what_is_left(made: SemanticIds, vectors: np.ndarray) -> list[int]:
+    """Distinct rows that each level has to code, up to rounding: no level can use more codes than that."""
+    quantizer = load_quantizer(made)
+    residual, distinct = quantizer.latent(vectors), []
+    for level, codebook in enumerate(quantizer.codebooks):
+        distinct.append(len(np.unique(np.round(residual, 5) + 0.0, axis=0)))
+        residual = residual - codebook[made.quantizer_codes_NQ[:, level]]
+    return distinct
+
+
+by_name = {"ids": lambda catalogue: catalogue.__name__}
+
+
+@pytest.mark.parametrize("catalogue", CATALOGUES, **by_name)
 @pytest.mark.parametrize("method", KMEANS_FAMILY)
-def test_the_kmeans_family_uses_every_code(
-    catalogue: Callable[[np.random.Generator], np.ndarray], method: str
-) -> None:
-    levels = tokenized(catalogue, method).quality["levels"]
-    distinct = len(np.unique(vectors_of(catalogue), axis=0))
-    for level in levels:
-        assert level["utilisation"] == 1.0, f"{level['used']} codes used, {distinct} distinct rows"
+def test_the_kmeans_family_uses_every_code(catalogue: Catalogue, method: str) -> None:
+    made = tokenized(catalogue, method)
+    used = [level["used"] for level in made.quality["levels"]]
+    if catalogue is three_hundred and method == "rq_kmeans":
+        # most of 256 clusters hold one item, which leaves nothing for the next level to tell apart
+        assert used == [min(256, distinct) for distinct in what_is_left(made, vectors_of(catalogue))]
+    else:
+        assert used == [256, 256, 256]
 
 
-@pytest.mark.parametrize("catalogue", [low_rank_clusters, binary_features], ids=lambda catalogue: catalogue.__name__)
-def test_rq_vae_has_no_dead_level(catalogue: Callable[[np.random.Generator], np.ndarray]) -> None:
-    made = tokenized(catalogue, "rq_vae")
+@pytest.mark.parametrize("catalogue", [low_rank_clusters, heavy_tails, near_duplicates], **by_name)
+def test_rq_vae_has_no_dead_level(catalogue: Catalogue) -> None:
+    """With a tenth of the default steps: codes and levels have that much less time to come alive, and so has the test."""
+    made = tokenized(catalogue, "rq_vae", steps=100)
     for level in made.quality["levels"]:
         assert level["utilisation"] >= 0.9 and level["entropy_share"] >= 0.7, level
-    assert made.quality["reconstruction"]["share_of_variance"] < 0.5
+    assert made.quality["reconstruction"]["share_of_variance"] < 0.2

@@ -9,8 +9,8 @@ import pytest
 
 from tokenizer.content import ContentSpec, content_vectors
 from tokenizer.errors import TokenizerError
-from tokenizer.semantic_ids import SemanticIds
 from tokenizer.quantizers.spec import QuantizerSpec, RQVAESpec
+from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import load_quantizer, tokenize_items
 
 SMALL_VAE = RQVAESpec(hidden=[16], latent_dimensions=6, steps=60, batch_size=64)

@@ -12,6 +12,7 @@ from tokenizer.nearest import nearest_rows
 from tokenizer.quantizers.residual import sum_of_rows
 from tokenizer.quantizers.rq_kmeans import (
     codebook_state,
+    decoded_rows,
     read_codebook_state,
     sample_rows,
     scaled_parts,
@@ -98,7 +99,7 @@ class BalancedRQKMeans:
     def decode(self, codes_NL: np.ndarray) -> np.ndarray:
         """Vectors float32 [N,D] that the codes stand for."""
         codebooks = self.codebooks
-        return self._scaling.undo(sum_of_rows(check_codes(codes_NL, self.level_sizes), codebooks))
+        return decoded_rows(check_codes(codes_NL, self.level_sizes), codebooks, self._scaling, self.memory_mib)
 
     def latent(self, x_ND: np.ndarray) -> np.ndarray:
         """Vectors float32 [N,D], centred and scaled: the space in which codebook rows add up."""

@@ -1,4 +1,4 @@
-"""Where residual codebooks start, and how they end: as means of the rows they serve, without dead codes."""
+"""Where residual codebooks start, and how they end without dead codes."""
 
 import torch
 from torch import Tensor
@@ -24,22 +24,17 @@ def start_codebooks(residual_SW: Tensor, level_sizes: list[int], seed: int) -> t
     return codebooks, torch.stack(codes, dim=1)
 
 
-def settle_codebooks(residual_SW: Tensor, codebooks: list[Tensor], rounds: int, seed: int) -> list[Tensor]:
-    """Lloyd's rounds that go on from trained codebooks, level by level, and at last no code without a row.
+def revive_dead_codes(residual_SW: Tensor, codebooks: list[Tensor], seed: int) -> list[Tensor]:
+    """The codebooks, with codes that none of the rows takes moved onto rows that lie far from their own.
 
-    Moving averages over batches lag behind the encoder and carry the noise of the batches; `rounds` of exact means over
-    all rows take both away (0: codebooks stay as trained). Then codes that none of the rows takes move onto rows far from
-    their own, drawn by squared distance as in `tokenizer.kmeans`, so that each serves somebody. With fewer distinct rows
-    than codes, codes stay unused. residual_SW is overwritten.
+    As in `tokenizer.kmeans` the rows are drawn with probability proportional to the squared distance, so each moved code
+    serves somebody. With fewer distinct rows than codes, codes stay unused. residual_SW is overwritten.
     """
     generator = torch.Generator().manual_seed(seed)
-    settled = []
+    revived = []
     for codebook_VW in codebooks:
         codebook_VW = codebook_VW.clone()
         codes_S, squared_S = nearest_centroids(residual_SW, codebook_VW)
-        for _ in range(rounds):
-            codebook_VW = _means(residual_SW, codes_S, codebook_VW)
-            codes_S, squared_S = nearest_centroids(residual_SW, codebook_VW)
         for _ in range(REVIVE_ROUNDS):
             dead = (torch.bincount(codes_S, minlength=len(codebook_VW)) == 0).nonzero().squeeze(1)
             rows = _draw_far_rows(squared_S, len(dead), generator)
@@ -48,15 +43,8 @@ def settle_codebooks(residual_SW: Tensor, codebooks: list[Tensor], rounds: int, 
             codebook_VW[dead[: len(rows)]] = residual_SW[rows]
             codes_S, squared_S = nearest_centroids(residual_SW, codebook_VW)
         _subtract(residual_SW, codebook_VW, codes_S)
-        settled.append(codebook_VW)
-    return settled
-
-
-def _means(residual_SW: Tensor, codes_S: Tensor, codebook_VW: Tensor) -> Tensor:
-    """The mean of every code's rows; a code without rows stays where it is."""
-    sums_VW = torch.zeros_like(codebook_VW).index_add_(0, codes_S, residual_SW)
-    load_V1 = torch.bincount(codes_S, minlength=len(codebook_VW)).unsqueeze(1)
-    return torch.where(load_V1 > 0, sums_VW / load_V1.clamp(min=1), codebook_VW)
+        revived.append(codebook_VW)
+    return revived
 
 
 def _draw_far_rows(squared_S: Tensor, count: int, generator: torch.Generator) -> Tensor:

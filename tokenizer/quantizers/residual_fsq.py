@@ -20,9 +20,12 @@ class ResidualFSQ(Autoencoder):
     """Autoencoder whose middle is rounded to grids; `codebooks` are the grids written out, [V,W] rows on W axes.
 
     Every level of size V is a grid of factors whose product is V, see `grid_factors`. values_per_axis: what a factor may
-    grow to by multiplying primes; few values mean many axes, which reconstruct better, many values mean few axes. W is the
-    largest number of factors of any level; a level with fewer cuts the axes that are coarsest so far and is zero on the
-    others. Nothing learns which codes to use, so with dependent axes some may stay unused.
+    grow to by multiplying primes; few values mean many axes, which reconstruct better. W is the largest number of factors of
+    any level, or `axes` if that is more. A level cuts the axes that are coarsest so far and is zero on the others: with as
+    many axes as all levels have factors, each level has its own and none refines another, which lowers the error further.
+
+    evenness: weight of a loss that spreads the latents over the cube, see `distance_from_even`. No codebook follows the data,
+    so it is this term that has codes used; without it, dependent axes leave codes of the first level empty.
     """
 
     title = "residual FSQ"

@@ -40,7 +40,7 @@ class AveragedRounding:
     batch: rows per step. rotation: the rotation trick in place of straight-through gradients. diversity_weight: of LETTER's
     diversity loss. A moving average is a gradient step of size (1 - decay) on each code's squared distance to its rows,
     divided by how many those are; the diversity loss takes the same step, weighed against the mean over the W columns of
-    that distance, as in LETTER.
+    that distance, as in LETTER, but moves no code by more than (1 - decay) of the mean length of the rows at the start.
     """
 
     def __init__(
@@ -52,7 +52,6 @@ class AveragedRounding:
         rotation: bool,
         commitment: float,
         decay: float,
-        dead_share: float = DEAD_SHARE,
         diversity_weight: float = 0.0,
         diversity_clusters: int = 10,
     ) -> None:
@@ -62,13 +61,14 @@ class AveragedRounding:
         self._decay = decay
         self._diversity_weight = diversity_weight
         self._diversity = [CodeDiversity(diversity_clusters) for _ in level_sizes]
+        self._reach = [0.0 for _ in level_sizes]
         self._quantizer = ResidualVQ(
             dim=width,
             codebook_size=tuple(level_sizes),
             decay=decay,
             commitment_weight=commitment,
             rotation_trick=rotation,
-            threshold_ema_dead_code=dead_share * batch / max(level_sizes),
+            threshold_ema_dead_code=DEAD_SHARE * batch / max(level_sizes),
         ).train()
 
     def parameters(self) -> list[nn.Parameter]:
@@ -82,6 +82,7 @@ class AveragedRounding:
             # the averages count rows per batch; an unused code starts with a little load, for a division to be possible
             load_V = torch.bincount(codes_SL[:, level], minlength=len(codebook_VW)) * (self._batch / len(codes_SL))
             load_V = load_V.clamp(min=1e-3).to(torch.float32)
+            self._reach[level] = float(codebook_VW.square().sum(1).mean().sqrt())
             name = f"layers.{level}._codebook."
             state[name + "embed"] = codebook_VW.unsqueeze(0)
             state[name + "embed_avg"] = (codebook_VW * load_V.unsqueeze(1)).unsqueeze(0)
@@ -103,6 +104,9 @@ class AveragedRounding:
         weight = self._diversity_weight * codebook_VW.shape[1] / 2
         load_1V1 = averages.cluster_size.clamp(min=self._batch / codebook_VW.shape[0]).unsqueeze(2)
         step_1VW = (1 - self._decay) * self._batch * weight * gradient_VW / load_1V1
+        # inner products have no bound, so without this a large weight would drive codes apart faster than averages follow
+        longest = (1 - self._decay) * self._reach[level]
+        step_1VW *= (longest / step_1VW.norm(dim=2, keepdim=True).clamp(min=1e-12)).clamp(max=1)
         averages.embed -= step_1VW
         averages.embed_avg -= step_1VW * averages.cluster_size.unsqueeze(2)
 
@@ -116,9 +120,9 @@ class GumbelRounding:
 
     The mixture is softmax(-d² / (temperature · s) + Gumbel noise), d² the squared distances to the rows and s the mean over
     the batch of the smallest, so that the temperature means the same on every level and for every encoder. It falls
-    geometrically from WARMEST to COLDEST. Rows are learnt in units of their root mean square at the start, so that steps of
-    Adam are as small for the faint residuals of later levels as they are for the first. Codes that are hardly nearest to
-    anything are moved onto rows of the batch.
+    geometrically from `warmest` to COLDEST. Rows are learnt in units of their root mean square at the start, so that steps of
+    Adam are as small for the faint residuals of later levels as they are for the first. Codes with less than dead_share of
+    the average load are moved onto rows of the batch; decay: of the moving averages of the loads.
     """
 
     def __init__(
@@ -128,9 +132,9 @@ class GumbelRounding:
         *,
         batch: int,
         commitment: float,
-        decay: float,
-        dead_share: float = DEAD_SHARE,
+        decay: float = 0.99,
         warmest: float = WARMEST,
+        dead_share: float = DEAD_SHARE,
         diversity_weight: float = 0.0,
         diversity_clusters: int = 10,
     ) -> None:

@@ -87,7 +87,7 @@ class RQKMeans:
     def decode(self, codes_NL: np.ndarray) -> np.ndarray:
         """Vectors float32 [N,D] that the codes stand for."""
         codebooks = self.codebooks
-        return self._scaling.undo(sum_of_rows(check_codes(codes_NL, self.level_sizes), codebooks))
+        return decoded_rows(check_codes(codes_NL, self.level_sizes), codebooks, self._scaling, self.memory_mib)
 
     def latent(self, x_ND: np.ndarray) -> np.ndarray:
         """Vectors float32 [N,D], centred and scaled: the space in which codebook rows add up."""
@@ -146,6 +146,14 @@ def scaled_parts(x_ND: np.ndarray, scaling: Scaling, memory_mib: int) -> Iterato
     width = max(x_ND.shape[1], memory_mib * MIB // 4 // PART_ROWS)
     for start, stop in row_chunks(len(x_ND), width, memory_mib * MIB // 4):
         yield slice(start, stop), scaling.apply(x_ND[start:stop])
+
+
+def decoded_rows(codes_NL: np.ndarray, codebooks: list[np.ndarray], scaling: Scaling, memory_mib: int) -> np.ndarray:
+    """Sums of codebook rows, unscaled, float32 [N,D]; worked out by parts, each within a quarter of `memory_mib`."""
+    x_ND = np.empty((len(codes_NL), codebooks[0].shape[1]), dtype=np.float32)
+    for start, stop in row_chunks(len(x_ND), x_ND.shape[1], memory_mib * MIB // 4):
+        x_ND[start:stop] = scaling.undo(sum_of_rows(codes_NL[start:stop], codebooks))
+    return x_ND
 
 
 def codebook_state(scaling: Scaling, codebooks: list[np.ndarray]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tokenizer.checks import check_vectors
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers.autoencoder import Autoencoder, perceptron, train
-from tokenizer.quantizers.codebooks import settle_codebooks, start_codebooks
+from tokenizer.quantizers.codebooks import revive_dead_codes, start_codebooks
 from tokenizer.quantizers.letter import behaviour_loss
 from tokenizer.quantizers.rounding import AveragedRounding, Gradient, GumbelRounding, Rounding
 
@@ -136,7 +136,7 @@ class RQVAE(Autoencoder):
             start_rounding()
         latent_SW = self._latent_of(x_ND, sample_S)
         codebooks = rounding.codebooks()
-        self._codebooks = [codebook.numpy() for codebook in settle_codebooks(latent_SW, codebooks, 0, self.seed)]
+        self._codebooks = [codebook.numpy() for codebook in revive_dead_codes(latent_SW, codebooks, self.seed)]
 
     def config(self) -> dict[str, Any]:
         """Settings as plain JSON values."""

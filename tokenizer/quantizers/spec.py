@@ -58,10 +58,9 @@ class AutoencoderSpec(Settings):
 class RQKMeansPlusSpec(AutoencoderSpec):
     """See `tokenizer.quantizers.rq_kmeans_plus.RQKMeansPlus`; it starts well, so that fewer and smaller steps do."""
 
-    steps: int = Field(default=400, ge=0)
-    learning_rate: float = Field(default=3e-4, gt=0)
-    commitment: float = Field(default=0.25, ge=0)
-    decay: float = Field(default=0.99, gt=0, lt=1)
+    steps: int = Field(default=300, ge=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    commitment: float = Field(default=0.0, ge=0)
 
 
 class RQVAESpec(AutoencoderSpec):
@@ -131,7 +130,7 @@ def make_quantizer(spec: QuantizerSpec, level_sizes: list[int]) -> Quantizer:
 def restore_quantizer(config: dict[str, Any], state: dict[str, np.ndarray]) -> Quantizer:
     """The fitted quantizer that an artefact's config and arrays describe; TokenizerError when they do not fit."""
     method, settings = config.get("method"), config.get("quantizer")
-    if method not in get_args(Method) or not isinstance(settings, dict):
+    if not isinstance(method, str) or method not in get_args(Method) or not isinstance(settings, dict):
         raise TokenizerError(f"semantic IDs: no quantizer of a known method in their config (method: {method!r}).")
     try:
         restored: Quantizer = quantizer_class(method).load(settings, state)

@@ -1,7 +1,7 @@
-"""Write the README's result tables from `benchmarks/results/*.json`, or check that they are up to date.
+"""Write the result tables of README and docs from `benchmarks/results/*.json`, or check that they are up to date.
 
-    python -m benchmarks.readme_tables            # rewrite the tables between their markers
-    python -m benchmarks.readme_tables --check    # exit 1 if the README differs
+    python -m benchmarks.result_tables            # rewrite the tables between their markers
+    python -m benchmarks.result_tables --check    # exit 1 if a page differs
 
 A table stands between `<!-- results: NAME -->` and `<!-- end results -->`; NAME is the results file without its ending.
 """
@@ -10,11 +10,13 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
+PAGES = [README, *sorted((README.parent / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- results: (?P<name>[\w.-]+) -->\n).*?(<!-- end results -->)", re.DOTALL)
 HEADER = ("model", "Recall@10", "NDCG@10", "Recall@50", "Recall@10 by ID", "coverage@10", "parameters", "training")
 
@@ -24,13 +26,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     parsed = parser.parse_args()
-    before = README.read_text(encoding="utf-8")
-    after = with_tables(before)
+    differing = []
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = with_tables(before)
+        if before != after:
+            differing.append(page.name)
+            if not parsed.check:
+                page.write_text(after, encoding="utf-8")
     if parsed.check:
-        print("README tables are up to date" if before == after else "README tables differ from benchmarks/results")
-        return int(before != after)
-    README.write_text(after, encoding="utf-8")
-    return 0
+        print(f"differ from benchmarks/results: {', '.join(differing)}" if differing else "all tables are up to date")
+    return int(parsed.check and bool(differing))
 
 
 def with_tables(text: str) -> str:
@@ -38,9 +44,33 @@ def with_tables(text: str) -> str:
 
     def rendered(match: re.Match[str]) -> str:
         results = json.loads((RESULTS / f"{match['name']}.json").read_text(encoding="utf-8"))
-        return f"{match[1]}{table(results)}\n{match[3]}"
+        return f"{match[1]}{rendering(results)(results)}\n{match[3]}"
 
     return BLOCK.sub(rendered, text)
+
+
+def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
+    """What turns a results file into Markdown: its benchmark's own function, or `table` for complete runs."""
+    if "models" in results:
+        return table
+    from benchmarks import append_items, downstream_table, tokenizer, tokenizer_quality
+
+    made = {
+        "append_items": append_items.markdown,
+        "tokenizer": tokenizer.markdown,
+        "tokenizer_quality": tokenizer_quality.markdown,
+        "tokenizers_downstream": downstream_table.markdown,
+    }
+    return made[results["run"]["name"]]
+
+
+def origin(run: dict[str, Any]) -> str:
+    """Seed, minutes, cores, commit and command of a results file, in one line."""
+    seeds = run.get("seed")
+    parts = [] if seeds is None else [f"seed{'s' if isinstance(seeds, list) else ''} {str(seeds).strip('[]')}"]
+    parts.append(f"{run['seconds'] / 60:.0f} min on {run['machine']['cores']} cores")
+    parts.append(f"commit `{run['commit'][:10]}`{' with changes' if run['dirty'] else ''}")
+    return "; ".join([*parts, f"`{run['command']}`."])
 
 
 def table(results: dict[str, Any]) -> str:
