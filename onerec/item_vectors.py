@@ -164,6 +164,9 @@ class ItemEncoder:
         self, spec: AlignmentSpec, blocks: list[np.ndarray], training: tuple[np.ndarray, np.ndarray], seed: int
     ) -> None:
         pairs = pairs_from_behaviour(spec, *training, self.behaviour_ND)
+        if not len(pairs):  # a log too small for it; the content is then used as it is
+            self.source["alignment"] = f"left out: training holds no pair of the kinds {', '.join(spec.pairs)}"
+            return
         self._aligner = Aligner(spec, seed=seed).fit(blocks, pairs)
         figures = {"pairs_found": len(pairs), **self._aligner.figures}
         self.source["alignment"] = {**spec.model_dump(mode="json"), **figures}

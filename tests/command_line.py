@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 
 TINY = (
+    "tokenizer.alignment.steps=20",
     "tokenizer.quantizer.level_sizes=[8,8]",
     "generator.width=16",
     "generator.heads=2",

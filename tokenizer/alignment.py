@@ -58,7 +58,7 @@ class AlignmentSpec(BaseModel):
 def pairs_from_behaviour(
     spec: AlignmentSpec, item_index: np.ndarray, offsets: np.ndarray, collaborative_ND: np.ndarray
 ) -> ItemPairs:
-    """The kinds of pairs that the spec names, from training sequences; TokenizerError when they hold none.
+    """The kinds of pairs that the spec names, from training sequences; a small log may hold none.
 
     item_index, offsets: as in `tokenizer.collaborative`. collaborative_ND: a vector per item, zero where nothing is known,
     which say how similar the earlier events of a user-to-item pair are.
@@ -71,13 +71,7 @@ def pairs_from_behaviour(
             made.append(co_occurrence_pairs(item_index, offsets, items, neighbours=spec.neighbours))
         else:
             made.append(user_to_item_pairs(item_index, offsets, collaborative_ND))
-    pairs = joined(made)
-    if not len(pairs):
-        raise TokenizerError(
-            f"alignment: the training sequences hold no pair of the kinds {', '.join(spec.pairs)}; "
-            "name other kinds, or leave alignment out."
-        )
-    return pairs
+    return joined(made)
 
 
 class Aligner:

@@ -120,3 +120,19 @@ def test_thirty_figures_of_twenty_thousand_users_take_seconds() -> None:
     started = time.process_time()
     bootstrap.intervals(values, np.arange(22_000), samples=1000)
     assert time.process_time() - started < 15  # about 1 s measured; the slack is for busy machines
+
+
+def test_interval_over_seeds_holds_both_users_and_seeds() -> None:
+    """Seeds that disagree widen it; with one seed it is the plain interval of that seed."""
+    users = np.arange(500)
+    values = (np.random.default_rng(0).random(500) < 0.3).astype(float)
+    alone = bootstrap.interval_over_seeds(values[None], users, 500, 3)
+    plain = bootstrap.interval(values, users, 500, 3)
+    assert alone == pytest.approx(plain)
+    same = bootstrap.interval_over_seeds(np.stack([values] * 3), users, 500, 3)
+    assert same == pytest.approx(plain)
+    apart = bootstrap.interval_over_seeds(np.stack([values, values + 1, values - 1]), users, 500, 3)
+    assert apart["value"] == pytest.approx(plain["value"])
+    assert apart["high"] - apart["low"] > 5 * (plain["high"] - plain["low"])
+    with pytest.raises(ValueError, match="per seed"):
+        bootstrap.interval_over_seeds(values, users)

@@ -186,3 +186,11 @@ def test_without_columns_behaviour_stands_alone_and_nobody_can_join(
     encoder.save(tmp_path / "encoder")
     with pytest.raises(UserError, match="placed by their content"):
         ItemEncoder.load(tmp_path / "encoder").encode_new(bare.items, bare.folder, np.array([0]))
+
+
+def test_a_log_without_pairs_uses_the_content_as_it_is(dataset: Dataset) -> None:
+    alone = np.arange(3, dtype=np.int32), np.arange(4)  # three users with one event each
+    encoder = ItemEncoder().fit(dataset, alone, TokenizerSection(**SECTIONS["aligned"]), seed=3)
+    plain = ItemEncoder().fit(dataset, alone, TokenizerSection(**SECTIONS["content"]), seed=3)
+    np.testing.assert_array_equal(encoder.vectors_ND, plain.vectors_ND)
+    assert "holds no pair" in encoder.source["alignment"]

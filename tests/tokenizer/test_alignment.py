@@ -200,8 +200,9 @@ def test_pairs_are_of_the_kinds_that_were_asked_for() -> None:
     assert {first for first, _ in made["user_to_item"]} <= {1, 2, 3}  # the first event of a user has nothing before it
     every = pairs_from_behaviour(AlignmentSpec(pairs=list(made)), item_index, offsets, behaviour)
     assert {tuple(pair) for pair in every.pairs_P2.tolist()} == set.union(*made.values())
-    with pytest.raises(TokenizerError, match="no pair of the kinds swing"):
+    assert not len(
         pairs_from_behaviour(AlignmentSpec(pairs=["swing"]), np.array([0, 1]), np.array([0, 1, 2]), behaviour)
+    )
 
 
 def test_wrong_input_is_named() -> None:
