@@ -40,7 +40,7 @@ class Sizes:
     repeats: int
 
 
-FULL = Sizes(12_101, (256,) * 3, 1_000_000, 131_072, (4096,) * 3, 3_686, 256, 200_000, 3)
+FULL = Sizes(12_101, (256,) * 3, 1_000_000, 131_072, (4096,) * 3, 3_686, 256, 100_000, 3)
 QUICK = Sizes(2_000, (64,) * 3, 20_000, 4_096, (256,) * 3, 600, 40, 20_000, 2)
 MEMORY_SETTINGS = (32, 256)
 # Rounds of Lloyd's algorithm per level: the default of faiss, and what ours, which starts better (the time of that start
