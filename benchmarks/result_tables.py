@@ -43,7 +43,10 @@ def with_tables(text: str) -> str:
     """The text with every marked table made anew from its results file."""
 
     def rendered(match: re.Match[str]) -> str:
-        results = json.loads((RESULTS / f"{match['name']}.json").read_text(encoding="utf-8"))
+        path = RESULTS / f"{match['name']}.json"
+        if not path.is_file():
+            raise SystemExit(f"{path}: not there, but a page shows it; run its benchmark, or take the marker out")
+        results = json.loads(path.read_text(encoding="utf-8"))
         return f"{match[1]}{rendering(results)(results)}\n{match[3]}"
 
     return BLOCK.sub(rendered, text)

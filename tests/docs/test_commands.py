@@ -2,14 +2,14 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
-from benchmarks.result_tables import README, with_tables
+from benchmarks.result_tables import PAGES, README, with_tables
 from onerec.cli import build_parser
 
 ROOT = README.parent
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -53,6 +53,7 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_readme_shows_the_committed_results() -> None:
-    text = README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_show_the_committed_results(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     assert with_tables(text) == text, "run: python -m benchmarks.result_tables"
