@@ -38,7 +38,8 @@ def beauty_rows() -> Iterator[Row]:
     yield Row(beauty, "content", "rq_vae", settings=LETTER, label="rq_vae with LETTER")
     yield Row(beauty, "content", "rq_vae", settings=STE, label="rq_vae with STE")
     yield Row(beauty, "joined", "rq_kmeans")
-    yield Row(beauty, "aligned and joined", "rq_kmeans")
+    for method in ("rq_kmeans", "balanced_rq_kmeans", "rq_vae", "opq"):
+        yield Row(beauty, "aligned and joined", method)
     for unique in ("append_code", "sinkhorn"):
         yield Row(beauty, "aligned and joined", "rq_kmeans", unique)
 
