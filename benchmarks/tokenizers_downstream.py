@@ -69,6 +69,9 @@ def main() -> int:
     parser.add_argument("--rows", nargs="+", help="only these rows, by name")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--against", type=Path, help="results file to compare the cells of this command with")
+    parser.add_argument(
+        "--finished", action="store_true", help="run no cell, make the table of those that are finished"
+    )
     parser.add_argument("--quick", action="store_true")
     parsed = parser.parse_args()
     data = os.environ.get("ONEREC_DATA")
@@ -89,7 +92,7 @@ def main() -> int:
     for seed in parsed.seeds:
         for row in rows:
             folder = cells / row.dataset / f"{row.name}-{seed}"
-            if claim(folder):
+            if not parsed.finished and claim(folder):
                 began = time.perf_counter()
                 cell = run_cell(row, seed, Path(data), folder, parsed.quick)
                 value = cell["test"]["recall@10"]["value"]
