@@ -60,6 +60,22 @@ class SelfAttention(nn.Module):
         )
         return self.project_out(rearrange(attended, "... h t d -> ... t (h d)"))
 
+    def step(
+        self, x_BKD: Tensor, angles: tuple[Tensor, Tensor], past: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Attend from the newest token of every beam to itself and to that beam's past.
+
+        Args:
+            past: rotated keys and values `[B, K, heads, steps so far, head width]`.
+
+        Returns:
+            The output `[B, K, D]`, and the past with this token behind it.
+        """
+        query, key, value = self.heads_of(x_BKD[:, :, None])
+        keys, values = torch.cat([past[0], rotate(key, angles)], dim=-2), torch.cat([past[1], value], dim=-2)
+        attended = functional.scaled_dot_product_attention(rotate(query, angles), keys, values)
+        return self.project_out(rearrange(attended, "b k h 1 d -> b k (h d)")), (keys, values)
+
 
 class CrossAttention(nn.Module):
     """Attention from target tokens to the encoded history.
@@ -100,7 +116,8 @@ class FeedForward(nn.Module):
         self.expand = nn.Linear(width, 2 * hidden_width, bias=False)
         self.contract = nn.Linear(hidden_width, width, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Outputs `[..., D]`. `counted` is for the mixture of experts, which is called the same way; here nothing is counted."""
         gate, value = self.expand(x).chunk(2, dim=-1)
         output: Tensor = self.contract(functional.silu(gate) * value)
         return output

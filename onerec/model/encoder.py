@@ -3,21 +3,27 @@
 import torch
 from torch import Tensor, nn
 
-from onerec.model.attention import FeedForward, SelfAttention, rotary_angles
+from onerec.model.attention import SelfAttention, rotary_angles
+from onerec.model.experts import ExpertsSpec, experts_of_layer, make_feed_forward
 
 
 class EncoderLayer(nn.Module):
     """z <- z + SelfAttn(RMSNorm(z)); z <- z + FFN(RMSNorm(z))  (OneRec Technical Report, arXiv 2506.13695)."""
 
-    def __init__(self, width: int, heads: int, hidden_width: int, dropout: float) -> None:
+    def __init__(
+        self, width: int, heads: int, hidden_width: int, dropout: float, experts: ExpertsSpec | None = None
+    ) -> None:
         super().__init__()
         self.attention_norm, self.attention = nn.RMSNorm(width), SelfAttention(width, heads, dropout)
-        self.feed_forward_norm, self.feed_forward = nn.RMSNorm(width), FeedForward(width, hidden_width)
+        self.feed_forward_norm, self.feed_forward = nn.RMSNorm(width), make_feed_forward(width, hidden_width, experts)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, z_BTD: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool) -> Tensor:
+    def forward(
+        self, z_BTD: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool, counted_BT: Tensor
+    ) -> Tensor:
+        """`counted_BT` is true for items and false for padding, which is no load for experts."""
         z_BTD = z_BTD + self.dropout(self.attention(self.attention_norm(z_BTD), angles, mask, causal))
-        return z_BTD + self.dropout(self.feed_forward(self.feed_forward_norm(z_BTD)))
+        return z_BTD + self.dropout(self.feed_forward(self.feed_forward_norm(z_BTD), counted_BT))
 
 
 class Encoder(nn.Module):
@@ -25,11 +31,24 @@ class Encoder(nn.Module):
 
     With `causal` every state sees only items up to its own, so each position of a window can serve as the context of its own
     target in one pass. Without it the whole window is seen (the report's setting) and only the item after it is a target.
+    Without any layer it only norms the tokens.
     """
 
-    def __init__(self, layers: int, width: int, heads: int, hidden_width: int, dropout: float, causal: bool) -> None:
+    def __init__(
+        self,
+        layers: int,
+        width: int,
+        heads: int,
+        hidden_width: int,
+        dropout: float,
+        causal: bool,
+        experts: ExpertsSpec | None = None,
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, hidden_width, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, heads, hidden_width, dropout, experts_of_layer(experts, layer))
+            for layer in range(layers)
+        )
         self.norm = nn.RMSNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.head_width, self.causal = width // heads, causal
@@ -39,9 +58,10 @@ class Encoder(nn.Module):
         time = tokens_BTD.shape[1]
         positions_T = torch.arange(time, device=tokens_BTD.device)
         angles = rotary_angles(positions_T, self.head_width)
+        filled_BT = positions_T < lengths_B[:, None]
         # Padding stands after the items, so a causal mask hides it already.
-        mask = None if self.causal else (positions_T < lengths_B[:, None])[:, None, None, :]
+        mask = None if self.causal else filled_BT[:, None, None, :]
         z_BTD = self.dropout(tokens_BTD)
         for layer in self.layers:
-            z_BTD = layer(z_BTD, angles, mask, self.causal)
+            z_BTD = layer(z_BTD, angles, mask, self.causal, filled_BT)
         return self.norm(z_BTD)

@@ -16,15 +16,17 @@ from onerec.decode.beam_search import Children
 from onerec.decode.item_trie import ItemTrie
 from onerec.errors import UserError
 from onerec.model.context import ItemTokens
-from onerec.model.decoder import Decoder, EncodedContext, KeysValues
+from onerec.model.decoder import CodeDecoder, Decoder, EncodedContext, KeysValues
 from onerec.model.encoder import Encoder
+from onerec.model.experts import ExpertsSpec
+from onerec.model.lazy_decoder import LazyDecoder
 from tokenizer.semantic_ids import SemanticIds
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 
 class GeneratorConfig(BaseModel):
-    """Sizes and choices of the encoder-decoder. Widths are in features, dropouts are probabilities."""
+    """Sizes and choices of encoder and decoder. Widths are in features, dropouts are probabilities."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,6 +35,17 @@ class GeneratorConfig(BaseModel):
     encoder_layers: int = Field(2, ge=0)
     decoder_layers: int = Field(2, gt=0)
     hidden_width: int = Field(256, gt=0)
+    decoder: Literal["encoder_decoder", "lazy"] = "encoder_decoder"
+    key_value_layers: int = Field(1, gt=0)
+    key_value_split: Literal[1, 2] = 1
+    key_value_groups: int | None = Field(None, gt=0)
+    experts: int = Field(0, ge=0)
+    experts_active: int = Field(2, gt=0)
+    expert_hidden_width: int = Field(256, gt=0)
+    shared_expert: bool = False
+    balance_step: float = Field(0.001, ge=0)
+    expert_layers: Literal["decoder", "encoder_and_decoder"] = "decoder"
+    dense_layers: int = Field(0, ge=0)
     dropout: float = Field(0.2, ge=0, lt=1)
     context: Literal["causal", "bidirectional"] = "causal"
     own_embedding: bool = True
@@ -41,9 +54,41 @@ class GeneratorConfig(BaseModel):
     item_head: bool = True
     history_length: int = Field(50, gt=0)
 
+    def experts_spec(self) -> ExpertsSpec | None:
+        """The experts as the stacks want them, or None where there are none."""
+        if not self.experts:
+            return None
+        return ExpertsSpec(
+            self.experts,
+            self.experts_active,
+            self.expert_hidden_width,
+            self.shared_expert,
+            self.balance_step,
+            self.dense_layers,
+        )
+
+
+def _check(config: GeneratorConfig) -> None:
+    """Refuse choices that do not go together."""
+    if config.width % (2 * config.heads):
+        raise UserError(f"generator.width is {config.width}; it must be a multiple of 2 x heads = {2 * config.heads}")
+    if config.item_head and config.softmax == "full":
+        raise UserError("generator.item_head scores items among the codes that lead to one: it needs softmax: legal")
+    if config.decoder == "lazy" and config.heads % (config.key_value_groups or config.heads):
+        raise UserError(
+            f"generator.key_value_groups is {config.key_value_groups}; it must divide the {config.heads} heads"
+        )
+    if config.decoder == "lazy" and config.key_value_layers > config.decoder_layers:
+        raise UserError(
+            f"generator.key_value_layers is {config.key_value_layers}, more than the {config.decoder_layers} decoder layers"
+            " that could read them"
+        )
+    if config.experts and config.experts_active > config.experts:
+        raise UserError(f"generator.experts_active is {config.experts_active}, more than the {config.experts} experts")
+
 
 class Generator(nn.Module, ModelHubMixin):
-    """Encoder-decoder over semantic IDs at item granularity.
+    """Encoder and decoder over semantic IDs at item granularity; `decoder: lazy` without encoder layers is OneRec-V2's model.
 
     An item's log-probability is the sum over its L codes. With `softmax: legal` each code is chosen among those that lead to
     an item, so the probabilities of all items sum to one, and the training loss is -log p(item) in nats: the same unit as a
@@ -57,29 +102,37 @@ class Generator(nn.Module, ModelHubMixin):
         semantic_ids: the ID of every item; fixes the output heads and the trie.
 
     Raises:
-        UserError: width is no multiple of twice the heads (rotary positions turn pairs of features).
+        UserError: choices that do not go together, such as a width that is no multiple of twice the heads (rotary positions
+            turn pairs of features).
     """
 
     def __init__(self, config: GeneratorConfig, semantic_ids: SemanticIds) -> None:
         super().__init__()
-        if config.width % (2 * config.heads):
-            raise UserError(
-                f"generator.width is {config.width}; it must be a multiple of 2 x heads = {2 * config.heads}"
-            )
-        if config.item_head and config.softmax == "full":
-            raise UserError(
-                "generator.item_head scores items among the codes that lead to one: it needs softmax: legal"
-            )
+        _check(config)
         self.config, self.semantic_ids = config, semantic_ids
         self.trie = ItemTrie.from_codes(semantic_ids.codes_NL, semantic_ids.level_sizes)
         sizes, codes_NL = self.trie.level_sizes, torch.from_numpy(semantic_ids.codes_NL).long()
         self.tokens = ItemTokens(codes_NL, sizes, config.width, config.own_embedding, config.own_dropout)
         shape = (config.width, config.heads, config.hidden_width, config.dropout)
-        self.encoder = Encoder(config.encoder_layers, *shape, causal=config.context == "causal")
-        self.decoder = Decoder(config.decoder_layers, *shape, sizes)
+        experts = config.experts_spec() if config.expert_layers == "encoder_and_decoder" else None
+        self.encoder = Encoder(config.encoder_layers, *shape, config.context == "causal", experts)
+        self.decoder = self._make_decoder(sizes)
         # Zero at the start, so an item that training never shows is judged by its codes alone.
         self.item_vectors = nn.Parameter(torch.zeros(len(codes_NL), config.width)) if config.item_head else None
         self.last_positions_only = config.context == "bidirectional"
+
+    def _make_decoder(self, level_sizes: tuple[int, ...]) -> CodeDecoder:
+        config, experts = self.config, self.config.experts_spec()
+        shape = (config.decoder_layers, config.width, config.heads, config.hidden_width, config.dropout, level_sizes)
+        if config.decoder == "encoder_decoder":
+            return Decoder(*shape, experts)
+        return LazyDecoder(
+            *shape,
+            key_value_layers=config.key_value_layers,
+            key_value_split=config.key_value_split,
+            key_value_groups=config.key_value_groups or config.heads,
+            experts=experts,
+        )
 
     def forward(self, batch: Batch) -> Tensor:
         """Negative log-likelihood of the counted targets, in nats, summed per level: `[L]`."""
@@ -90,7 +143,7 @@ class Generator(nn.Module, ModelHubMixin):
             positions_BP = torch.arange(states_BTD.shape[1], device=states_BTD.device).expand(len(states_BTD), -1)
         targets_BP = batch.targets_BT.gather(1, positions_BP)
         counted_BP = batch.counted_BT.gather(1, positions_BP)
-        states_BPLD = self._teacher_forced(states_BTD, positions_BP, targets_BP)
+        states_BPLD = self._teacher_forced(states_BTD, positions_BP, targets_BP, counted_BP)
         counted_XLD, targets_X = states_BPLD[counted_BP], targets_BP[counted_BP]
         levels = range(self.levels)
         return -torch.stack(
@@ -131,13 +184,17 @@ class Generator(nn.Module, ModelHubMixin):
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
         return model.eval()
 
-    def _teacher_forced(self, states_BTD: Tensor, positions_BP: Tensor, items_BP: Tensor) -> Tensor:
+    def _teacher_forced(
+        self, states_BTD: Tensor, positions_BP: Tensor, items_BP: Tensor, counted_BP: Tensor | None = None
+    ) -> Tensor:
         """Decoder states `[B, P, L, D]` for known items behind known positions."""
         rows = torch.arange(len(states_BTD), device=states_BTD.device)[:, None]
         codes_BPL = self.tokens.codes_NL[items_BP]
         inputs = [self.decoder.last_state(states_BTD[rows, positions_BP])]
         inputs += [self.tokens.embed_codes(codes_BPL[..., level], level) for level in range(self.levels - 1)]
-        return self.decoder(torch.stack(inputs, dim=2), self.decoder.read_context(states_BTD), positions_BP)
+        context = self.decoder.read_context(states_BTD)
+        states_BPLD: Tensor = self.decoder(torch.stack(inputs, dim=2), context, positions_BP, counted_BP)
+        return states_BPLD
 
     def child_log_probabilities(self, hidden: Tensor, states: Tensor, level: int) -> Children:
         """The model's distribution over the legal continuations of trie states, from which all else follows.

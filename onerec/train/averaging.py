@@ -3,11 +3,11 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class AveragedWeights:
-    """Exponential moving average of a model's parameters, kept in a model of its own.
+    """Exponential moving average of a model's parameters and saved buffers, kept in a model of its own.
 
     Early steps count less history, `decay_t = min(decay, (1 + t) / (10 + t))`, so that the random start is soon forgotten.
 
@@ -19,9 +19,18 @@ class AveragedWeights:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model, self.decay = copy.deepcopy(model), decay
         self.model.requires_grad_(False)
+        saved = set(model.state_dict())
+        # What is learnt without being a parameter, such as the biases that balance experts.
+        self.buffer_names = [
+            name for name, buffer in model.named_buffers() if name in saved and buffer.is_floating_point()
+        ]
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Move the average towards the weights that optimizer step number `step` (from 1) left."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        torch._foreach_lerp_(self._tensors(self.model), self._tensors(model), 1 - decay)
+
+    def _tensors(self, model: nn.Module) -> list[Tensor]:
+        buffers = dict(model.named_buffers())
+        return [*model.parameters(), *(buffers[name] for name in self.buffer_names)]

@@ -30,6 +30,7 @@ from onerec.train.checkpoint import (
     seed_dropout,
     write_checkpoint,
 )
+from onerec.train.expert_balance import ExpertBalance
 from onerec.train.metrics_log import MetricsLog
 from onerec.train.progress import TrainingProgress
 from onerec.train.runtime import compute_on_cpu
@@ -96,6 +97,7 @@ class Trainer:
         )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.average = AveragedWeights(self.bare_model, config.average_decay) if config.average_decay else None
+        self.expert_balance = ExpertBalance(self.bare_model)
         self.steps_per_epoch = -(-len(windows) // config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
         self.position = Position()
@@ -176,6 +178,7 @@ class Trainer:
             group["lr"] = self._learning_rate()
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.expert_balance.step()
         if self.average is not None:
             self.average.update(self.bare_model, self.position.step + 1)
         return loss_sum, norm
@@ -197,6 +200,7 @@ class Trainer:
             "learning_rate": self._learning_rate(),
             "gradient_norm": norm,
             "targets_per_second": rate,
+            **self.expert_balance.figures(),
         }
 
     def _validate(self, log: MetricsLog | None, progress: TrainingProgress) -> None:

@@ -19,15 +19,26 @@ def random_generator(seed: int) -> tuple[Generator, np.random.Generator]:
     """A random catalogue of 1 to 60 items with 1 to 4 levels and an untrained model with weights larger than at its start."""
     draw = np.random.default_rng(seed)
     sizes = draw.integers(1, 7, size=draw.integers(1, 5))
+    heads, decoder_layers = int(draw.choice([1, 2, 4])), int(draw.integers(1, 3))
     codes = np.unique(draw.integers(0, sizes, size=(60, len(sizes))), axis=0)
     codes = draw.permutation(codes).astype(np.int32)
     ids = SemanticIds(pl.Series(range(len(codes))), codes, codes, [int(size) for size in sizes])
     torch.manual_seed(seed)
     config = GeneratorConfig(
         width=16,
-        heads=int(draw.choice([1, 2, 4])),
+        heads=heads,
         encoder_layers=int(draw.integers(0, 3)),
-        decoder_layers=int(draw.integers(1, 3)),
+        decoder_layers=decoder_layers,
+        decoder=str(draw.choice(["encoder_decoder", "lazy"])),
+        key_value_layers=int(draw.integers(1, decoder_layers + 1)),
+        key_value_split=int(draw.integers(1, 3)),
+        key_value_groups=int(draw.choice([groups for groups in (1, 2, 4) if heads % groups == 0])),
+        # Not more often: two ways to compute the same router score may, once in millions, choose two different experts.
+        experts=3 if seed % 10 == 0 else 0,
+        experts_active=int(draw.integers(1, 3)),
+        expert_hidden_width=12,
+        shared_expert=bool(draw.integers(2)),
+        expert_layers="encoder_and_decoder",
         hidden_width=24,
         context=str(draw.choice(["causal", "bidirectional"])),
         own_embedding=bool(draw.integers(2)),

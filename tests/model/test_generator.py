@@ -9,10 +9,28 @@ import torch
 
 from onerec.data.windows import Batch, every_position_windows, one_target_windows
 from onerec.errors import UserError
+from onerec.model.experts import MixtureOfExperts
 from onerec.model.generator import Generator, GeneratorConfig
 from tokenizer.semantic_ids import SemanticIds
 
 TOLERANCE = 1e-5
+EXPERTS = {"experts": 4, "expert_hidden_width": 16, "expert_layers": "encoder_and_decoder"}
+# What must hold whatever the model is made of.
+KINDS: dict[str, dict[str, object]] = {
+    "encoder_decoder": {},
+    "bidirectional": {"context": "bidirectional"},
+    "lazy": {"decoder": "lazy", "encoder_layers": 0},
+    "lazy_in_groups": {"decoder": "lazy", "decoder_layers": 3, "key_value_layers": 2, "key_value_groups": 1},
+    "lazy_own_values": {"decoder": "lazy", "key_value_layers": 2, "key_value_split": 2, "context": "bidirectional"},
+    "experts": {**EXPERTS, "shared_expert": True},
+    "lazy_experts": {**EXPERTS, "decoder": "lazy", "encoder_layers": 0, "experts_active": 1, "dense_layers": 1},
+}
+every_kind = pytest.mark.parametrize("settings", KINDS.values(), ids=list(KINDS))
+every_causal_kind = pytest.mark.parametrize(
+    "settings",
+    [settings for settings in KINDS.values() if "context" not in settings],
+    ids=[name for name, settings in KINDS.items() if "context" not in settings],
+)
 
 
 def make_generator(seed: int = 0, **settings: object) -> Generator:
@@ -33,10 +51,10 @@ def make_batch(rows: list[list[int]], width: int | None = None) -> Batch:
     return Batch(items, items.roll(-1, dims=1), counted, lengths)
 
 
-@pytest.mark.parametrize("context", ["causal", "bidirectional"])
+@every_kind
 @torch.no_grad()
-def test_cached_steps_equal_teacher_forcing(context: str) -> None:
-    model = make_generator(context=context, decoder_layers=2)
+def test_cached_steps_equal_teacher_forcing(settings: dict[str, object]) -> None:
+    model = make_generator(**settings)
     batch = make_batch([[1, 2, 3, 4], [5, 6], [7]])
     items = torch.tensor([[9, 3], [4, 4], [0, 11]])
     bound, codes = model.bind(batch), model.tokens.codes_NL[items]
@@ -51,10 +69,10 @@ def test_cached_steps_equal_teacher_forcing(context: str) -> None:
         parents = torch.arange(2).expand(3, -1)
 
 
-@pytest.mark.parametrize("context", ["causal", "bidirectional"])
+@every_kind
 @torch.no_grad()
-def test_padding_and_neighbours_in_the_batch_change_nothing(context: str) -> None:
-    model = make_generator(context=context)
+def test_padding_and_neighbours_in_the_batch_change_nothing(settings: dict[str, object]) -> None:
+    model = make_generator(**settings)
     items = torch.arange(20)[None]
     alone = model.item_log_probabilities(make_batch([[3, 1, 4]]), items)
     padded = model.item_log_probabilities(make_batch([[3, 1, 4]], width=9), items)
@@ -63,10 +81,11 @@ def test_padding_and_neighbours_in_the_batch_change_nothing(context: str) -> Non
     assert (alone - together).abs().max() <= TOLERANCE
 
 
+@every_causal_kind
 @torch.no_grad()
-def test_every_position_of_a_causal_window_is_trained_as_if_alone() -> None:
+def test_every_position_of_a_causal_window_is_trained_as_if_alone(settings: dict[str, object]) -> None:
     """The loss of a window is the sum of the losses of its prefixes: later items leak nothing."""
-    model, sequence = make_generator(), [3, 1, 4, 1, 5, 9]
+    model, sequence = make_generator(**settings), [3, 1, 4, 1, 5, 9]
     window = every_position_windows(np.array(sequence), np.array([0, 6]), length=12).batch(np.array([0]))
     prefixes = one_target_windows(np.array(sequence), np.array([0, 6]), length=12)
     apart = model(prefixes.batch(np.arange(len(prefixes))))
@@ -77,18 +96,22 @@ def test_every_position_of_a_causal_window_is_trained_as_if_alone() -> None:
     assert float(model(window).sum()) == pytest.approx(float(sum(expected)), abs=1e-4)
 
 
+@every_kind
 @torch.no_grad()
-def test_order_of_the_history_matters() -> None:
-    model, items = make_generator(), torch.arange(30)[None]
+def test_order_of_the_history_matters(settings: dict[str, object]) -> None:
+    """Even the order of items before the last one, which alone has an input of its own."""
+    model, items = make_generator(**settings), torch.arange(30)[None]
     forward = model.item_log_probabilities(make_batch([[1, 2, 3]]), items)
-    backward = model.item_log_probabilities(make_batch([[3, 2, 1]]), items)
+    backward = model.item_log_probabilities(make_batch([[2, 1, 3]]), items)
     assert (forward - backward).abs().max() > 1e-3
 
 
-def test_every_parameter_gets_a_gradient() -> None:
-    model = make_generator().train()
+@every_kind
+def test_every_parameter_gets_a_gradient(settings: dict[str, object]) -> None:
+    """Also of experts that no token chose, and every tensor as a whole gets one that is not zero."""
+    model = make_generator(**settings).train()
     model(make_batch([[1, 2, 3, 4, 5], [6, 7, 8]])).sum().backward()
-    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
 
 
@@ -102,8 +125,12 @@ def test_own_embeddings_can_be_dropped_and_left_out() -> None:
     assert (model(batch) - dropped).abs().max() > 1e-4
 
 
-def test_saved_generators_load_with_their_ids(tmp_path: Path) -> None:
-    model = make_generator()
+@every_kind
+def test_saved_generators_load_with_their_ids(tmp_path: Path, settings: dict[str, object]) -> None:
+    model = make_generator(**settings)
+    for module in model.modules():
+        if isinstance(module, MixtureOfExperts):
+            module.bias_E.uniform_()  # what balancing learnt belongs to the model
     model.save_pretrained(tmp_path / "model")
     loaded = Generator.from_pretrained(tmp_path / "model")
     batch, items = make_batch([[1, 2, 3]]), torch.arange(20)[None]
@@ -122,6 +149,19 @@ def test_a_generator_without_its_ids_is_refused(tmp_path: Path) -> None:
 def test_width_must_fit_the_heads() -> None:
     with pytest.raises(UserError, match=r"width is 24; it must be a multiple of 2 x heads = 10"):
         make_generator(heads=5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"decoder": "lazy", "key_value_groups": 3}, "key_value_groups is 3; it must divide the 2 heads"),
+        ({"decoder": "lazy", "key_value_layers": 3}, "key_value_layers is 3, more than the 2 decoder layers"),
+        ({"experts": 2, "experts_active": 3}, "experts_active is 3, more than the 2 experts"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_refused(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make_generator(**settings)
 
 
 def test_the_item_head_needs_the_legal_softmax() -> None:

@@ -1,0 +1,139 @@
+"""Exact counts of parameters and of forward floating-point operations, per part of a generator.
+
+Counted are matrix products, 2 operations per multiply-add, attention included: every query against every key, whether a mask
+hides it or not, because that is what is computed. Left out, as is usual: norms, activations, gathers, softmaxes, and the item
+head's inner products, whose number depends on how many items share a prefix. Training costs about three times the forward pass.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+from torch import nn
+
+from onerec.model.attention import CrossAttention
+from onerec.model.decoder import CodeLayer, Decoder
+from onerec.model.encoder import EncoderLayer
+from onerec.model.experts import MixtureOfExperts
+from onerec.model.generator import Generator
+from onerec.model.lazy_decoder import LazyDecoder
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of trained parameters.
+
+    Attributes:
+        parts: by part: `embeddings` (codes, own items), `item_tokens` (joining them), `encoder`, `context` (what makes keys and
+            values of the history: the lazy decoder's context processor, or the projections of every cross-attention),
+            `decoder` (the rest of its layers), `start` (level embeddings and the projection of the last state), `heads`
+            (norms and output layers) and `item_head`.
+        inactive: parameters of routed experts that a single token does not use.
+    """
+
+    parts: dict[str, int]
+    inactive: int
+
+    @property
+    def total(self) -> int:
+        """All parameters."""
+        return sum(self.parts.values())
+
+    @property
+    def active(self) -> int:
+        """Parameters that one token can use: routed experts count as often as they are chosen."""
+        return self.total - self.inactive
+
+
+@dataclass(frozen=True)
+class ForwardFlops:
+    """Operations of a forward pass, by part, for a given length of the history.
+
+    Attributes:
+        per_context_token: `item_tokens`, `encoder` and `context`, spent once per history item, however many targets follow.
+        per_target: `start`, `decoder` and `heads`, spent on all L codes of one target. For beam search: of one beam.
+    """
+
+    per_context_token: dict[str, int]
+    per_target: dict[str, int]
+
+    def total(self, context_tokens: int, targets: int) -> int:
+        """Operations of a pass over so many history items (padding included) and targets."""
+        return context_tokens * sum(self.per_context_token.values()) + targets * sum(self.per_target.values())
+
+
+def count_parameters(model: Generator) -> Parameters:
+    """Count every parameter once, by part."""
+    parts = dict.fromkeys(
+        ("embeddings", "item_tokens", "encoder", "context", "decoder", "start", "heads", "item_head"), 0
+    )
+    for name, parameter in model.named_parameters():
+        parts[_part_of(name)] += parameter.numel()
+    experts = [module for module in model.modules() if isinstance(module, MixtureOfExperts)]
+    return Parameters(parts, sum((layer.spec.count - layer.spec.active) * _expert_size(layer) for layer in experts))
+
+
+def forward_flops(model: Generator, history: int) -> ForwardFlops:
+    """Count the operations of a forward pass whose histories are padded to `history` items."""
+    width, levels = model.config.width, model.levels
+    encoder = sum(_matrices(layer) + _attention(history, width) for layer in _encoder_layers(model))
+    # A layer reads the L codes of a target: matrices per code, and attention to L codes and to the history per code.
+    reading = _attention(levels, width) + _attention(history, width)
+    decoder = sum(_matrices(layer) - _context_matrices(layer) + reading for layer in model.decoder.blocks)
+    return ForwardFlops(
+        per_context_token={
+            "item_tokens": _matrices(model.tokens.project),
+            "encoder": encoder,
+            "context": _context(model),
+        },
+        per_target={
+            "start": _matrices(model.decoder.last_state),
+            "decoder": levels * decoder,
+            "heads": _matrices(model.decoder.heads),
+        },
+    )
+
+
+def _part_of(name: str) -> str:
+    """The part that a parameter belongs to, by its name in the state dict."""
+    if "project_context" in name or name.startswith("decoder.context_processor."):
+        return "context"
+    if name.startswith("tokens."):
+        return "embeddings" if "_embeddings." in name else "item_tokens"
+    if name.startswith(("decoder.heads.", "decoder.head_norms.")):
+        return "heads"
+    if name.startswith("decoder."):
+        return "decoder" if name.startswith("decoder.layers.") else "start"
+    return "item_head" if name == "item_vectors" else "encoder"
+
+
+def _expert_size(layer: MixtureOfExperts) -> int:
+    return (layer.expand_EDH.numel() + layer.contract_EHD.numel()) // layer.spec.count
+
+
+def _matrices(module: nn.Module) -> int:
+    """Operations per token of all matrix products of a module with its weights."""
+    flops = sum(2 * part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
+    experts = [part for part in module.modules() if isinstance(part, MixtureOfExperts)]
+    return flops + sum(2 * layer.spec.active * _expert_size(layer) for layer in experts)
+
+
+def _attention(keys: int, width: int) -> int:
+    """Operations of one query of all heads against so many keys, and of the sum over their values."""
+    return 4 * keys * width
+
+
+def _context_matrices(layer: CodeLayer) -> int:
+    """Operations per context token that a decoder layer spends on keys and values of its own."""
+    cross = layer.cross_attention
+    return _matrices(cross.project_context) if isinstance(cross, CrossAttention) else 0
+
+
+def _context(model: Generator) -> int:
+    decoder = model.decoder
+    if isinstance(decoder, Decoder):
+        return sum(_context_matrices(layer) for layer in decoder.blocks)
+    return _matrices(cast(LazyDecoder, decoder).context_processor)
+
+
+def _encoder_layers(model: Generator) -> list[EncoderLayer]:
+    return cast(list[EncoderLayer], list(model.encoder.layers))
