@@ -293,7 +293,7 @@ def markdown(results: dict[str, Any]) -> str:
         )
         memory = f"{row['fit']:.0f} / {row['encode']:.0f}" if "fit" in row else ""
         lines.append(f"| {row['case']} | `{row['method']}` | {fit} | {encode} | {error} | {memory} |")
-    lines += ["", "| ratio, ours to theirs | median (least to most of the repeats) |", "|---|---|"]
+    lines += ["", "| speed-up of ours, or ratio of errors | median (least to most of the repeats) |", "|---|---|"]
     for name, figure in results["figures"].items():
         if isinstance(figure, dict):
             lines.append(f"| `{name}` | {figure['value']:,.3g} ({figure['min']:,.3g}–{figure['max']:,.3g}) |")
