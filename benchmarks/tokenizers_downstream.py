@@ -1,7 +1,7 @@
 """Which semantic IDs recommend better: one small generator, one budget, one row per way to make the IDs, three seeds.
 
     python -m benchmarks.tokenizers_downstream --out benchmarks/results/tokenizers-downstream.json
-    python -m benchmarks.tokenizers_downstream --dataset amazon-beauty --rows random-content --seeds 17 --out /tmp/one.json \\
+    python -m benchmarks.tokenizers_downstream --dataset amazon-beauty --rows random-content --seeds 17 --out runs/again.json \\
         --cells runs/again --against benchmarks/results/tokenizers-downstream.json
 
 A cell (row and seed) takes minutes and is kept in `--cells`; the same command goes on where it stopped, and several processes
