@@ -40,8 +40,10 @@ def beauty_rows() -> Iterator[Row]:
     yield Row(beauty, "joined", "rq_kmeans")
     for method in ("rq_kmeans", "balanced_rq_kmeans", "rq_vae", "opq"):
         yield Row(beauty, "aligned and joined", method)
-    for unique in ("append_code", "sinkhorn"):
-        yield Row(beauty, "aligned and joined", "rq_kmeans", unique)
+    yield Row(beauty, "aligned and joined", "rq_vae", settings=LETTER, label="rq_vae with LETTER")
+    for method in ("rq_kmeans", "rq_vae"):
+        for unique in ("append_code", "sinkhorn"):
+            yield Row(beauty, "aligned and joined", method, unique)
 
 
 def kuairand_rows() -> Iterator[Row]:
@@ -50,12 +52,15 @@ def kuairand_rows() -> Iterator[Row]:
     yield Row(kuairand, "content", "random")
     for vectors in ("content", "aligned", "aligned and joined"):
         yield Row(kuairand, vectors, "rq_kmeans")
+    yield Row(kuairand, "aligned and joined", "rq_vae")
 
 
 def whole_generator_rows() -> Iterator[Row]:
     """Does the choice still matter when items have embeddings and output vectors of their own?"""
-    for vectors, method in (("content", "random"), ("content", "rq_kmeans"), ("aligned and joined", "rq_kmeans")):
-        yield Row("amazon-beauty", vectors, method, codes_only=False)
+    yield Row("amazon-beauty", "content", "random", codes_only=False)
+    yield Row("amazon-beauty", "content", "rq_kmeans", codes_only=False)
+    for method in ("rq_kmeans", "rq_vae"):
+        yield Row("amazon-beauty", "aligned and joined", method, codes_only=False)
 
 
 def main() -> int:

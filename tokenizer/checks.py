@@ -1,6 +1,6 @@
 """Checks on arrays that more than one part of the tokenizer needs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,3 +71,14 @@ def check_codes(codes_NL: np.ndarray, level_sizes: list[int], what: str = "codes
             f"whose codes run from 0 to {level_sizes[level] - 1}."
         )
     return codes.astype(np.int32)
+
+
+def check_arrays(
+    title: str, state: dict[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """The named arrays of a saved quantizer as float32; TokenizerError when one is missing or has a wrong shape."""
+    for name, shape in shapes.items():
+        if name not in state or state[name].shape != shape:
+            found = state[name].shape if name in state else "nothing"
+            raise TokenizerError(f"{title}: array {name!r} should have shape {shape}, found {found}.")
+    return {name: np.asarray(state[name], dtype=np.float32) for name in shapes}

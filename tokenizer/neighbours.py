@@ -15,6 +15,7 @@ from tokenizer.vectors import normalise_rows
 SIMILARITY_ELEMENTS = 1 << 23  # similarities held at once; 32 MiB of float32
 EQUAL = 2e-6  # cosines closer than this are the same but for float32 rounding
 HIT_RATE_PAIRS = 20_000  # the share of more pairs than this is known well enough from an even sample
+COMPARISONS = 1 << 29  # pairs x items at most, or every tokenization of a large catalogue would wait for its figures
 
 
 def neighbour_figures(
@@ -22,12 +23,14 @@ def neighbour_figures(
 ) -> dict[str, Any]:
     """All figures of this file as plain JSON values: hit rates before and after quantizing, prefix agreement by depth.
 
-    More than HIT_RATE_PAIRS pairs are sampled evenly for the hit rates; `hit_rate_pairs` says how many were used.
+    Of many pairs an even sample is used for the hit rates, at most HIT_RATE_PAIRS and no more than COMPARISONS allow;
+    `hit_rate_pairs` says how many that were.
     """
     pairs_P2 = _check_pairs(pairs_P2, len(codes_NL))
     if not len(pairs_P2):
         return {"pairs": 0}
-    shown = np.linspace(0, len(pairs_P2) - 1, min(len(pairs_P2), HIT_RATE_PAIRS)).astype(np.int64)
+    most = min(HIT_RATE_PAIRS, max(1, COMPARISONS // len(codes_NL)))
+    shown = np.linspace(0, len(pairs_P2) - 1, min(len(pairs_P2), most)).astype(np.int64)
     return {
         "pairs": len(pairs_P2),
         "prefix_agreement": prefix_agreement(codes_NL, pairs_P2),

@@ -3,34 +3,17 @@
 None of these figures predicts recommendation quality: balanced codes and a small reconstruction error are cheap to get
 and say little about recall. They are here to catch what is broken, such as dead codes or a level nobody needs.
 Whether prefixes keep what belongs together is measured in `tokenizer.neighbours` (by behaviour) and
-`tokenizer.prefixes` (by labels); their functions can be imported from here as well.
+`tokenizer.prefixes` (by labels).
 """
 
 from typing import Any
 
 import numpy as np
 
-from tokenizer.neighbours import chance_agreement, neighbour_figures, pair_hit_rate, prefix_agreement
-from tokenizer.prefixes import entropy_of, prefix_figures, prefix_purity
+from tokenizer.neighbours import neighbour_figures
+from tokenizer.prefixes import entropy_of, prefix_figures
 from tokenizer.reconstruction import lost_by_level, reconstruction
 from tokenizer.unique import UniqueCodes
-
-__all__ = [
-    "chance_agreement",
-    "collisions",
-    "format_quality",
-    "gini",
-    "level_figures",
-    "lost_by_level",
-    "neighbour_figures",
-    "overall_figures",
-    "pair_hit_rate",
-    "prefix_agreement",
-    "prefix_figures",
-    "prefix_purity",
-    "quality_figures",
-    "reconstruction",
-]
 
 
 def quality_figures(

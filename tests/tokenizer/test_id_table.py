@@ -150,7 +150,7 @@ def test_an_artefact_carries_its_tables(tmp_path: Path) -> None:
 
 
 def test_two_million_items_within_bounds_of_time_and_memory(tmp_path: Path) -> None:
-    """Ten million were measured by hand (see docs/tokenizer.md); this keeps the growth linear."""
+    """Time and memory grow with the items, so a fifth of the ten million that the tables are meant for tells."""
     items = 2_000_000
     chosen = np.random.default_rng(0).permutation(128**3)[:items]
     codes = np.stack(np.unravel_index(chosen, (128,) * 3), axis=1).astype(np.int32)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tokenizer.checks import check_codes, check_level_sizes, check_vectors
+from tokenizer.checks import check_arrays, check_codes, check_level_sizes, check_vectors
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers.residual import ResidualEncoder, sum_of_rows
 from tokenizer.quantizers.scaling import Scaling
@@ -186,11 +186,10 @@ class Autoencoder(ABC):
         quantizer._scaling = Scaling(np.zeros(width, dtype=np.float32), np.zeros(1, dtype=np.float32))
         latent_width = quantizer._latent_width(width)
         quantizer._codebooks = [np.zeros((size, latent_width), np.float32) for size in quantizer.level_sizes]
-        for name, blank in quantizer.state_dict().items():
-            if name not in state or state[name].shape != blank.shape:
-                found = state[name].shape if name in state else "nothing"
-                raise TokenizerError(f"{cls.title}: array {name!r} should have shape {blank.shape}, found {found}.")
-            blank[...] = state[name]  # the arrays of state_dict are views of what they describe
+        blanks = quantizer.state_dict()
+        arrays = check_arrays(cls.title, state, {name: blank.shape for name, blank in blanks.items()})
+        for name, blank in blanks.items():
+            blank[...] = arrays[name]  # the arrays of state_dict are views of what they describe
         quantizer._freeze()
         return quantizer
 

@@ -6,22 +6,14 @@ import numpy as np
 
 from tokenizer.balanced_assignment import Costs, Prices, balanced_assignment
 from tokenizer.balanced_kmeans import balanced_kmeans
-from tokenizer.checks import check_codes, check_level_sizes, check_vectors
-from tokenizer.errors import TokenizerError
+from tokenizer.checks import check_arrays, check_vectors
 from tokenizer.nearest import nearest_rows
 from tokenizer.quantizers.residual import sum_of_rows
-from tokenizer.quantizers.rq_kmeans import (
-    codebook_state,
-    decoded_rows,
-    read_codebook_state,
-    sample_rows,
-    scaled_parts,
-    subtract_rows,
-)
+from tokenizer.quantizers.residual_kmeans import ResidualKMeans, sample_rows, scaled_parts, subtract_rows
 from tokenizer.quantizers.scaling import Scaling
 
 
-class BalancedRQKMeans:
+class BalancedRQKMeans(ResidualKMeans):
     """Residual quantizer whose k-means clusters are of equal size on every level, up to one row.
 
     As in OneRec V1 (arXiv 2502.18965, Algorithm 1), with another way to assign: all rows at once at prices per code
@@ -37,6 +29,8 @@ class BalancedRQKMeans:
     vectors, the result, a few numbers per item and, while fitting, one copy of the fitted rows.
     """
 
+    title = "balanced RQ-KMeans"
+
     def __init__(
         self,
         level_sizes: list[int],
@@ -46,13 +40,9 @@ class BalancedRQKMeans:
         fit_rows: int | None = None,
         memory_mib: int = 256,
     ) -> None:
-        self.level_sizes = check_level_sizes(level_sizes)
+        super().__init__(level_sizes, seed=seed, memory_mib=memory_mib)
         self.iterations = iterations
-        self.seed = seed
         self.fit_rows = fit_rows
-        self.memory_mib = memory_mib
-        self._scaling = Scaling(np.zeros(0, dtype=np.float32), np.ones(1, dtype=np.float32))
-        self._codebooks: list[np.ndarray] = []
         self._prices: list[np.ndarray] = []
 
     def fit(self, x_ND: np.ndarray) -> Self:
@@ -96,24 +86,6 @@ class BalancedRQKMeans:
                 subtract_rows(residual_RD, codebook_VD, codes_NL[part, level])
         return codes_NL
 
-    def decode(self, codes_NL: np.ndarray) -> np.ndarray:
-        """Vectors float32 [N,D] that the codes stand for."""
-        codebooks = self.codebooks
-        return decoded_rows(check_codes(codes_NL, self.level_sizes), codebooks, self._scaling, self.memory_mib)
-
-    def latent(self, x_ND: np.ndarray) -> np.ndarray:
-        """Vectors float32 [N,D], centred and scaled: the space in which codebook rows add up."""
-        return self._scaling.apply(self._checked(x_ND))
-
-    @property
-    def codebooks(self) -> list[np.ndarray]:
-        """One float32 [V,D] array per level."""
-        if not self._codebooks:
-            raise TokenizerError(
-                "this balanced RQ-KMeans has not been fitted; call fit first, or load a saved artefact."
-            )
-        return list(self._codebooks)
-
     def config(self) -> dict[str, Any]:
         """Settings as plain JSON values."""
         return {
@@ -126,22 +98,12 @@ class BalancedRQKMeans:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Mean, scale, codebooks and prices as named arrays."""
-        prices = {f"price_{level}": price_V for level, price_V in enumerate(self._prices, start=1)}
-        return codebook_state(self._scaling, self.codebooks) | prices
+        return super().state_dict() | {f"price_{level}": price_V for level, price_V in enumerate(self._prices, start=1)}
 
     @classmethod
     def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
         """Restore from `config()` and `state_dict()`; TokenizerError when an array is missing or has a wrong shape."""
-        quantizer = cls(**config)
-        sizes = quantizer.level_sizes
-        quantizer._scaling, quantizer._codebooks = read_codebook_state("balanced RQ-KMeans", sizes, state)
-        for level, size in enumerate(sizes, start=1):
-            name = f"price_{level}"
-            if name not in state or state[name].shape != (size,):
-                found = state[name].shape if name in state else "nothing"
-                raise TokenizerError(f"balanced RQ-KMeans: array {name!r} should have shape {(size,)}, found {found}.")
-            quantizer._prices.append(np.asarray(state[name], dtype=np.float32))
+        quantizer = super().load(config, state)
+        shapes = {f"price_{level}": (size,) for level, size in enumerate(quantizer.level_sizes, start=1)}
+        quantizer._prices = list(check_arrays(cls.title, state, shapes).values())
         return quantizer
-
-    def _checked(self, x_ND: np.ndarray) -> np.ndarray:
-        return check_vectors(x_ND, width=self.codebooks[0].shape[1])

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import sparse
 
-from tokenizer.checks import check_codes, check_level_sizes, check_vectors
+from tokenizer.checks import check_arrays, check_codes, check_level_sizes, check_vectors
 from tokenizer.errors import TokenizerError
 from tokenizer.kmeans import Clusters, lloyd
 from tokenizer.nearest import nearest_rows
@@ -219,11 +219,7 @@ class OPQ:
         expected |= {"rotation": (width, width)} if quantizer.rotation else {}
         shapes = zip(quantizer.level_sizes, widths, strict=True)
         expected |= {f"codebook_{level + 1}": shape for level, shape in enumerate(shapes)}
-        for name, shape in expected.items():
-            if name not in state or state[name].shape != shape:
-                found = state[name].shape if name in state else "nothing"
-                raise TokenizerError(f"OPQ: array {name!r} should have shape {shape}, found {found}.")
-        arrays = {name: np.asarray(state[name], dtype=np.float32) for name in expected}
+        arrays = check_arrays("OPQ", state, expected)
         quantizer._scaling = Scaling(arrays["mean"], arrays["scale"])
         quantizer._rotation_DD = arrays.get("rotation", np.eye(width, dtype=np.float32))
         quantizer._blocks = [arrays[f"codebook_{level + 1}"] for level in range(len(widths))]
