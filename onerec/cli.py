@@ -93,11 +93,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="measure a trained run again, with other settings if wanted",
         description="Full ranking of the catalogue for validation and test users; rewrites results.json and report.html.",
         epilog="examples:\n  onerec evaluate runs/demo\n  onerec evaluate runs/demo recommend.beam_width=200\n"
+        "  onerec evaluate runs/demo selection.beam_width=600\n"
         "  onerec evaluate runs/demo recommend.exclude_seen=false evaluate.bootstrap_samples=2000\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     evaluate_parser.add_argument("run", type=Path, help="folder of a run, such as runs/demo")
-    evaluate_parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="keys under recommend. or evaluate.")
+    evaluate_parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="keys under recommend., selection. or evaluate."
+    )
     evaluate_parser.set_defaults(function=evaluate)
     _add_recommend(commands)
     return parser
@@ -145,9 +148,9 @@ def evaluate(parsed: argparse.Namespace) -> None:
     from onerec.pipeline import reopen_run
 
     for override in parsed.overrides:
-        if not override.startswith(("recommend.", "evaluate.")):
+        if not override.startswith(("recommend.", "selection.", "selection=", "evaluate.")):
             raise UserError(
-                f'"{override}": evaluate takes keys under recommend. and evaluate.; use `onerec run` for others'
+                f'"{override}": evaluate takes keys under recommend., selection. and evaluate.; use `onerec run` for others'
             )
     opened = reopen_run(parsed.run, parsed.overrides)
     print_details(_measure(opened), opened.console)

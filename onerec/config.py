@@ -110,6 +110,19 @@ class ItemKNNSection(Section):
     session_events: int = Field(100, gt=0)
 
 
+class SelectionSection(Section):
+    """Which items of a wide beam make the list; see `onerec.select`.
+
+    co_occurrence: how it is counted, as for the item-kNN baseline. decay: what an event of the history weighs against the
+    next newer one in its mean. fit_cases: validation cases that the scorer's weights are fitted on, at most.
+    """
+
+    beam_width: int = Field(300, ge=50)
+    decay: float = Field(0.7, gt=0, le=1)
+    fit_cases: int = Field(4000, gt=0)
+    co_occurrence: ItemKNNSection = ItemKNNSection()
+
+
 class BaselinesSection(Section):
     """Which baselines run beside the generator; leave one out with `null`."""
 
@@ -129,6 +142,7 @@ class RunConfig(Section):
     generator: GeneratorConfig = GeneratorConfig()
     train: TrainConfig = TrainConfig()
     recommend: RecommendSection = RecommendSection()
+    selection: SelectionSection | None = SelectionSection()
     evaluate: EvaluateSection = EvaluateSection()
     baselines: BaselinesSection = BaselinesSection()
 

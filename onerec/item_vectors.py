@@ -81,6 +81,11 @@ class ItemEncoder:
         self.vectors_ND = self._with_behaviour(self._described(blocks, len(dataset.items)), self.behaviour_ND)
         return self
 
+    @property
+    def described(self) -> np.ndarray:
+        """What the content says about items, aligned where the config asked for it, `[N, E]`; E is 0 without content."""
+        return self.vectors_ND[:, : self.vectors_ND.shape[1] - (self.behaviour_ND.shape[1] if self._weight else 0)]
+
     def encode_new(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray:
         """Vectors float32 `[M, D]` of items that joined after `fit`, by their content; nothing is learnt.
 

@@ -14,7 +14,7 @@ SHOWN_HISTORY = 10
 
 
 def print_list(run: Run, user: str | None, history: list[str] | None, count: int, *, exclude_seen: bool) -> None:
-    """Print the history and the generator's list for it.
+    """Print the history and the list for it: selected from the beam where the run selects, else the most probable items.
 
     Args:
         run: a run with a trained generator.
@@ -29,7 +29,7 @@ def print_list(run: Run, user: str | None, history: list[str] | None, count: int
     if count < 1:
         raise UserError(f"--count must be at least 1, not {count}")
     items = history_of_user(run, user) if user is not None else items_of_history(run, history or [])
-    recommender = run.load_generator()
+    recommender = run.load_generator() if run.config.selection is None else run.load_selection()
     found_CK, scores_CK = recommender.recommend(items, np.array([0, len(items)]), count, exclude_seen)
     titles, ids = titles_of(run.dataset), run.item_ids
     who = f"user {user}" if user is not None else "this history"
@@ -39,7 +39,8 @@ def print_list(run: Run, user: str | None, history: list[str] | None, count: int
     for item in items[-SHOWN_HISTORY:]:
         table.add_row(str(ids[int(item)]), titles[int(item)])
     run.console.print(table)
-    table = Table(title="recommended next", title_justify="left")
+    title = "recommended next" if run.config.selection is None else "recommended next; p is among the items of the beam"
+    table = Table(title=title, title_justify="left")
     for column, side in (("", "right"), ("item", "left"), ("title", "left"), ("log p", "right"), ("p", "right")):
         table.add_column(column, justify=side)  # type: ignore[arg-type]
     for place, (item, score) in enumerate(zip(found_CK[0], scores_CK[0], strict=True), start=1):

@@ -1,6 +1,6 @@
 """The stages of a run in their order, and which artefact feeds which.
 
-    dataset -> semantic IDs -> generator and baselines -> lists for validation and test users -> results.json, report.html
+    dataset -> semantic IDs -> generator, selection, baselines -> lists for validation and test -> results.json, report.html
 
 Each stage leaves a folder under `runs/<name>/` and is skipped when that folder was made from the same config and inputs.
 """
@@ -23,7 +23,7 @@ from onerec.artefacts import Stage, key_of
 from onerec.baselines.item_knn import ItemKNN
 from onerec.baselines.popularity import Popularity
 from onerec.baselines.sasrec import SASRec, SASRecRecommender
-from onerec.config import RunConfig, load_config
+from onerec.config import RunConfig, SelectionSection, load_config
 from onerec.data.contract import Dataset, read_dataset
 from onerec.data.sources.movielens import fetch_movielens_100k
 from onerec.data.split import (
@@ -41,6 +41,9 @@ from onerec.evaluate.ranking import LIST_LENGTH, Recommender, even_sample, quick
 from onerec.files import write_json
 from onerec.item_vectors import ItemEncoder
 from onerec.model.generator import Generator
+from onerec.select.evidence import Evidence
+from onerec.select.recommend import SelectingRecommender, fit_scorer
+from onerec.select.scorer import Scorer
 from onerec.train.runtime import compute_on_cpu, lone_process_note, set_threads
 from onerec.train.trainer import TrainConfig, Trainer
 from tokenizer.quality import format_quality
@@ -48,6 +51,7 @@ from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import tokenize_items
 
 CONFIG_FILE = "config.json"
+SCORER_FILE = "scorer.json"
 EVALUATED_PARTS = ("valid", "test")
 
 
@@ -191,7 +195,7 @@ class Run:
         make = every_position_windows if causal else one_target_windows
         return make(*self.training, self.config.generator.history_length)
 
-    def _generator_recommender(self, model: nn.Module, beam_width: int) -> Recommender:
+    def _generator_recommender(self, model: nn.Module, beam_width: int) -> GeneratorRecommender:
         assert isinstance(model, Generator)
         return GeneratorRecommender(model, beam_width, self.config.recommend.batch_size)
 
@@ -250,11 +254,60 @@ class Run:
         (stage.folder / "checkpoint.pt").unlink(missing_ok=True)
         stage.finish(position.seconds)
 
+    # -- selection ----------------------------------------------------------------------------------------------------
+
+    @property
+    def selection_stage(self) -> Stage:
+        section = self.config.selection
+        inputs = (section.model_dump() if section else None, self.config.recommend.exclude_seen)
+        return Stage(self.folder / "selection", key_of("selection", self.generator_stage.key, *inputs))
+
+    def fit_selection(self) -> None:
+        """Fit the scorer that selects from the beam on validation cases, which no training saw."""
+        stage, section = self.selection_stage, self.config.selection
+        if stage.done or section is None:
+            return
+        stage.begin()
+        self.say(f"selection: weighing what speaks for the items of a beam of {section.beam_width}")
+        set_threads(self.config.threads, self.config.generator.width)
+        generator, evidence = self._proposing_generator(section), self._evidence(section)
+        cases = even_sample(self.cases("valid"), section.fit_cases)
+        scorer, figures = fit_scorer(generator, evidence, cases, self.config.recommend.exclude_seen)
+        scorer.save(stage.folder / SCORER_FILE, **figures)
+        stage.finish()
+
+    def load_selection(self) -> Recommender:
+        """Beam search followed by selection."""
+        section = self.config.selection
+        assert section is not None
+        self.fit_selection()
+        evidence = self._evidence(section)
+        scorer = Scorer.load(self.selection_stage.folder / SCORER_FILE, evidence.names)
+        return SelectingRecommender(self._proposing_generator(section), evidence, scorer)
+
+    def _proposing_generator(self, section: SelectionSection) -> GeneratorRecommender:
+        generator = self.load_generator()
+        generator.beam_width = section.beam_width
+        return generator
+
+    def _evidence(self, section: SelectionSection) -> Evidence:
+        co_occurrence = ItemKNN(**section.co_occurrence.model_dump(), seed=self.config.seed)
+        encoder = ItemEncoder.load(self.ids_stage.folder / "encoder")
+        vectors = {"content": encoder.described, "behaviour": encoder.behaviour_ND}
+        return Evidence(
+            co_occurrence.fit(*self.training, len(self.item_ids)),
+            {name: block_ND for name, block_ND in vectors.items() if block_ND.shape[1]},
+            section.decay,
+        )
+
     # -- lists --------------------------------------------------------------------------------------------------------
 
     def recommenders(self) -> dict[str, Callable[[], Recommender]]:
         """Every model of the run by name; each is loaded or fitted only when called."""
-        baselines, made = self.config.baselines, {"onerec": self.load_generator}
+        baselines = self.config.baselines
+        made: dict[str, Callable[[], Recommender]] = {"onerec": self.load_generator}
+        if self.config.selection is not None:
+            made["onerec_selection"] = self.load_selection
         if baselines.sasrec is not None:
             made["sasrec"] = self.load_sasrec
         if baselines.item_knn is not None:
@@ -263,7 +316,7 @@ class Run:
             made["popularity"] = self.fit_popularity
         return made
 
-    def load_generator(self) -> Recommender:
+    def load_generator(self) -> GeneratorRecommender:
         """The trained generator, ready to recommend."""
         device = self.state.device
         generator = Generator.from_pretrained(self.generator_stage.folder / "model").to(device)
@@ -324,6 +377,7 @@ class Run:
         baselines, recommend = self.config.baselines, self.config.recommend
         inputs: dict[str, Any] = {
             "onerec": (self.generator_stage.key, recommend.beam_width),
+            "onerec_selection": self.selection_stage.key,
             "sasrec": self.sasrec_stage.key,
             "item_knn": (self.data_key, baselines.item_knn.model_dump() if baselines.item_knn else None),
             "popularity": self.data_key,
@@ -346,13 +400,15 @@ class Run:
 
     def total_seconds(self) -> float:
         """Wall-clock seconds of all stages together, also of those that an earlier command did."""
-        stages = [self.ids_stage, self.generator_stage, self.sasrec_stage]
+        stages = [self.ids_stage, self.generator_stage, self.selection_stage, self.sasrec_stage]
         return sum(stage.seconds for stage in [*stages, *map(self._lists_stage, self.recommenders())])
 
     def train(self) -> None:
-        """Semantic IDs, the generator, and the trained baseline."""
+        """Semantic IDs, the generator, selection from its beam, and the trained baseline."""
         self.tokenize()
         self.train_generator()
+        if self.state.is_main_process:
+            self.fit_selection()
         self.train_sasrec()
 
 

@@ -136,6 +136,29 @@ class ItemKNN:
             items_CK[rows] = np.where(places_BK >= 0, self.popularity.order_N[places_BK], -1)
         return items_CK, scores_CK
 
+    def scores_of(
+        self, history_items: NDArray[np.integer], history_offsets: NDArray[np.integer], items_CK: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """Scores of given items for every history, float32 `[C, K]`; 0 for a padded item (-1) and where nothing speaks
+        for one. Of items that `recommend` lists with a positive score these are the same scores, seen or not.
+        """
+        item_count = self.similarity_NN.shape[0]
+        check_sequences(history_items, history_offsets, item_count)
+        weights_CN, _ = self._history_tables(self.popularity.place_N[history_items], history_offsets, item_count)
+        places_CK = self.popularity.place_N[np.maximum(items_CK, 0)].astype(np.int64)
+        reach_C = np.minimum(_reach(weights_CN.indptr, weights_CN.indices, self.similarity_NN.indptr), item_count)
+        scores_CK = np.zeros(items_CK.shape, dtype=np.float32)
+        for rows in _blocks(reach_C + items_CK.shape[1], _CELLS_PER_CHUNK):
+            scored_BN = (weights_CN[rows] @ self.similarity_NN).tocsr()
+            scored_BN.sort_indices()
+            row = np.repeat(np.arange(scored_BN.shape[0], dtype=np.int64), np.diff(scored_BN.indptr))
+            keys = row * item_count + scored_BN.indices
+            wanted_BK = np.arange(scored_BN.shape[0], dtype=np.int64)[:, None] * item_count + places_CK[rows]
+            where_BK = np.searchsorted(keys, wanted_BK).clip(max=max(len(keys) - 1, 0))
+            if len(keys):
+                scores_CK[rows] = np.where(keys[where_BK] == wanted_BK, scored_BN.data[where_BK], 0)
+        return np.where(items_CK >= 0, scores_CK, np.float32(0))
+
     def _history_tables(
         self, places: NDArray[np.int32], offsets: NDArray[np.integer], item_count: int
     ) -> tuple[sparse.csr_array, sparse.csr_array]:

@@ -38,7 +38,13 @@ BREAKDOWNS = {
     "by_cold": "Items that training never showed",
 }
 DRAWN_DIFFERENCES = ("recall@10", "ndcg@10")  # the others stand in the table below
-KNOWN_LABELS = {"onerec": "OneRec", "sasrec": "SASRec", "item_knn": "Item-kNN", "popularity": "Popularity"}
+KNOWN_LABELS = {
+    "onerec": "OneRec",
+    "onerec_selection": "OneRec + selection",
+    "sasrec": "SASRec",
+    "item_knn": "Item-kNN",
+    "popularity": "Popularity",
+}
 
 
 @dataclass(frozen=True)

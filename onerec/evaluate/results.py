@@ -12,12 +12,13 @@ from onerec.data.split import Cases
 from onerec.evaluate.breakdown import training_counts
 from onerec.evaluate.ranking import Measure
 from onerec.files import write_json
-from onerec.pipeline import Run
+from onerec.pipeline import SCORER_FILE, Run
 from onerec.provenance import code_version, machine, versions
 from tokenizer.semantic_ids import SemanticIds
 
 LABELS = {
     "onerec": ("OneRec", "encoder-decoder over semantic IDs, constrained beam search"),
+    "onerec_selection": ("OneRec + selection", "the generator's wide beam, ranked by a scorer fitted on validation"),
     "sasrec": ("SASRec", "causal transformer over items, full-softmax cross-entropy, every item scored"),
     "item_knn": ("Item-kNN", "weighted co-occurrence with order, no training"),
     "popularity": ("Popularity", "most frequent training items"),
@@ -64,9 +65,8 @@ def collect_results(run: Run, command: str) -> dict[str, Any]:
         "protocol": _protocol(run, measures["test"].cases, counts),
         "models": {name: _model(run, name, lists[name], measures) for name in names},
         "paired": {
-            f"onerec - {name}": measures["test"].paired(lists["onerec"]["test"], lists[name]["test"])
-            for name in names
-            if name != "onerec"
+            f"{own} - {other}": measures["test"].paired(lists[own]["test"], lists[other]["test"])
+            for own, other in _comparisons(names)
         },
         "semantic_ids": _semantic_ids(ids),
         "examples": _examples(run, lists, measures["test"].cases),
@@ -95,6 +95,13 @@ def titles_of(dataset: Dataset) -> pl.Series:
     return pl.select(pl.when(text.is_null() | (text == "")).then(ids).otherwise(text)).to_series()
 
 
+def _comparisons(names: list[str]) -> list[tuple[str, str]]:
+    """Each list of ours against all that come after it: with selection first, then the generator alone."""
+    own = [name for name in ("onerec_selection", "onerec") if name in names]
+    others = [name for name in names if name not in own]
+    return [(name, other) for place, name in enumerate(own) for other in [*own[place + 1 :], *others]]
+
+
 def _protocol(run: Run, cases: Cases, counts: np.ndarray) -> dict[str, Any]:
     recommend, dataset = run.config.recommend, run.config.dataset
     return {
@@ -113,13 +120,18 @@ def _model(run: Run, name: str, lists: dict[str, np.ndarray], measures: dict[str
     label, description = LABELS[name]
     facts: dict[str, Any] = {"label": label, "description": description, "parameters": 0}
     facts["train_seconds"] = float(lists["fit_seconds"])
-    folder = {"onerec": run.generator_stage.folder, "sasrec": run.sasrec_stage.folder}.get(name)
+    folders = {"onerec": run.generator_stage.folder, "sasrec": run.sasrec_stage.folder}
+    folder = (folders | {"onerec_selection": run.generator_stage.folder}).get(name)
     if folder is not None:
         facts |= json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    if name == "onerec_selection":
+        facts["selection"] = json.loads((run.selection_stage.folder / SCORER_FILE).read_text(encoding="utf-8"))
+        facts["parameters"] += len(facts["selection"]["weights"])
+        facts["train_seconds"] += run.selection_stage.seconds
     cases = len(measures["valid"].cases) + len(measures["test"].cases)
     facts["recommend_users_per_second"] = cases / float(lists["seconds"])
     for part, measure in measures.items():
-        facts[part] = measure.figures(lists[part], id_level=name == "onerec")
+        facts[part] = measure.figures(lists[part], id_level=name.startswith("onerec"))
     return facts | measures["test"].breakdowns(lists["test"])
 
 

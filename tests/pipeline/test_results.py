@@ -10,7 +10,7 @@ from command_line import TinyRun, results_of
 from onerec.data.contract import read_dataset
 
 CUTOFFS = (1, 5, 10, 20, 50)
-MODELS = ["onerec", "sasrec", "item_knn", "popularity"]
+MODELS = ["onerec", "onerec_selection", "sasrec", "item_knn", "popularity"]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_every_model_has_every_figure_with_its_interval(results: dict[str, Any])
     expected = {f"{name}@{k}" for name in ("recall", "ndcg", "mrr") for k in CUTOFFS}
     for name, model in results["models"].items():
         assert type(model["parameters"]) is int
-        assert (model["parameters"] > 0) == (name in ("onerec", "sasrec"))
+        assert (model["parameters"] > 0) == (name in ("onerec", "onerec_selection", "sasrec"))
         assert type(model["train_seconds"]) is float
         assert model["train_seconds"] > 0 or name == "popularity"
         for part in ("valid", "test"):
@@ -73,7 +73,7 @@ def test_every_model_has_every_figure_with_its_interval(results: dict[str, Any])
             assert figures.pop("cases") == 150
             for k in (10, 50):
                 assert 0 < figures.pop(f"coverage@{k}") <= 1
-            wanted = expected | {f"id_recall@{k}" for k in CUTOFFS} if name == "onerec" else expected
+            wanted = expected | {f"id_recall@{k}" for k in CUTOFFS} if name.startswith("onerec") else expected
             assert set(figures) == wanted
             assert all(is_interval(figure) for figure in figures.values())
 
@@ -94,13 +94,14 @@ def test_figures_agree_with_each_other(results: dict[str, Any]) -> None:
 
 
 def test_comparisons_are_paired_differences_of_the_same_figures(results: dict[str, Any]) -> None:
-    assert list(results["paired"]) == [f"onerec - {name}" for name in MODELS[1:]]
-    for pair, figures in results["paired"].items():
-        other = pair.removeprefix("onerec - ")
+    others = MODELS[2:]
+    compared = [("onerec_selection", other) for other in ("onerec", *others)] + [("onerec", other) for other in others]
+    assert list(results["paired"]) == [f"{own} - {other}" for own, other in compared]
+    for (own, other), figures in zip(compared, results["paired"].values(), strict=True):
         assert set(figures) == {f"{name}@{k}" for name in ("recall", "ndcg", "mrr") for k in CUTOFFS}
         assert all(is_interval(figure) for figure in figures.values())
         for name, figure in figures.items():
-            ours, theirs = (results["models"][model]["test"][name]["value"] for model in ("onerec", other))
+            ours, theirs = (results["models"][model]["test"][name]["value"] for model in (own, other))
             assert figure["value"] == pytest.approx(ours - theirs)
 
 
@@ -122,6 +123,17 @@ def test_lists_hold_unseen_items_of_the_catalogue_each_once(tiny_run: TinyRun) -
             assert len(real) == len(set(real.tolist()))
             assert (row_K[: len(real)] >= 0).all()  # the end of a list is its only empty part
             assert (np.diff(scores_K[: len(real)]) <= 1e-6).all()
+
+
+def test_what_selection_is_made_of_is_on_record(results: dict[str, Any]) -> None:
+    facts = results["models"]["onerec_selection"]["selection"]
+    assert facts["cases"] == 150
+    assert 0 < facts["proposed"] <= 1
+    assert next(iter(facts["weights"])) == "log_probability"
+    assert facts["weights"]["co_occurrence"] > 0  # nine of ten events follow a chain
+    for order in ("generated", "selected"):
+        assert 0 <= facts[order]["ndcg@10"] <= facts[order]["recall@10"] <= facts["proposed"]
+    assert facts["selected"]["ndcg@10"] > facts["generated"]["ndcg@10"]
 
 
 def test_examples_show_what_the_lists_say(results: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ from onerec.artefacts import Stage, key_of
 from onerec.cli import main
 from onerec.files import write_json
 
-STAGES = ("semantic_ids", "generator", "baselines/sasrec", "lists/onerec", "lists/sasrec", "lists/item_knn")
+SELECTED = {"selection", "lists/onerec_selection"}
+STAGES = ("semantic_ids", "generator", "baselines/sasrec", "lists/onerec", "lists/sasrec", "lists/item_knn", *SELECTED)
 
 
 def redone(tiny: TinyRun, *overrides: str) -> set[str]:
@@ -35,12 +36,14 @@ def test_the_same_command_again_does_nothing_again(tiny_copy: TinyRun, capsys: p
         ("recommend.batch_size=7", set()),
         ("evaluate.bootstrap_samples=120", set()),
         ("evaluate.examples=1", set()),
+        ("selection.decay=0.5", SELECTED),
+        ("selection.co_occurrence.window=3", SELECTED),
         ("baselines.item_knn.window=3", {"lists/item_knn"}),
         ("baselines.sasrec.model.layers=1", {"baselines/sasrec", "lists/sasrec"}),
         ("recommend.exclude_seen=false", set(STAGES) - {"semantic_ids"}),
         ("dataset.targets_per_user=all", set(STAGES)),
-        ("train.learning_rate=0.02", {"generator", "lists/onerec"}),
-        ("tokenizer.quantizer.seed=3", {"semantic_ids", "generator", "lists/onerec"}),
+        ("train.learning_rate=0.02", {"generator", "lists/onerec", *SELECTED}),
+        ("tokenizer.quantizer.seed=3", {"semantic_ids", "generator", "lists/onerec", *SELECTED}),
     ],
 )
 def test_a_changed_key_redoes_what_depends_on_it(override: str, expected: set[str], tiny_copy: TinyRun) -> None:

@@ -1,0 +1,1 @@
+"""Selection over the beam: a small scorer ranks what the generator proposes."""

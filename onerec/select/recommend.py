@@ -1,0 +1,105 @@
+"""Generate a wide beam, then keep what the scorer ranks first: OneRec's selection, with one signal."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onerec.data.split import Cases
+from onerec.decode.recommend import GeneratorRecommender
+from onerec.evaluate.metrics import case_metrics, ranks_of
+from onerec.select.evidence import Evidence
+from onerec.select.scorer import Scorer
+
+CASES_AT_ONCE = 2048  # histories whose proposals and features are held together
+
+
+@dataclass
+class SelectingRecommender:
+    """Recommend the best of a beam by a fitted scorer. The beam's width is the number of proposals.
+
+    The OneRec Technical Report (arXiv 2506.13695) selects by a reward model of many signals; here the signal is the next
+    item itself.
+    """
+
+    generator: GeneratorRecommender
+    evidence: Evidence
+    scorer: Scorer
+
+    def recommend(
+        self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k best proposals of each history; arguments and results as in `GeneratorRecommender.recommend`.
+
+        Scores are log-probabilities among the proposals.
+        """
+        cases = len(history_offsets) - 1
+        items_CK, scores_CK = np.full((cases, k), -1, np.int32), np.full((cases, k), -np.inf, np.float32)
+        for start in range(0, cases, CASES_AT_ONCE):
+            part = slice(start, min(start + CASES_AT_ONCE, cases))
+            offsets = history_offsets[part.start : part.stop + 1]
+            items, features = proposals(
+                self.generator,
+                self.evidence,
+                history_items[offsets[0] : offsets[-1]],
+                offsets - offsets[0],
+                exclude_seen,
+            )
+            items_CK[part], scores_CK[part] = best(items, self.scorer.log_probabilities(features, items >= 0), k)
+        return items_CK, scores_CK
+
+
+def proposals(
+    generator: GeneratorRecommender,
+    evidence: Evidence,
+    history_items: np.ndarray,
+    history_offsets: np.ndarray,
+    exclude_seen: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The generator's beam, int32 `[C, K]`, -1 where there are no more, and the features of its items, `[C, K, F]`."""
+    items, log_probabilities = generator.recommend(history_items, history_offsets, generator.beam_width, exclude_seen)
+    return items, evidence.features(history_items, history_offsets, items, log_probabilities)
+
+
+def best(items_CK: np.ndarray, scores_CK: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k items of the highest scores, best first; equals stay in their order. Fewer are padded with -1 and -inf."""
+    if items_CK.shape[1] < k:
+        room = ((0, 0), (0, k - items_CK.shape[1]))
+        items_CK = np.pad(items_CK, room, constant_values=-1)
+        scores_CK = np.pad(scores_CK, room, constant_values=-np.inf)
+    order_CK = np.argsort(-scores_CK, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(items_CK, order_CK, 1), np.take_along_axis(scores_CK, order_CK, 1)
+
+
+def fit_scorer(
+    generator: GeneratorRecommender, evidence: Evidence, cases: Cases, exclude_seen: bool
+) -> tuple[Scorer, dict[str, Any]]:
+    """Fit a scorer on held-out cases, and say what it is worth there.
+
+    The figures are cross-fitted: each half of the cases is ranked by a scorer fitted on the other half. The scorer that is
+    returned has seen both.
+
+    Returns:
+        the scorer, and "cases", "proposed" (the share of targets among the proposals), and "generated" and "selected" with
+        recall@10 and ndcg@10 of the generator's order and of the scorer's.
+    """
+    items, features = proposals(generator, evidence, cases.history_items, cases.history_offsets, exclude_seen)
+    found = items >= 0
+    hit = items == cases.target[:, None]
+    chosen = np.where(hit.any(axis=1), hit.argmax(axis=1), -1)
+    selected = np.empty((len(cases), 10), np.int32)
+    for half in (np.arange(len(cases)) % 2 == 0, np.arange(len(cases)) % 2 == 1):
+        scorer = Scorer.fit(evidence.names, features[~half], found[~half], chosen[~half])
+        selected[half] = best(items[half], scorer.log_probabilities(features[half], found[half]), 10)[0]
+    figures = {
+        "cases": len(cases),
+        "proposed": float((chosen >= 0).mean()),
+        "generated": _figures(items[:, :10], cases.target),
+        "selected": _figures(selected, cases.target),
+    }
+    return Scorer.fit(evidence.names, features, found, chosen), figures
+
+
+def _figures(items_CK: np.ndarray, targets_C: np.ndarray) -> dict[str, float]:
+    values = case_metrics(ranks_of(items_CK, targets_C), cutoffs=(10,))
+    return {name: float(values[name].mean()) for name in ("recall@10", "ndcg@10")}
