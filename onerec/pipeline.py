@@ -276,7 +276,7 @@ class Run:
         scorer.save(stage.folder / SCORER_FILE, **figures)
         stage.finish()
 
-    def load_selection(self) -> Recommender:
+    def load_selection(self) -> SelectingRecommender:
         """Beam search followed by selection."""
         section = self.config.selection
         assert section is not None

@@ -184,6 +184,11 @@ def _notes(run: Run, counts: np.ndarray, cases: Cases) -> list[str]:
         "validation item.",
         "Intervals are 95 % percentile bootstraps over users. They do not cover what another training seed would give.",
     ]
+    if run.config.selection is not None:
+        notes.append(
+            f"Selection's weights were fitted on up to {run.config.selection.fit_cases} of the validation cases: its validation "
+            "figures are no held-out figures, its test figures are."
+        )
     if run.config.recommend.exclude_seen:
         seen = _share_seen(cases)
         notes.append(

@@ -40,7 +40,7 @@ def test_the_comparison_is_printed_whole(tiny_run: TinyRun) -> None:
     table = [
         line for line in tiny_run.stdout.splitlines() if line.lstrip().startswith(("OneRec", "SASRec", "Item-kNN"))
     ]
-    assert len(table) == 3
+    assert len(table) == 4  # of OneRec the generator's list and the selected one
     for line in table:
         assert len(re.findall(r"\d\.?\d* \(\.\d{4}-\.\d{4}\)", line)) == 2, line
         assert "…" not in line

@@ -15,11 +15,11 @@ from onerec.pipeline import Run, open_run
 from tokenizer.alignment import AlignmentSpec, pairs_from_behaviour
 
 
-def with_other_targets(dataset: Dataset, folder: Path) -> Dataset:
-    """The same log, except that each user's last two events are others: items 7 and 11 numbers on."""
+def with_other_targets(dataset: Dataset, folder: Path, valid_shift: int = 7) -> Dataset:
+    """The same log, except that each user's last two events are others: items 7 (or `valid_shift`) and 11 numbers on."""
     position = pl.int_range(pl.len()).over("user")
     back = pl.len().over("user") - position
-    shift = pl.when(back == 2).then(7).when(back == 1).then(11).otherwise(0)
+    shift = pl.when(back == 2).then(valid_shift).when(back == 1).then(11).otherwise(0)
     events = dataset.events.with_columns(item=(pl.col("item") + shift) % 60)
     return write_dataset(folder, dataset.spec, events, dataset.items)
 
@@ -112,6 +112,21 @@ def test_weights_do_not_depend_on_held_out_events(runs: tuple[Run, Run]) -> None
     for weights in ("generator/model/model.safetensors", "baselines/sasrec/best.safetensors"):
         first, second = ((run.folder / weights).read_bytes() for run in runs)
         assert first == second, weights
+
+
+def test_selection_is_fitted_on_validation_and_blind_to_the_test(runs: tuple[Run, Run], tmp_path: Path) -> None:
+    logged, other_targets = runs
+    with_other_targets(logged.dataset, tmp_path / "data", valid_shift=0)
+    other_test = finished("other_test", tmp_path / "data", tmp_path)
+    weights = [(run.folder / "selection" / "scorer.json").read_bytes() for run in (logged, other_test, other_targets)]
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+def test_evidence_does_not_count_held_out_events(runs: tuple[Run, Run]) -> None:
+    first, second = (run.load_selection().evidence for run in runs)
+    assert (first.co_occurrence.similarity_NN != second.co_occurrence.similarity_NN).nnz == 0
+    assert all(np.array_equal(first.vectors[name], second.vectors[name]) for name in first.vectors)
 
 
 def test_baselines_do_not_count_held_out_events(runs: tuple[Run, Run]) -> None:
