@@ -15,12 +15,12 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.results_file import write_results_file
+from benchmarks.timing import spread, timed
 
 NEEDED = {"faiss": "faiss-cpu", "k_means_constrained": "k-means-constrained", "sklearn": "scikit-learn"}
 
@@ -239,20 +239,6 @@ def mixed_rows(x_ND: Any, count: int) -> Any:
         noise = generator.standard_normal((rows, x_ND.shape[1]), dtype=np.float32) * 0.1 / np.sqrt(x_ND.shape[1])
         mixed_MD[start : start + rows] = share_R1 * first + (1 - share_R1) * second + noise
     return mixed_MD
-
-
-def timed(work: Callable[..., object], *arguments: Any) -> float:
-    """Seconds of wall clock that the work takes."""
-    started = time.perf_counter()
-    work(*arguments)
-    return time.perf_counter() - started
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Median (as `value`), least and largest of the repeats, and how many there were."""
-    ordered = sorted(values)
-    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    return {"value": middle, "min": ordered[0], "max": ordered[-1], "repeats": len(ordered)}
 
 
 def facts(quick: bool) -> dict[str, Any]:

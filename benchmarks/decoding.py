@@ -1,0 +1,293 @@
+"""Speed of constrained decoding: beside Hugging Face's `generate`, by the size of the trie, against plain matrix products.
+
+    python -m benchmarks.decoding --out benchmarks/results/decoding.json
+
+Three parts (`--only` picks some), each on random weights and random histories, since speed does not depend on quality:
+- `beams`: our beam search and Hugging Face's with a prefix function over the same weights find the same items with the same
+  scores (checked, or the run fails); they take turns. Width 128, 12,101 items, 3 x 256 codes, histories of 50.
+- `trie`: what reading the trie takes of a step, for catalogues of 10,000 to 10,000,000 items, 3 x 8,192 codes.
+- `share`: operations a second of a beam search (counted as in `onerec.model.counting`) over those of plain matrix products of
+  the model's widths, measured in turns, width 512.
+
+All use the threads that torch takes (OMP_NUM_THREADS if set). `--quick` measures small sizes; its figures are no claim, and the
+file says so. Needs the extra `text`, which brings transformers.
+"""
+
+import argparse
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results_file import write_results_file
+from benchmarks.timing import in_turns, ratios, spread
+
+PARTS = ("beams", "trie", "share")
+
+
+def main() -> int:
+    """Measure, print the table, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", choices=PARTS, action="append", help="parts to measure")
+    parser.add_argument("--quick", action="store_true")
+    parsed = parser.parse_args()
+    from onerec.provenance import code_version, machine, versions
+
+    started = time.time()
+    measure = {"beams": beams_part, "trie": trie_part, "share": share_part}
+    figures: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    for part in parsed.only or PARTS:
+        more_figures, more_rows = measure[part](parsed.quick)
+        figures |= more_figures
+        rows += more_rows
+    commit, dirty = code_version()
+    run = {"name": "decoding", "quick": parsed.quick, "commit": commit, "dirty": dirty, "seed": 0}
+    run |= {"versions": versions(), "machine": machine(), "seconds": time.time() - started}
+    run |= {
+        "config": {"threads": _threads()},
+        "command": shlex.join(["python", "-m", "benchmarks.decoding", *sys.argv[1:]]),
+    }
+    results = {"run": run, "figures": figures, "rows": rows}
+    print(markdown(results))
+    write_results_file(parsed.out, results)
+    return 0
+
+
+def beams_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Users a second of both beam searches at several widths, and the ratio of each turn."""
+    import torch
+
+    from benchmarks.hugging_face_beams import HuggingFaceBeams
+    from onerec.decode.beam_search import beam_search
+
+    items, users, repeats = (500, 4, 2) if quick else (12_101, 16, 5)
+    model = random_generator(items, (256,) * 3, width=32 if quick else 128, item_head=False)
+    rival, batch = HuggingFaceBeams(model).eval(), random_batch(items, users)
+    figures: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    for beam_width in (10,) if quick else (50, 512):
+        with torch.inference_mode():
+            ours = beam_search(model.bind(batch), model.trie, beam_width=beam_width)
+            theirs = rival.beams(batch, beam_width)
+            check_same(model, ours.items_BK, ours.log_probabilities_BK, *theirs)
+
+            def search(beam_width: int = beam_width) -> object:
+                return beam_search(model.bind(batch), model.trie, beam_width=beam_width)
+
+            def generate(beam_width: int = beam_width) -> object:
+                return rival.beams(batch, beam_width)
+
+            seconds = in_turns({"ours": search, "hugging_face": generate}, repeats)
+        figures[f"speedup_beam_{beam_width}"] = ratios(seconds["hugging_face"], seconds["ours"])
+        for name, taken in seconds.items():
+            case = f"beam {beam_width}, {users} users at once, {items:,} items"
+            rows.append(
+                {
+                    "part": "beams",
+                    "case": case,
+                    "method": name,
+                    "users_per_second": spread([users / one for one in taken]),
+                }
+            )
+    return figures, rows
+
+
+def check_same(model: Any, items_BK: Any, scores_BK: Any, codes_BKL: Any, their_scores_BK: Any) -> None:
+    """Both searches found the same items with scores equal to 1e-4, or AssertionError."""
+    import torch
+
+    alive_BK = scores_BK > -torch.inf
+    codes = model.tokens.codes_NL[items_BK.clamp(min=0)]
+    for user in range(len(items_BK)):
+        ours = {
+            tuple(row): score
+            for row, score in zip(
+                codes[user][alive_BK[user]].tolist(), scores_BK[user][alive_BK[user]].tolist(), strict=True
+            )
+        }
+        count = len(ours)
+        theirs = dict(
+            zip(map(tuple, codes_BKL[user, :count].tolist()), their_scores_BK[user, :count].tolist(), strict=True)
+        )
+        # of two items whose scores differ by rounding either may be the last that fits
+        last = min(ours.values())
+        for code in ours.keys() ^ theirs.keys():
+            if abs((ours | theirs)[code] - last) > 1e-4:
+                raise AssertionError(f"user {user}: only one of the searches found {code}")
+        for code in ours.keys() & theirs.keys():
+            if abs(ours[code] - theirs[code]) > 1e-4:
+                raise AssertionError(f"user {user}, {code}: scores {ours[code]} and {theirs[code]}")
+
+
+def trie_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Seconds of a beam search and of the trie's share in it, by catalogue size."""
+    import torch
+
+    from onerec.decode.beam_search import beam_search
+
+    users, beam_width, repeats = (2, 10, 2) if quick else (8, 128, 5)
+    sizes = (1_000, 10_000) if quick else (10_000, 100_000, 1_000_000, 10_000_000)
+    figures: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    for items in sizes:
+        model = random_generator(
+            items, ((64,) * 3 if quick else (8192,) * 3), width=64 if quick else 256, item_head=False
+        )
+        batch = random_batch(min(items, 1000), users)
+        with torch.inference_mode():
+
+            def search(model: Any = model, batch: Any = batch) -> object:
+                return beam_search(model.bind(batch), model.trie, beam_width=beam_width)
+
+            steps = walked_states(model, batch, beam_width)
+
+            def walk(model: Any = model, steps: Any = steps) -> object:
+                return [model.trie.children(states, level) for level, states in enumerate(steps)]
+
+            seconds = in_turns({"search": search, "trie": walk}, repeats)
+        share = ratios(seconds["trie"], seconds["search"])
+        figures[f"trie_share_of_step_1e{len(str(items)) - 1}_items"] = share
+        case = f"{items:,} items, beam {beam_width}, {users} users at once"
+        rows.append(
+            {
+                "part": "trie",
+                "case": case,
+                "method": "search",
+                "milliseconds": spread([1000 * one for one in seconds["search"]]),
+            }
+        )
+        rows.append(
+            {
+                "part": "trie",
+                "case": case,
+                "method": "trie",
+                "milliseconds": spread([1000 * one for one in seconds["trie"]]),
+            }
+        )
+        del model
+    return figures, rows
+
+
+def walked_states(model: Any, batch: Any, beam_width: int) -> list[Any]:
+    """The trie states that a beam search asks for the children of, level by level."""
+    from onerec.decode.beam_search import beam_search
+
+    asked, trie = [], model.trie
+    children = type(trie).children
+
+    def noted(self: Any, states: Any, level: int) -> Any:
+        asked.append(states)
+        return children(self, states, level)
+
+    type(trie).children = noted  # the search itself must not be changed for being watched
+    try:
+        beam_search(model.bind(batch), trie, beam_width=beam_width)
+    finally:
+        type(trie).children = children
+    return asked
+
+
+def share_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Counted operations a second of encoding and beam search, over those of a matrix product."""
+    import torch
+
+    from onerec.decode.beam_search import beam_search
+    from onerec.model.counting import forward_flops
+
+    width, users, beam_width, repeats = (64, 4, 20, 2) if quick else (512, 16, 128, 5)
+    model = random_generator(12_101, (256,) * 3, width=width, item_head=False)
+    batch = random_batch(12_101, users)
+    flops = forward_flops(model, batch.items_BT.shape[1])
+    # level 1 is walked by one beam per user, the others by all
+    per_level = sum(flops.per_target.values()) / model.levels
+    counted = flops.total(batch.items_BT.numel(), 0) + users * per_level * (1 + (model.levels - 1) * beam_width)
+    rows_of_product = users * beam_width
+    left, right = torch.randn(rows_of_product, width), torch.randn(width, 4 * width)
+    with torch.inference_mode():
+        seconds = in_turns(
+            {
+                "beam_search": lambda: beam_search(model.bind(batch), model.trie, beam_width=beam_width),
+                "matrix_product": lambda: [left @ right for _ in range(10)],
+            },
+            repeats,
+        )
+    rates = {
+        "beam_search": [counted / one for one in seconds["beam_search"]],
+        "matrix_product": [10 * 2 * left.numel() * right.shape[1] / one for one in seconds["matrix_product"]],
+    }
+    case = (
+        f"width {width}, {users} users at once, beam {beam_width}; products {rows_of_product:,} x {width} x {4 * width}"
+    )
+    rows = [
+        {"part": "share", "case": case, "method": name, "gflops_per_second": spread([rate / 1e9 for rate in found])}
+        for name, found in rates.items()
+    ]
+    return {"share_of_matrix_product_rate_beam_search": ratios(rates["beam_search"], rates["matrix_product"])}, rows
+
+
+def random_generator(items: int, level_sizes: tuple[int, ...], *, width: int, item_head: bool) -> Any:
+    """An encoder-decoder of two and two layers with random weights over distinct random IDs, ready to decode."""
+    import numpy as np
+    import polars as pl
+    import torch
+
+    from onerec.model.generator import Generator, GeneratorConfig
+    from tokenizer.semantic_ids import SemanticIds
+
+    numbers = np.random.default_rng(0).choice(int(np.prod(level_sizes)), size=2 * items)
+    numbers = np.unique(numbers)
+    numbers = np.sort(np.random.default_rng(1).permutation(numbers)[:items])
+    codes_NL = np.stack(np.unravel_index(numbers, level_sizes), axis=1).astype(np.int32)
+    ids = SemanticIds(pl.Series(np.arange(len(codes_NL))), codes_NL, codes_NL, list(level_sizes))
+    torch.manual_seed(0)
+    config = GeneratorConfig(
+        width=width,
+        heads=max(1, width // 64),
+        encoder_layers=2,
+        decoder_layers=2,
+        hidden_width=2 * width,
+        own_embedding=False,
+        item_head=item_head,
+        history_length=50,
+    )
+    return Generator(config, ids).eval()
+
+
+def random_batch(items: int, users: int, length: int = 50) -> Any:
+    """Full histories of random items."""
+    import torch
+
+    from onerec.data.windows import Batch
+
+    items_BT = torch.randint(items, (users, length), generator=torch.Generator().manual_seed(0))
+    return Batch(items_BT, items_BT, torch.zeros_like(items_BT, dtype=torch.bool), torch.full((users,), length))
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The table and the ratios for terminal and docs."""
+    from benchmarks.result_tables import origin
+
+    units = {"users_per_second": "users a second", "milliseconds": "ms", "gflops_per_second": "GFLOP a second"}
+    lines = ["| case | what | measured | unit |", "|---|---|---|---|"]
+    for row in results["rows"]:
+        unit = next(name for name in units if name in row)
+        found = row[unit]
+        value = f"{found['value']:,.2f} ({found['min']:,.2f}–{found['max']:,.2f})"
+        lines.append(f"| {row['case']} | `{row['method']}` | {value} | {units[unit]} |")
+    lines += ["", "| ratio | median (least to most of the repeats) |", "|---|---|"]
+    for name, figure in results["figures"].items():
+        lines.append(f"| `{name}` | {figure['value']:,.3g} ({figure['min']:,.3g}–{figure['max']:,.3g}) |")
+    return "\n".join([*lines, "", origin(results["run"])])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
