@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.random_models import random_batch, random_generator
 from benchmarks.results_file import write_results_file
 from benchmarks.timing import in_turns, ratios, spread
 
@@ -33,6 +34,8 @@ def main() -> int:
     parser.add_argument("--only", choices=PARTS, action="append", help="parts to measure")
     parser.add_argument("--quick", action="store_true")
     parsed = parser.parse_args()
+    import torch
+
     from onerec.provenance import code_version, machine, versions
 
     started = time.time()
@@ -47,7 +50,7 @@ def main() -> int:
     run = {"name": "decoding", "quick": parsed.quick, "commit": commit, "dirty": dirty, "seed": 0}
     run |= {"versions": versions(), "machine": machine(), "seconds": time.time() - started}
     run |= {
-        "config": {"threads": _threads()},
+        "config": {"threads": torch.get_num_threads()},
         "command": shlex.join(["python", "-m", "benchmarks.decoding", *sys.argv[1:]]),
     }
     results = {"run": run, "figures": figures, "rows": rows}
@@ -226,50 +229,6 @@ def share_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         for name, found in rates.items()
     ]
     return {"share_of_matrix_product_rate_beam_search": ratios(rates["beam_search"], rates["matrix_product"])}, rows
-
-
-def random_generator(items: int, level_sizes: tuple[int, ...], *, width: int, item_head: bool) -> Any:
-    """An encoder-decoder of two and two layers with random weights over distinct random IDs, ready to decode."""
-    import numpy as np
-    import polars as pl
-    import torch
-
-    from onerec.model.generator import Generator, GeneratorConfig
-    from tokenizer.semantic_ids import SemanticIds
-
-    numbers = np.random.default_rng(0).choice(int(np.prod(level_sizes)), size=2 * items)
-    numbers = np.unique(numbers)
-    numbers = np.sort(np.random.default_rng(1).permutation(numbers)[:items])
-    codes_NL = np.stack(np.unravel_index(numbers, level_sizes), axis=1).astype(np.int32)
-    ids = SemanticIds(pl.Series(np.arange(len(codes_NL))), codes_NL, codes_NL, list(level_sizes))
-    torch.manual_seed(0)
-    config = GeneratorConfig(
-        width=width,
-        heads=max(1, width // 64),
-        encoder_layers=2,
-        decoder_layers=2,
-        hidden_width=2 * width,
-        own_embedding=False,
-        item_head=item_head,
-        history_length=50,
-    )
-    return Generator(config, ids).eval()
-
-
-def random_batch(items: int, users: int, length: int = 50) -> Any:
-    """Full histories of random items."""
-    import torch
-
-    from onerec.data.windows import Batch
-
-    items_BT = torch.randint(items, (users, length), generator=torch.Generator().manual_seed(0))
-    return Batch(items_BT, items_BT, torch.zeros_like(items_BT, dtype=torch.bool), torch.full((users,), length))
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
 
 
 def markdown(results: dict[str, Any]) -> str:

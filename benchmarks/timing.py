@@ -1,4 +1,4 @@
-"""Seconds of pieces of work that take turns, so that a slow moment of the machine hits all of them, and what to say of repeats."""
+"""Seconds of pieces of work that take turns, so that a slow moment of the machine hits all of them; what to say of repeats."""
 
 import time
 from collections.abc import Callable
