@@ -56,13 +56,15 @@ def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
     """What turns a results file into Markdown: its benchmark's own function, or `table` for complete runs."""
     if "models" in results:
         return table
-    from benchmarks import append_items, downstream_table, tokenizer, tokenizer_quality
+    from benchmarks import append_items, decoding, downstream_table, tokenizer, tokenizer_quality, training
 
     made = {
         "append_items": append_items.markdown,
+        "decoding": decoding.markdown,
         "tokenizer": tokenizer.markdown,
         "tokenizer_quality": tokenizer_quality.markdown,
         "tokenizers_downstream": downstream_table.markdown,
+        "training": training.markdown,
     }
     return made[results["run"]["name"]]
 

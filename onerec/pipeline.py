@@ -295,6 +295,7 @@ class Run:
         encoder = ItemEncoder.load(self.ids_stage.folder / "encoder")
         vectors = {"content": encoder.described, "behaviour": encoder.behaviour_ND}
         return Evidence(
+            self.config.generator.item_loss > 0,
             co_occurrence.fit(*self.training, len(self.item_ids)),
             {name: block_ND for name, block_ND in vectors.items() if block_ND.shape[1]},
             section.decay,

@@ -15,6 +15,7 @@ CONFIGS = ROOT / "configs"
 TINY = (
     "tokenizer.alignment.steps=20",
     "tokenizer.quantizer.level_sizes=[8,8]",
+    "tokenizer.quantizer.rq_vae.steps=100",
     "generator.width=16",
     "generator.heads=2",
     "generator.encoder_layers=1",

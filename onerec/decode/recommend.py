@@ -19,6 +19,21 @@ def padded_sets(history_items: np.ndarray, history_offsets: np.ndarray, cases: n
     return torch.from_numpy(np.where(inside, history_items[places], -1).astype(np.int64))
 
 
+@dataclass(frozen=True)
+class Proposals:
+    """The beams of some histories.
+
+    Attributes:
+        items_CK: int32, best first, -1 where there are no more.
+        log_probabilities_CK: float32, in nats, -inf where there is no item.
+        item_scores_CK: float32, of the item scorer, 0 where there is no item; None where the generator has no item scorer.
+    """
+
+    items_CK: np.ndarray
+    log_probabilities_CK: np.ndarray
+    item_scores_CK: np.ndarray | None
+
+
 @dataclass
 class GeneratorRecommender:
     """Recommend with a generator.
@@ -33,7 +48,6 @@ class GeneratorRecommender:
     beam_width: int
     batch_size: int = 256
 
-    @torch.inference_mode()
     def recommend(
         self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -48,20 +62,26 @@ class GeneratorRecommender:
         Returns:
             items int32 `[C, k]` (-1 where there are no more) and their log-probabilities in nats, float32 `[C, k]`.
         """
-        generator, cases_count = self.generator.eval(), len(history_offsets) - 1
+        made = self.propose(history_items, history_offsets, k, exclude_seen)
+        return made.items_CK, made.log_probabilities_CK
+
+    @torch.inference_mode()
+    def propose(self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool) -> Proposals:
+        """The k most probable items of each history, with all that the generator says about them."""
+        generator, shape = self.generator.eval(), (len(history_offsets) - 1, k)
         device = generator.decoder.level_embeddings.device
-        items_CK = np.full((cases_count, k), -1, dtype=np.int32)
-        scores_CK = np.full((cases_count, k), -np.inf, dtype=np.float32)
+        items_CK, scores_CK = np.full(shape, -1, dtype=np.int32), np.full(shape, -np.inf, dtype=np.float32)
+        item_scores_CK = None if generator.item_scorer is None else np.zeros(shape, dtype=np.float32)
         length = generator.config.history_length
         for cases, batch in padded_histories(history_items, history_offsets, length, self.batch_size):
             seen = padded_sets(history_items, history_offsets, cases).to(device) if exclude_seen else None
-            beams = beam_search(
-                generator.bind(batch.to(device)),
-                generator.trie,
-                beam_width=max(self.beam_width, k),
-                excluded_BS=seen,
-            )
-            found = min(k, beams.items_BK.shape[1])
-            items_CK[cases, :found] = beams.items_BK[:, :found].cpu().numpy()
-            scores_CK[cases, :found] = beams.log_probabilities_BK[:, :found].cpu().numpy()
-        return items_CK, scores_CK
+            bound = generator.bind(batch.to(device))
+            beams = beam_search(bound, generator.trie, beam_width=max(self.beam_width, k), excluded_BS=seen)
+            found_BK = beams.items_BK[:, :k]
+            found = found_BK.shape[1]
+            items_CK[cases, :found] = found_BK.cpu().numpy()
+            scores_CK[cases, :found] = beams.log_probabilities_BK[:, :k].cpu().numpy()
+            scored_BK = bound.item_scores(found_BK.clamp(min=0))
+            if item_scores_CK is not None and scored_BK is not None:
+                item_scores_CK[cases, :found] = scored_BK.masked_fill(found_BK < 0, 0).cpu().numpy()
+        return Proposals(items_CK, scores_CK, item_scores_CK)

@@ -46,6 +46,16 @@ class ItemTokens(nn.Module):
         """Embeddings `[..., D]` of one level's codes; the decoder reads the same table as the context."""
         return self.code_embeddings(codes + self.level_starts_L[level]) * self.scale
 
+    def item_vectors(self, items: Tensor, own_dropout: float = 0.0) -> Tensor:
+        """Items `[...]` as targets, `[..., D]`: the sum of their codes' embeddings and, where there is one, their own."""
+        vectors: Tensor = self.code_embeddings(self.codes_NL[items] + self.level_starts_L).sum(dim=-2)
+        if self.own_embeddings is None:
+            return vectors
+        own = self.own_embeddings(items)
+        if own_dropout > 0:
+            own = own * (torch.rand(*items.shape, 1, device=items.device) >= own_dropout)
+        return vectors + own
+
     def forward(self, items: Tensor) -> Tensor:
         """Tokens `[..., D]` of item numbers `[...]`."""
         parts = [self.code_embeddings(self.codes_NL[items] + self.level_starts_L).flatten(-2) * self.scale]

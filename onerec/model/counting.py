@@ -1,8 +1,8 @@
 """Exact counts of parameters and of forward floating-point operations, per part of a generator.
 
 Counted are matrix products, 2 operations per multiply-add, attention included: every query against every key, whether a mask
-hides it or not, because that is what is computed. Left out, as is usual: norms, activations, gathers, softmaxes, and the item
-head's inner products, whose number depends on how many items share a prefix. Training costs about three times the forward pass.
+hides it or not, because that is what is computed. Left out, as is usual: norms, activations, gathers, softmaxes, and the inner
+products of item head and item scorer, whose number depends on the catalogue. Training costs about three times the forward pass.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Parameters:
         parts: by part: `embeddings` (codes, own items), `item_tokens` (joining them), `encoder`, `context` (what makes keys and
             values of the history: the lazy decoder's context processor, or the projections of every cross-attention),
             `decoder` (the rest of its layers), `start` (level embeddings and the projection of the last state), `heads`
-            (norms and output layers) and `item_head`.
+            (norms and output layers), `item_head` and `item_scorer`.
         inactive: parameters of routed experts that a single token does not use.
     """
 
@@ -64,7 +64,7 @@ class ForwardFlops:
 def count_parameters(model: Generator) -> Parameters:
     """Count every parameter once, by part."""
     parts = dict.fromkeys(
-        ("embeddings", "item_tokens", "encoder", "context", "decoder", "start", "heads", "item_head"), 0
+        ("embeddings", "item_tokens", "encoder", "context", "decoder", "start", "heads", "item_head", "item_scorer"), 0
     )
     for name, parameter in model.named_parameters():
         parts[_part_of(name)] += parameter.numel()
@@ -103,6 +103,8 @@ def _part_of(name: str) -> str:
         return "heads"
     if name.startswith("decoder."):
         return "decoder" if name.startswith("decoder.layers.") else "start"
+    if name.startswith("item_scorer."):
+        return "item_scorer"
     return "item_head" if name == "item_vectors" else "encoder"
 
 

@@ -19,6 +19,7 @@ from onerec.model.context import ItemTokens
 from onerec.model.decoder import CodeDecoder, Decoder, EncodedContext, KeysValues
 from onerec.model.encoder import Encoder
 from onerec.model.experts import ExpertsSpec
+from onerec.model.item_scorer import ItemScorer
 from onerec.model.lazy_decoder import LazyDecoder
 from tokenizer.semantic_ids import SemanticIds
 
@@ -52,6 +53,8 @@ class GeneratorConfig(BaseModel):
     own_dropout: float = Field(0.2, ge=0, lt=1)
     softmax: Literal["legal", "full"] = "legal"
     item_head: bool = True
+    item_loss: float = Field(0.0, ge=0)
+    item_loss_sample: int = Field(16384, gt=0)
     history_length: int = Field(50, gt=0)
 
     def experts_spec(self) -> ExpertsSpec | None:
@@ -119,6 +122,9 @@ class Generator(nn.Module, ModelHubMixin):
         self.decoder = self._make_decoder(sizes)
         # Zero at the start, so an item that training never shows is judged by its codes alone.
         self.item_vectors = nn.Parameter(torch.zeros(len(codes_NL), config.width)) if config.item_head else None
+        self.item_scorer = None
+        if config.item_loss > 0:
+            self.item_scorer = ItemScorer(config.width, config.item_loss_sample, config.own_dropout)
         self.last_positions_only = config.context == "bidirectional"
 
     def _make_decoder(self, level_sizes: tuple[int, ...]) -> CodeDecoder:
@@ -135,7 +141,10 @@ class Generator(nn.Module, ModelHubMixin):
         )
 
     def forward(self, batch: Batch) -> Tensor:
-        """Negative log-likelihood of the counted targets, in nats, summed per level: `[L]`."""
+        """Negative log-likelihood of the counted targets, in nats, summed per level: `[L]`.
+
+        With `item_loss` one more entry follows: the item scorer's, times that weight.
+        """
         states_BTD = self.encoder(self.tokens(batch.items_BT), batch.lengths_B)
         if self.last_positions_only:
             positions_BP = batch.lengths_B[:, None] - 1
@@ -145,10 +154,14 @@ class Generator(nn.Module, ModelHubMixin):
         counted_BP = batch.counted_BT.gather(1, positions_BP)
         states_BPLD = self._teacher_forced(states_BTD, positions_BP, targets_BP, counted_BP)
         counted_XLD, targets_X = states_BPLD[counted_BP], targets_BP[counted_BP]
-        levels = range(self.levels)
-        return -torch.stack(
-            [self._log_probabilities_of(counted_XLD[:, level], targets_X, level).sum() for level in levels]
-        )
+        losses = [
+            -self._log_probabilities_of(counted_XLD[:, level], targets_X, level).sum() for level in range(self.levels)
+        ]
+        if self.item_scorer is not None:
+            rows = torch.arange(len(states_BTD), device=states_BTD.device)[:, None]
+            newest_XD = states_BTD[rows, positions_BP][counted_BP]
+            losses.append(self.config.item_loss * self.item_scorer.loss(newest_XD, targets_X, self.tokens))
+        return torch.stack(losses)
 
     @property
     def levels(self) -> int:
@@ -262,6 +275,15 @@ class BoundGenerator:
         cache = [(key[rows, parents_BK], value[rows, parents_BK]) for key, value in cache]
         inputs_BKD = self.generator.tokens.embed_codes(codes_BK, level - 1)
         return self.generator.decoder.step(inputs_BKD, level, self.context, self.last_B, cache)
+
+    def item_scores(self, items_BK: Tensor) -> Tensor | None:
+        """The item scorer's scores of some items of each user, `[B, K]`; None without an item scorer."""
+        generator = self.generator
+        if generator.item_scorer is None:
+            return None
+        rows = torch.arange(len(self.last_B), device=self.last_B.device)
+        newest_BD = self.context.states_BTD[rows, self.last_B]
+        return generator.item_scorer.scores(newest_BD, items_BK, generator.tokens)
 
     def child_log_probabilities(self, hidden_BKD: Tensor, states_BK: Tensor, level: int) -> Children:
         return self.generator.child_log_probabilities(hidden_BKD, states_BK, level)

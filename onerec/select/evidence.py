@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onerec.baselines.item_knn import ItemKNN
+from onerec.decode.recommend import Proposals
 from tokenizer.vectors import normalise_rows
 
 HISTORY_EVENTS = 50  # the newest events of a history that likeness looks at
@@ -24,11 +25,13 @@ class Evidence:
     `decay` and so on, and the largest with any single event.
 
     Attributes:
+        item_scores: whether the generator scores whole items as well; its score is then one more feature.
         co_occurrence: counted on the training part.
         vectors: blocks of item vectors `[N, D]` by name; rows of zeros are like nothing.
         decay: see above, in (0, 1].
     """
 
+    item_scores: bool
     co_occurrence: ItemKNN
     vectors: dict[str, np.ndarray]
     decay: float
@@ -44,30 +47,25 @@ class Evidence:
     def names(self) -> list[str]:
         """What the features are called, in their order; `log_probability` is the first."""
         likeness = [f"{name}_{how}" for name in self._unit for how in ("mean", "most")]
-        return ["log_probability", "co_occurrence", "never_together", *likeness]
+        generated = ["log_probability", "item_score"] if self.item_scores else ["log_probability"]
+        return [*generated, "co_occurrence", "never_together", *likeness]
 
-    def features(
-        self,
-        history_items: np.ndarray,
-        history_offsets: np.ndarray,
-        items_CK: np.ndarray,
-        log_probabilities_CK: np.ndarray,
-    ) -> np.ndarray:
+    def features(self, history_items: np.ndarray, history_offsets: np.ndarray, proposals: Proposals) -> np.ndarray:
         """Features float32 `[C, K, F]` of proposed items, 0 where there is none (-1).
 
         Args:
             history_items: item numbers of all histories, oldest first, back to back.
             history_offsets: `[C + 1]`, where each history begins.
-            items_CK: proposed items, padded with -1.
-            log_probabilities_CK: what the generator gives them, in nats.
+            proposals: the generator's beams for them.
         """
+        items_CK = proposals.items_CK
         found_CK = items_CK >= 0
         together_CK = self.co_occurrence.scores_of(history_items, history_offsets, items_CK)
-        columns = [
-            np.where(found_CK, log_probabilities_CK, 0),
-            np.log(together_CK + self._floor),
-            together_CK <= 0,
-        ]
+        columns = [np.where(found_CK, proposals.log_probabilities_CK, 0)]
+        if self.item_scores:
+            assert proposals.item_scores_CK is not None
+            columns.append(proposals.item_scores_CK)
+        columns += [np.log(together_CK + self._floor), together_CK <= 0]
         for unit_ND in self._unit.values():
             columns += self._likeness(unit_ND, history_items, history_offsets, np.maximum(items_CK, 0))
         return np.stack([np.where(found_CK, column, 0).astype(np.float32) for column in columns], axis=-1)

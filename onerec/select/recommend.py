@@ -57,8 +57,8 @@ def proposals(
     exclude_seen: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The generator's beam, int32 `[C, K]`, -1 where there are no more, and the features of its items, `[C, K, F]`."""
-    items, log_probabilities = generator.recommend(history_items, history_offsets, generator.beam_width, exclude_seen)
-    return items, evidence.features(history_items, history_offsets, items, log_probabilities)
+    beams = generator.propose(history_items, history_offsets, generator.beam_width, exclude_seen)
+    return beams.items_CK, evidence.features(history_items, history_offsets, beams)
 
 
 def best(items_CK: np.ndarray, scores_CK: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

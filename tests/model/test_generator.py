@@ -167,3 +167,43 @@ def test_choices_that_do_not_go_together_are_refused(settings: dict[str, object]
 def test_the_item_head_needs_the_legal_softmax() -> None:
     with pytest.raises(UserError, match="item_head"):
         make_generator(softmax="full", item_head=True)
+
+
+@every_kind
+@torch.no_grad()
+def test_item_scores_are_those_that_the_loss_is_made_of(settings: dict[str, object]) -> None:
+    model = make_generator(**settings, item_loss=0.5)
+    assert model.item_scorer is not None
+    batch = make_batch([[1, 2, 3, 4], [5, 6], [7]])
+    every_item = torch.arange(len(model.tokens.codes_NL)).expand(3, -1)
+    scores = model.bind(batch).item_scores(every_item)
+    assert scores is not None
+    last = batch.lengths_B - 1
+    only_last = torch.arange(4) == last[:, None]
+    targets = torch.tensor([8, 9, 10])
+    alone = Batch(batch.items_BT, torch.where(only_last, targets[:, None], 0), only_last, batch.lengths_B)
+    expected = -scores.log_softmax(dim=1)[torch.arange(3), targets].sum()
+    torch.testing.assert_close(model(alone)[-1], 0.5 * expected, rtol=1e-4, atol=1e-4)
+    plain = make_generator(**settings)
+    assert len(plain(alone)) == model.levels
+    assert plain.bind(batch).item_scores(every_item) is None
+
+
+@torch.no_grad()
+def test_a_sampled_item_loss_is_the_softmax_over_sample_and_targets() -> None:
+    whole = make_generator(item_loss=1.0)
+    sampled = make_generator(item_loss=1.0, item_loss_sample=10)
+    sampled.load_state_dict(whole.state_dict())
+    batch = make_batch([[1, 2, 3, 4], [5, 6], [7]])
+    exact = float(whole(batch)[-1])
+    drawn = [float(sampled(batch)[-1]) for _ in range(20)]
+    assert max(drawn) < exact  # fewer items to tell the target from
+    assert len(set(drawn)) > 1
+
+
+def test_items_without_events_are_scored_by_their_codes() -> None:
+    """With its own embedding dropped, an item is the sum of its codes' embeddings."""
+    model = make_generator(item_loss=1.0)
+    codes = model.tokens.codes_NL[:5]
+    expected = sum(model.tokens.embed_codes(codes[:, level], level) / model.tokens.scale for level in range(3))
+    torch.testing.assert_close(model.tokens.item_vectors(torch.arange(5), own_dropout=1.0), expected)

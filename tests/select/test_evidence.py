@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from onerec.baselines.item_knn import ItemKNN
+from onerec.decode.recommend import Proposals
 from onerec.select.evidence import HISTORY_EVENTS, Evidence
 
 ITEMS = 30
@@ -15,12 +16,12 @@ def random_log(seed: int, cases: int, longest: int) -> tuple[np.ndarray, np.ndar
     return draw.integers(ITEMS, size=lengths.sum()).astype(np.int32), np.concatenate([[0], lengths.cumsum()])
 
 
-def make_evidence(seed: int = 0, decay: float = 0.7) -> Evidence:
+def make_evidence(seed: int = 0, decay: float = 0.7, item_scores: bool = False) -> Evidence:
     draw = np.random.default_rng(seed)
     vectors = {"content": draw.standard_normal((ITEMS, 5)), "behaviour": draw.standard_normal((ITEMS, 3))}
     vectors["behaviour"][:4] = 0  # items without any event
     blocks = {name: block.astype(np.float32) for name, block in vectors.items()}
-    return Evidence(ItemKNN().fit(*random_log(seed + 1, 15, 12), ITEMS), blocks, decay)
+    return Evidence(item_scores, ItemKNN().fit(*random_log(seed + 1, 15, 12), ITEMS), blocks, decay)
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> float:
@@ -59,19 +60,21 @@ def test_nothing_counted_scores_nothing() -> None:
 @pytest.mark.parametrize("chunk", [1, 1 << 23])
 def test_features_equal_their_definitions(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onerec.select.evidence.ELEMENTS", chunk)
-    evidence = make_evidence()
+    evidence = make_evidence(item_scores=True)
     items, offsets = random_log(5, 12, HISTORY_EVENTS + 20)  # some are longer than what likeness looks at
     draw = np.random.default_rng(6)
     proposed = np.stack([draw.permutation(ITEMS)[:9] for _ in range(12)]).astype(np.int32)
     proposed[3, 5:] = -1
     log_probabilities = np.where(proposed >= 0, -draw.random(proposed.shape), -np.inf).astype(np.float32)
-    features = evidence.features(items, offsets, proposed, log_probabilities)
+    item_scores = np.where(proposed >= 0, draw.standard_normal(proposed.shape), 0).astype(np.float32)
+    features = evidence.features(items, offsets, Proposals(proposed, log_probabilities, item_scores))
     column = {name: features[..., place] for place, name in enumerate(evidence.names)}
     assert np.isfinite(features).all()
     assert not features[3, 5:].any()
     together = evidence.co_occurrence.scores_of(items, offsets, proposed)
     found = proposed >= 0
     np.testing.assert_array_equal(column["log_probability"][found], log_probabilities[found])
+    np.testing.assert_array_equal(column["item_score"], item_scores)
     np.testing.assert_array_equal(column["never_together"][found], (together == 0)[found])
     order = np.argsort(together[found])
     assert (np.diff(column["co_occurrence"][found][order]) >= 0).all()
@@ -91,8 +94,9 @@ def test_a_case_does_not_depend_on_the_others() -> None:
     items, offsets = random_log(5, 8, 20)
     proposed = np.tile(np.arange(10, dtype=np.int32), (8, 1))
     log_probabilities = np.zeros((8, 10), np.float32)
-    together = evidence.features(items, offsets, proposed, log_probabilities)
+    together = evidence.features(items, offsets, Proposals(proposed, log_probabilities, None))
     for case in range(8):
         history = items[offsets[case] : offsets[case + 1]]
-        alone = evidence.features(history, np.array([0, len(history)]), proposed[:1], log_probabilities[:1])
+        beam = Proposals(proposed[:1], log_probabilities[:1], None)
+        alone = evidence.features(history, np.array([0, len(history)]), beam)
         np.testing.assert_allclose(together[case], alone[0], atol=1e-6)

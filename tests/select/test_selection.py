@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onerec.data.split import Cases
-from onerec.decode.recommend import GeneratorRecommender
+from onerec.decode.recommend import GeneratorRecommender, Proposals
 from onerec.errors import UserError
 from onerec.select.recommend import SelectingRecommender, best, fit_scorer
 from onerec.select.scorer import Scorer
@@ -73,16 +73,14 @@ def test_weights_are_saved_and_their_names_checked(tmp_path: Path) -> None:
 class Beam(GeneratorRecommender):
     """Stands for a generator: proposes items 0 .. beam_width - 1, the lower the likelier, none of them seen."""
 
-    def recommend(
-        self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def propose(self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool) -> Proposals:
         items, scores = [], []
         for start, stop in pairwise(history_offsets):
             seen = set(history_items[start:stop].tolist()) if exclude_seen else set()
             free = [item for item in range(self.beam_width) if item not in seen][:k]
             items.append(free + [-1] * (k - len(free)))
             scores.append([-float(item) for item in free] + [-np.inf] * (k - len(free)))
-        return np.array(items, np.int32), np.array(scores, np.float32)
+        return Proposals(np.array(items, np.int32), np.array(scores, np.float32), None)
 
 
 class SecondDigit:
@@ -90,11 +88,10 @@ class SecondDigit:
 
     names = ("log_probability", "digit")
 
-    def features(
-        self, history_items: np.ndarray, history_offsets: np.ndarray, items_CK: np.ndarray, scores_CK: np.ndarray
-    ) -> np.ndarray:
-        found = items_CK >= 0
-        columns = [np.where(found, scores_CK, 0), np.where(found, items_CK % 10, 0)]
+    def features(self, history_items: np.ndarray, history_offsets: np.ndarray, proposals: Proposals) -> np.ndarray:
+        items = proposals.items_CK
+        found = items >= 0
+        columns = [np.where(found, proposals.log_probabilities_CK, 0), np.where(found, items % 10, 0)]
         return np.stack(columns, axis=-1).astype(np.float32)
 
 
@@ -143,10 +140,10 @@ def test_what_is_reported_was_not_fitted(beam: Beam) -> None:
     class Noise(SecondDigit):
         names = ("log_probability", *(f"noise_{number}" for number in range(40)))
 
-        def features(self, *arguments: np.ndarray) -> np.ndarray:
-            return np.concatenate(
-                [super().features(*arguments)[..., :1], draw.standard_normal((*arguments[2].shape, 40))], axis=-1
-            ).astype(np.float32)
+        def features(self, items: np.ndarray, offsets: np.ndarray, proposals: Proposals) -> np.ndarray:
+            known = super().features(items, offsets, proposals)[..., :1]
+            noise = draw.standard_normal((*proposals.items_CK.shape, 40))
+            return np.concatenate([known, noise], axis=-1).astype(np.float32)
 
     _, figures = fit_scorer(beam, Noise(), cases, exclude_seen=True)  # type: ignore[arg-type]
     assert figures["selected"]["recall@10"] < 0.5  # by heart it would be nearly one; at random it is a quarter

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers import Quantizer
 
-Method = Literal["rq_kmeans", "balanced_rq_kmeans", "rq_kmeans_plus", "rq_vae", "residual_fsq", "opq", "random", "hash"]
+Method = Literal["rq_vae", "rq_kmeans", "balanced_rq_kmeans", "rq_kmeans_plus", "residual_fsq", "opq", "random", "hash"]
 Uniqueness = Literal["nearest_free", "append_code", "sinkhorn"]
 CLASSES: dict[str, str] = {
     "rq_kmeans": "RQKMeans",
@@ -103,7 +103,7 @@ class QuantizerSpec(Settings):
     encoding, beside the vectors themselves, in MiB.
     """
 
-    method: Method = "rq_kmeans"
+    method: Method = "rq_vae"
     level_sizes: list[int] = Field(default=[256, 256, 256], min_length=1)
     unique: Uniqueness = "nearest_free"
     memory_mib: int = Field(default=256, ge=16)
