@@ -1,4 +1,4 @@
-"""Peak memory of every quantizer on a million items, as JSON; run by test_quantizers in a process of its own."""
+"""Peak memory of every quantizer on a million items, as JSON; run by test_million_items in a process of its own."""
 
 import ctypes
 import gc

@@ -6,53 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from neural_cases import SMALL, lost, low_rank, used
+from quantizer_cases import clustered
 
 from tokenizer.errors import TokenizerError
-from tokenizer.quantizers import Quantizer
 from tokenizer.quantizers.codebooks import revive_dead_codes
-from tokenizer.quantizers.letter import (
-    behaviour_loss,
-    cluster_codes,
-    diversity_loss,
-    random_partners,
-)
 from tokenizer.quantizers.residual_fsq import (
     ResidualFSQ,
-    distance_from_even,
-    grid_factors,
-    residual_grids,
-    to_cell_centres,
 )
 from tokenizer.quantizers.rounding import AveragedRounding, GumbelRounding
 from tokenizer.quantizers.rq_kmeans import RQKMeans
 from tokenizer.quantizers.rq_kmeans_plus import RQKMeansPlus
 from tokenizer.quantizers.rq_vae import RQVAE
-
-SMALL: dict[str, Any] = {"hidden": [32], "steps": 80, "batch_size": 128}
-
-
-def clustered(items: int = 400, width: int = 12, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    coarse, fine = 3 * rng.normal(size=(6, width)), rng.normal(size=(5, width))
-    noise = 0.1 * rng.normal(size=(items, width))
-    return (coarse[rng.integers(6, size=items)] + fine[rng.integers(5, size=items)] + noise).astype(np.float32)
-
-
-def low_rank(items: int, width: int = 24, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return (rng.normal(size=(items, 2)) @ rng.normal(size=(2, width))).astype(np.float32)
-
-
-def lost(quantizer: Quantizer, x: np.ndarray) -> float:
-    """Share of the variance that the codes lose."""
-    return float(np.square(x - quantizer.decode(quantizer.encode(x))).sum() / np.square(x - x.mean(0)).sum())
-
-
-def used(quantizer: Quantizer, x: np.ndarray) -> list[int]:
-    return [len(np.unique(column)) for column in quantizer.encode(x).T]
-
 
 # --- gradients past the rounding -------------------------------------------------------------------------------------
 
@@ -129,136 +94,6 @@ def test_gumbel_choices_settle_on_the_nearest_row() -> None:
     assert distance[1] < 0.05 * distance[0]
 
 
-# --- LETTER ----------------------------------------------------------------------------------------------------------
-
-
-def test_behaviour_loss_equals_a_slow_reference_and_leaves_out_rows_without_behaviour() -> None:
-    rng = np.random.default_rng(0)
-    quantised, behaviour = rng.normal(size=(7, 3)), rng.normal(size=(7, 3))
-    behaviour[[2, 5]] = 0
-    known = [0, 1, 3, 4, 6]
-    terms = []
-    for row in known:
-        scores = [math.exp(quantised[row] @ behaviour[other]) for other in known]
-        terms.append(-math.log(scores[known.index(row)] / sum(scores)))
-    loss = behaviour_loss(torch.from_numpy(quantised), torch.from_numpy(behaviour))
-    assert float(loss) == pytest.approx(np.mean(terms), rel=1e-9)
-    behaviour[1:] = 0
-    assert float(behaviour_loss(torch.from_numpy(quantised), torch.from_numpy(behaviour))) == 0
-
-
-def test_diversity_loss_equals_a_slow_reference() -> None:
-    rng = np.random.default_rng(0)
-    codebook, codes, partners = rng.normal(size=(6, 3)), [0, 4, 4], [2, 1, 5]
-    terms = []
-    for code, partner in zip(codes, partners, strict=True):
-        scores = {other: math.exp(codebook[code] @ codebook[other]) for other in range(6) if other != code}
-        terms.append(-math.log(scores[partner] / sum(scores.values())))
-    loss = diversity_loss(torch.from_numpy(codebook), torch.tensor(codes), torch.tensor(partners))
-    assert float(loss) == pytest.approx(np.mean(terms), rel=1e-9)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(2, 70), st.integers(1, 12), st.integers(0, 5))
-def test_clusters_of_codes_keep_their_size_bounds(codes: int, clusters: int, seed: int) -> None:
-    codebook = torch.randn(codes, 3, generator=torch.Generator().manual_seed(seed))
-    codebook[: codes // 2] = codebook[0]  # many alike: nearest-centroid clusters would be lopsided
-    cluster = cluster_codes(codebook, clusters)
-    effective = max(1, min(clusters, codes // 2))
-    sizes = torch.bincount(cluster, minlength=effective)
-    assert len(sizes) == effective
-    assert int(sizes.min()) >= max(2, codes // (2 * effective))
-    assert int(sizes.max()) <= math.ceil(2 * codes / effective)
-
-
-def test_partners_are_all_the_others_of_a_cluster_equally_often() -> None:
-    cluster = torch.tensor([1, 0, 1, 0, 1, 1])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        partners = random_partners(torch.full((6000,), 2), cluster)
-        pair = random_partners(torch.tensor([1, 3]), cluster)
-    assert pair.tolist() == [3, 1]
-    counts = torch.bincount(partners, minlength=6)
-    assert counts[[1, 2, 3]].tolist() == [0, 0, 0]
-    assert (counts[[0, 4, 5]] - 2000).abs().max() < 200  # five standard deviations of a count are 183
-
-
-def behaviour_in_faint_columns(items: int = 600) -> tuple[np.ndarray, np.ndarray]:
-    """Content that is mostly unrelated to behaviour, with behaviour in columns too faint for the reconstruction to keep."""
-    rng = np.random.default_rng(0)
-    behaviour = rng.normal(size=(items, 4)).astype(np.float32)
-    loud = clustered(items, 12)
-    return np.concatenate([loud, 0.5 * behaviour], axis=1), behaviour
-
-
-def explained_by_codes(codes: np.ndarray, target: np.ndarray) -> float:
-    """Share of the target's variance that the means of the first level's codes explain."""
-    means = np.stack([target[codes[:, 0] == code].mean(0) for code in codes[:, 0]])
-    return 1 - float(np.square(target - means).sum() / np.square(target - target.mean(0)).sum())
-
-
-@pytest.mark.parametrize("gradient", ["rotation", "gumbel"])
-def test_codes_follow_behaviour_the_more_the_larger_its_weight(gradient: Any) -> None:
-    x, behaviour = behaviour_in_faint_columns()
-    shares = []
-    for weight in (0.0, 0.1, 1.0):
-        quantizer = RQVAE(
-            [16, 16], gradient=gradient, latent_dimensions=8, behaviour_weight=weight, **{**SMALL, "steps": 150}
-        ).fit(x, behaviour)
-        shares.append(explained_by_codes(quantizer.encode(x), behaviour))
-    assert shares[0] + 0.02 < shares[1]
-    assert shares[1] + 0.02 < shares[2]
-
-
-def test_behaviour_is_asked_for_and_checked() -> None:
-    x = clustered(50)
-    quantizer = RQVAE([4], behaviour_weight=0.1, latent_dimensions=4, **SMALL)
-    with pytest.raises(TokenizerError, match="behaviour_weight"):
-        quantizer.fit(x)
-    with pytest.raises(TokenizerError, match="behaviour vectors: 49 rows for 50"):
-        quantizer.fit(x, np.zeros((49, 3)))
-    with pytest.raises(TokenizerError, match="behaviour vectors: row 3"):
-        quantizer.fit(x, np.where(np.arange(50)[:, None] == 3, np.nan, np.ones((50, 3))))
-    assert quantizer.fit(x, np.zeros((50, 3))).encode(x).shape == (50, 1)  # nothing known about anybody
-
-
-@pytest.mark.parametrize("gradient", ["rotation", "gumbel"])
-def test_diversity_term_lowers_its_loss_and_is_deterministic(gradient: Any) -> None:
-    x = clustered(400)
-
-    def fitted(weight: float) -> RQVAE:
-        return RQVAE(
-            [32, 32],
-            gradient=gradient,
-            latent_dimensions=8,
-            decay=0.9,
-            diversity_weight=weight,
-            diversity_clusters=4,
-            **SMALL,
-        ).fit(x)
-
-    def loss(quantizer: RQVAE) -> float:
-        codebook = torch.from_numpy(quantizer.codebooks[0])
-        codes = torch.from_numpy(quantizer.encode(x)[:, 0]).long().repeat(20)  # 20 partners for each
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return float(diversity_loss(codebook, codes, random_partners(codes, cluster_codes(codebook, 4))))
-
-    with_term = fitted(0.3)
-    assert loss(with_term) < 0.95 * loss(fitted(0.0))
-    assert all(np.isfinite(codebook).all() for codebook in with_term.codebooks)
-    np.testing.assert_array_equal(with_term.codebooks[1], fitted(0.3).codebooks[1])
-
-
-@pytest.mark.parametrize("gradient", ["rotation", "gumbel"])
-def test_a_diversity_weight_far_too_large_does_no_lasting_harm(gradient: Any) -> None:
-    x = clustered(400)
-    quantizer = RQVAE([32, 32], gradient=gradient, latent_dimensions=8, diversity_weight=1000.0, **SMALL).fit(x)
-    assert all(np.isfinite(array).all() for array in quantizer.state_dict().values())
-    assert used(quantizer, x) == [32, 32]
-    assert lost(quantizer, x) < 0.6
-
-
 # --- RQ-KMeans+ ------------------------------------------------------------------------------------------------------
 
 
@@ -281,92 +116,6 @@ def test_rq_kmeans_plus_improves_where_it_can_and_is_never_worse() -> None:
         for rate in (1e-3, 1.0):  # the second one wrecks the networks
             plus = RQKMeansPlus([16, 16], seed=2, learning_rate=rate, **{**SMALL, "steps": 30}).fit(case)
             assert lost(plus, case) <= lost(RQKMeans([16, 16], seed=2).fit(case), case) * (1 + 1e-4) + 1e-9
-
-
-# --- residual FSQ ----------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.integers(1, 5000), st.integers(2, 16))
-def test_grid_factors_multiply_to_the_size(size: int, values: int) -> None:
-    factors = grid_factors(size, values)
-    assert math.prod(factors) == size
-    assert factors == sorted(factors, reverse=True)
-    assert all(factor >= 2 for factor in factors)
-    for factor in factors:  # beyond the limit only what cannot be split
-        assert factor <= values or all(factor % divisor for divisor in range(2, math.isqrt(factor) + 1))
-
-
-def test_grid_factors_of_known_sizes() -> None:
-    assert grid_factors(256, 4) == [4, 4, 4, 4]
-    assert grid_factors(256, 2) == [2] * 8
-    assert grid_factors(15, 4) == [5, 3]
-    assert grid_factors(1000, 4) == [5, 5, 5, 4, 2]
-    assert grid_factors(257, 4) == [257]
-    assert grid_factors(1, 4) == []
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(2, 6), st.integers(1, 6))
-def test_grids_tile_the_cube(level_sizes: list[int], values: int, axes: int) -> None:
-    """Codes found level by level as nearest rows add up to the centre of the cell; any size, factor counts that differ."""
-    factors = [grid_factors(size, values) for size in level_sizes]
-    codebooks, cells = residual_grids(factors, axes)
-    width = max(axes, *(len(level) for level in factors))
-    assert [codebook.shape for codebook in codebooks] == [(size, width) for size in level_sizes]
-    assert math.prod(cells.astype(int).tolist()) == math.prod(level_sizes)
-    for codebook in codebooks:
-        assert len(np.unique(codebook, axis=0)) == len(codebook)
-        np.testing.assert_allclose(codebook.mean(0), 0, atol=1e-6)
-    u = np.random.default_rng(0).uniform(-1, 1, size=(50, width)).astype(np.float32)
-    inside = np.abs((u + 1) / 2 * cells % 1 - 0.5) < 0.499  # not on the border of a cell, where rounding decides
-    residual = u.copy()
-    for codebook in codebooks:
-        residual -= codebook[np.square(residual[:, None] - codebook[None]).sum(-1).argmin(1)]
-    assert (np.abs(residual) <= 1 / cells + 1e-5).all()
-    centres = to_cell_centres(torch.from_numpy(u), torch.from_numpy(cells)).numpy()
-    np.testing.assert_allclose((u - residual)[inside], centres[inside], atol=1e-5)
-
-
-def test_rounding_to_cells_hands_the_gradient_through() -> None:
-    u = torch.tensor([[-0.9, 0.1], [0.4, 1.0]], requires_grad=True)
-    centres = to_cell_centres(u, torch.tensor([2.0, 4.0]))
-    torch.testing.assert_close(centres, torch.tensor([[-0.5, 0.25], [0.5, 0.75]]))
-    (gradient,) = torch.autograd.grad((centres * torch.tensor([1.0, 3.0])).sum(), u)
-    torch.testing.assert_close(gradient, torch.tensor([[1.0, 3.0], [1.0, 3.0]]))
-
-
-def test_distance_from_even_is_near_zero_for_even_rows_only() -> None:
-    generator = torch.Generator().manual_seed(0)
-    even = torch.rand(500, 3, generator=generator) * 2 - 1
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        distances = [float(distance_from_even(rows)) for rows in (even, even[:, :1].expand(-1, 3), even * 0.3)]
-    assert abs(distances[0]) < 0.005
-    assert distances[1] > 0.02
-    assert distances[2] > 0.02
-
-
-def test_fsq_fills_its_grids_better_with_the_evenness_term() -> None:
-    x = clustered(2000)
-
-    def used_first_codes(evenness: float) -> int:
-        quantizer = ResidualFSQ([64, 64], evenness=evenness, **{**SMALL, "steps": 300, "learning_rate": 3e-3}).fit(x)
-        assert lost(quantizer, x) < 0.6
-        return used(quantizer, x)[0]
-
-    assert used_first_codes(1.0) > 1.2 * used_first_codes(0.0)
-
-
-def test_fsq_levels_with_factor_counts_that_differ() -> None:
-    x = clustered(500)
-    quantizer = ResidualFSQ([16, 7, 1, 30], **SMALL).fit(x)
-    codes = quantizer.encode(x)
-    assert (codes < [16, 7, 1, 30]).all()
-    assert (codes >= 0).all()
-    error = quantizer.latent(x) - sum(book[codes[:, level]] for level, book in enumerate(quantizer.codebooks))
-    _, cells = residual_grids([grid_factors(size, 2) for size in (16, 7, 1, 30)])
-    assert (np.abs(error) <= 1 / cells + 1e-5).all()
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------

@@ -1,65 +1,34 @@
 """What every quantizer must do: one suite, run over all of them, built as a config builds them.
 
-Where a method differs by design, the sets below say so: balanced codes depend on the other items (`encode_new` does
-not), random codes depend on the number of the row, hash codes say nothing about content. Fitting looks at the order of
+Where a method differs by design, the sets in `quantizer_cases` say so: balanced codes depend on the other items (`encode_new`
+does not), random codes depend on the number of the row, hash codes say nothing about content. Fitting looks at the order of
 rows (which rows are starts, which are a batch), except for hash codes; only how good the result is must not depend on it.
 """
 
 import functools
 import json
-import platform
 import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from quantizer_cases import (
+    CASES,
+    CONTENT_FREE,
+    EXACT,
+    PARALLEL,
+    clustered,
+    content_methods,
+    every_method,
+    make,
+)
 
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers import Quantizer
 from tokenizer.quantizers.spec import Method, QuantizerSpec, RQVAESpec, make_quantizer, restore_quantizer
-
-NETWORK: dict[str, Any] = {"hidden": [32], "steps": 120, "batch_size": 128}
-CASES: dict[str, tuple[Method, dict[str, Any]]] = {
-    "rq_kmeans": ("rq_kmeans", {}),
-    "balanced_rq_kmeans": ("balanced_rq_kmeans", {}),
-    "rq_kmeans_plus": ("rq_kmeans_plus", NETWORK),
-    "rq_vae": ("rq_vae", {**NETWORK, "latent_dimensions": 8}),
-    "rq_vae, straight through": ("rq_vae", {**NETWORK, "latent_dimensions": 8, "gradient": "ste"}),
-    "rq_vae, gumbel": ("rq_vae", {**NETWORK, "latent_dimensions": 8, "gradient": "gumbel"}),
-    "rq_vae, diversity": ("rq_vae", {**NETWORK, "latent_dimensions": 8, "diversity_weight": 0.1}),
-    "residual_fsq": ("residual_fsq", NETWORK),
-    "opq": ("opq", {}),
-    "pq": ("opq", {"rotation": False}),
-    "random": ("random", {}),
-    "hash": ("hash", {}),
-}
-TRAINED = {case for case, (_, options) in CASES.items() if "steps" in options}
-CONTENT_FREE = {"random", "hash"}
-PARALLEL = {"opq", "pq"}  # levels code different columns, none refines another
-EXACT = {"rq_kmeans", "balanced_rq_kmeans", "opq", "pq"}  # decoding is adding rows up: few items come back as they were
-LIGHT = sorted(set(CASES) - TRAINED)
-
-every_method = pytest.mark.parametrize("case", CASES)
-content_methods = pytest.mark.parametrize("case", [case for case in CASES if case not in CONTENT_FREE])
-
-
-def make(case: str, level_sizes: list[int], *, seed: int = 0, memory_mib: int = 64, **changes: Any) -> Quantizer:
-    method, options = CASES[case]
-    options = {**options, **(changes if case in TRAINED else {})}
-    spec = QuantizerSpec.model_validate({"method": method, method: options, "seed": seed, "memory_mib": memory_mib})
-    return make_quantizer(spec, level_sizes)
-
-
-def clustered(items: int = 400, width: int = 12, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    coarse, fine = 3 * rng.normal(size=(6, width)), rng.normal(size=(5, width))
-    noise = 0.1 * rng.normal(size=(items, width))
-    return (coarse[rng.integers(6, size=items)] + fine[rng.integers(5, size=items)] + noise).astype(np.float32)
 
 
 @functools.cache
@@ -372,72 +341,3 @@ def test_fitted_on_a_sample_all_rows_are_encoded(case: str) -> None:
     errors = [squared_error(x, q.decode(q.encode(x))) for q in (sampled, whole)]
     assert sampled.encode(x).shape == (2000, 2)
     assert errors[0] < 2 * errors[1]  # either may land in the better local optimum
-
-
-def check_any_shape(case: str, x: np.ndarray, level_sizes: list[int]) -> None:
-    quantizer = make(case, level_sizes, steps=3, hidden=[4], batch_size=8).fit(x)
-    codes, codebooks, latent = quantizer.encode(x), quantizer.codebooks, quantizer.latent(x)
-    assert codes.shape == (len(x), len(level_sizes)) and codes.dtype == np.int32
-    assert (codes >= 0).all() and (codes < level_sizes).all()
-    assert [codebook.shape for codebook in codebooks] == [(size, latent.shape[1]) for size in level_sizes]
-    assert all(np.isfinite(codebook).all() for codebook in codebooks)
-    decoded = quantizer.decode(codes)
-    assert decoded.shape == x.shape and np.isfinite(decoded).all() and np.isfinite(latent).all()
-    restored = type(quantizer).load(quantizer.config(), quantizer.state_dict())
-    np.testing.assert_array_equal(restored.encode(x), codes)
-    np.testing.assert_array_equal(restored.decode(codes), decoded)
-    assert quantizer.encode_new(x[:1]).shape == (1, len(level_sizes))
-
-
-@st.composite
-def any_vectors(draw: st.DrawFn) -> np.ndarray:
-    """Few or many rows and columns, with duplicates, zeros, one far row and extreme scales now and then."""
-    items, width = draw(st.integers(1, 40)), draw(st.integers(1, 8))
-    x = np.random.default_rng(draw(st.integers(0, 99))).normal(size=(items, width))
-    kind = draw(st.sampled_from(["plain", "duplicates", "zeros", "far row", "tiny", "huge", "one column"]))
-    if kind == "duplicates":
-        x = x[np.arange(items) % max(1, items // 4)]
-    elif kind == "zeros":
-        x[::2] = 0
-    elif kind == "far row":
-        x[0] = 1e6
-    elif kind == "one column":
-        x[:, 1:] = 0
-    return np.asarray(x * {"tiny": 1e-12, "huge": 1e12}.get(kind, 1.0), dtype=np.float32)
-
-
-any_sizes = st.lists(st.integers(1, 9), min_size=1, max_size=5)
-
-
-@pytest.mark.parametrize("case", LIGHT)
-@settings(max_examples=15)
-@given(x=any_vectors(), level_sizes=any_sizes)
-def test_any_number_of_levels_and_any_sizes(case: str, x: np.ndarray, level_sizes: list[int]) -> None:
-    check_any_shape(case, x, level_sizes)
-
-
-@pytest.mark.parametrize("case", sorted(TRAINED))
-@settings(max_examples=6)
-@given(x=any_vectors(), level_sizes=any_sizes)
-def test_any_number_of_levels_and_any_sizes_trained(case: str, x: np.ndarray, level_sizes: list[int]) -> None:
-    check_any_shape(case, x, level_sizes)
-
-
-@every_method
-def test_levels_of_one_code(case: str) -> None:
-    check_any_shape(case, clustered(30), [1, 5, 1])
-    check_any_shape(case, clustered(30), [1])
-    check_any_shape(case, clustered(30, width=2), [3, 3, 3])  # more levels than columns
-
-
-MILLION = Path(__file__).with_name("million_items.py")
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="peaks of memory are read by means of Linux and glibc")
-def test_a_million_items_within_the_memory_setting() -> None:
-    done = subprocess.run([sys.executable, str(MILLION)], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout)
-    assert {figure["method"] for figure in figures} == set(get_args(Method))
-    for figure in figures:
-        assert figure["peak_mib"] <= figure["allowed_mib"], figure
