@@ -94,6 +94,7 @@ def render_report(results: dict[str, Any], logs: dict[str, list[dict[str, Any]]]
         comparison=test or validation,
         validation=validation if test else None,
         paired=report_sections.paired_section(results, models),
+        selection=report_sections.selection_section(models),
         training=report_sections.training_section(models, logs),
         breakdowns=report_sections.breakdown_section(models),
         codebook=report_sections.codebook_section(results),

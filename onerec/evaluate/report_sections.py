@@ -46,6 +46,17 @@ KNOWN_LABELS = {
     "popularity": "Popularity",
 }
 
+EVIDENCE_LABELS = {
+    "log_probability": "log-probability of the generator, per nat",
+    "item_score": "score of the item scorer",
+    "co_occurrence": "logarithm of co-occurrence",
+    "never_together": "never together with the history in training",
+    "content_mean": "content like the history's mean, cosine",
+    "content_most": "content like one event of the history, cosine",
+    "behaviour_mean": "behaviour like the history's mean, cosine",
+    "behaviour_most": "behaviour like one event of the history, cosine",
+}
+
 
 @dataclass(frozen=True)
 class Model:
@@ -190,6 +201,25 @@ def paired_section(results: dict[str, Any], models: Sequence[Model]) -> dict[str
         panels.append({"title": title, "chart": charts.interval_chart(marks, f"{title}. {words}.", signed)})
     names = {metric: metric_name(metric) for metric in metrics}
     return {"panels": panels, "rows": rows, "metrics": names, "signed": signed} if rows else None
+
+
+def selection_section(models: Sequence[Model]) -> dict[str, Any] | None:
+    """What selection from the beam weighs, and what it was worth where it was fitted; None without selection."""
+    fitted = next((found for model in models if (found := as_mapping(model.data.get("selection")))), None)
+    if not fitted:
+        return None
+    weights = {
+        name: value for name, raw in as_mapping(fitted.get("weights")).items() if (value := as_number(raw)) is not None
+    }
+    orders = {order: as_number(as_mapping(fitted.get(order)).get("ndcg@10")) for order in ("generated", "selected")}
+    return {
+        "weights": [
+            (EVIDENCE_LABELS.get(name, name.replace("_", " ")), f"{value:+.2f}") for name, value in weights.items()
+        ],
+        "cases": as_number(fitted.get("cases")),
+        "proposed": as_number(fitted.get("proposed")),
+        **orders,
+    }
 
 
 def training_section(models: Sequence[Model], logs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

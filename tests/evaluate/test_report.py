@@ -356,3 +356,27 @@ def test_words() -> None:
         "2 h 5 min",
     ]
     assert [in_words(list(names)) for names in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_what_selection_weighs_is_shown_where_there_is_one(results: dict[str, Any], tmp_path: Path) -> None:
+    def page() -> str:
+        (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
+        return write_report(tmp_path).read_text(encoding="utf-8")
+
+    assert "What selection goes by" not in page()
+    results["models"]["onerec_selection"] = {
+        **results["models"]["onerec"],
+        "selection": {
+            "weights": {"log_probability": 0.75, "never_together": -1.25, HOSTILE: 3.0, "broken": None},
+            "cases": 4000,
+            "proposed": 0.345,
+            "generated": {"ndcg@10": 0.0511},
+            "selected": {"ndcg@10": 0.0622},
+        },
+    }
+    shown = page()
+    for text in ("What selection goes by", "+0.75", "-1.25", "Never together", "34.5 %", "4,000", "0.0511", "0.0622"):
+        assert text in shown
+    assert HOSTILE not in shown
+    results["models"]["onerec_selection"]["selection"] = {"weights": {}}
+    assert "What selection goes by" in page()  # an older file with less in it still makes a page
