@@ -41,7 +41,7 @@ from onerec.evaluate.ranking import LIST_LENGTH, Recommender, even_sample, quick
 from onerec.files import write_json
 from onerec.item_vectors import ItemEncoder
 from onerec.model.generator import Generator
-from onerec.select.evidence import Evidence
+from onerec.select.evidence import Evidence, directly_after
 from onerec.select.recommend import SelectingRecommender, fit_scorer
 from onerec.select.scorer import Scorer
 from onerec.train.runtime import compute_on_cpu, lone_process_note, set_threads
@@ -297,6 +297,7 @@ class Run:
         return Evidence(
             self.config.generator.item_loss > 0,
             co_occurrence.fit(*self.training, len(self.item_ids)),
+            directly_after(*self.training, len(self.item_ids)),
             {name: block_ND for name, block_ND in vectors.items() if block_ND.shape[1]},
             section.decay,
         )

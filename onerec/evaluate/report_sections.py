@@ -50,6 +50,8 @@ EVIDENCE_LABELS = {
     "log_probability": "log-probability of the generator, per nat",
     "item_score": "score of the item scorer",
     "co_occurrence": "logarithm of co-occurrence",
+    "co_occurrence_root": "square root of co-occurrence",
+    "directly_after": "logarithm of how often it came right after the newest event",
     "never_together": "never together with the history in training",
     "content_mean": "content like the history's mean, cosine",
     "content_most": "content like one event of the history, cosine",

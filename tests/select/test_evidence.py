@@ -5,7 +5,7 @@ import pytest
 
 from onerec.baselines.item_knn import ItemKNN
 from onerec.decode.recommend import Proposals
-from onerec.select.evidence import HISTORY_EVENTS, Evidence
+from onerec.select.evidence import HISTORY_EVENTS, Evidence, directly_after
 
 ITEMS = 30
 
@@ -21,7 +21,8 @@ def make_evidence(seed: int = 0, decay: float = 0.7, item_scores: bool = False) 
     vectors = {"content": draw.standard_normal((ITEMS, 5)), "behaviour": draw.standard_normal((ITEMS, 3))}
     vectors["behaviour"][:4] = 0  # items without any event
     blocks = {name: block.astype(np.float32) for name, block in vectors.items()}
-    return Evidence(item_scores, ItemKNN().fit(*random_log(seed + 1, 15, 12), ITEMS), blocks, decay)
+    log = random_log(seed + 1, 15, 12)
+    return Evidence(item_scores, ItemKNN().fit(*log, ITEMS), directly_after(*log, ITEMS), blocks, decay)
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> float:
@@ -76,6 +77,7 @@ def test_features_equal_their_definitions(chunk: int, monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(column["log_probability"][found], log_probabilities[found])
     np.testing.assert_array_equal(column["item_score"], item_scores)
     np.testing.assert_array_equal(column["never_together"][found], (together == 0)[found])
+    np.testing.assert_allclose(column["co_occurrence_root"][found] ** 2, together[found], rtol=1e-5)
     order = np.argsort(together[found])
     assert (np.diff(column["co_occurrence"][found][order]) >= 0).all()
     for name, block in evidence.vectors.items():
@@ -100,3 +102,13 @@ def test_a_case_does_not_depend_on_the_others() -> None:
         beam = Proposals(proposed[:1], log_probabilities[:1], None)
         alone = evidence.features(history, np.array([0, len(history)]), beam)
         np.testing.assert_allclose(together[case], alone[0], atol=1e-6)
+
+
+def test_directly_after_counts_what_followed_the_newest_event_at_once() -> None:
+    # 1 was followed by 2 twice and by 3 once; 2 by 3 once
+    knn = directly_after(np.array([1, 2, 1, 2, 1, 3, 2, 3]), np.array([0, 2, 4, 6, 8]), 5)
+    history, offsets = np.array([2, 1]), np.array([0, 2])
+    scores = knn.scores_of(history, offsets, np.array([[2, 3, 4, 0]]))
+    assert scores[0, 0] == pytest.approx(2 * scores[0, 1])
+    assert scores[0, 1] > 0
+    assert scores[0, 2] == scores[0, 3] == 0
