@@ -56,11 +56,12 @@ def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
     """What turns a results file into Markdown: its benchmark's own function, or `table` for complete runs."""
     if "models" in results:
         return table
-    from benchmarks import append_items, decoding, downstream_table, tokenizer, tokenizer_quality, training
+    from benchmarks import append_items, decoding, downstream_table, selection, tokenizer, tokenizer_quality, training
 
     made = {
         "append_items": append_items.markdown,
         "decoding": decoding.markdown,
+        "selection": selection.markdown,
         "tokenizer": tokenizer.markdown,
         "tokenizer_quality": tokenizer_quality.markdown,
         "tokenizers_downstream": downstream_table.markdown,
@@ -95,7 +96,11 @@ def table(results: dict[str, Any]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     lines.append("")
-    pairs = [f"{pair} {signed(figures['recall@10'])}" for pair, figures in results["paired"].items()]
+    labels = {name: model["label"] for name, model in results["models"].items()}
+    pairs = []
+    for pair, figures in results["paired"].items():
+        first, second = pair.split(" - ")
+        pairs.append(f"{labels[first]} − {labels[second]} {signed(figures['recall@10'])}")
     lines.append(f"Paired differences of Recall@10: {'; '.join(pairs)}.")
     run, dataset = results["run"], results["dataset"]
     lines.append(

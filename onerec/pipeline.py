@@ -270,7 +270,7 @@ class Run:
         stage.begin()
         self.say(f"selection: weighing what speaks for the items of a beam of {section.beam_width}")
         set_threads(self.config.threads, self.config.generator.width)
-        generator, evidence = self._proposing_generator(section), self._evidence(section)
+        generator, evidence = self.proposing_generator(section), self.evidence(section)
         cases = even_sample(self.cases("valid"), section.fit_cases)
         scorer, figures = fit_scorer(generator, evidence, cases, self.config.recommend.exclude_seen)
         scorer.save(stage.folder / SCORER_FILE, **figures)
@@ -281,16 +281,18 @@ class Run:
         section = self.config.selection
         assert section is not None
         self.fit_selection()
-        evidence = self._evidence(section)
+        evidence = self.evidence(section)
         scorer = Scorer.load(self.selection_stage.folder / SCORER_FILE, evidence.names)
-        return SelectingRecommender(self._proposing_generator(section), evidence, scorer)
+        return SelectingRecommender(self.proposing_generator(section), evidence, scorer)
 
-    def _proposing_generator(self, section: SelectionSection) -> GeneratorRecommender:
+    def proposing_generator(self, section: SelectionSection) -> GeneratorRecommender:
+        """The trained generator with as wide a beam as selection wants."""
         generator = self.load_generator()
         generator.beam_width = section.beam_width
         return generator
 
-    def _evidence(self, section: SelectionSection) -> Evidence:
+    def evidence(self, section: SelectionSection) -> Evidence:
+        """What selection knows beside the generator, from training events and item content."""
         co_occurrence = ItemKNN(**section.co_occurrence.model_dump(), seed=self.config.seed)
         encoder = ItemEncoder.load(self.ids_stage.folder / "encoder")
         vectors = {"content": encoder.described, "behaviour": encoder.behaviour_ND}

@@ -1,0 +1,146 @@
+"""What each kind of evidence is worth to selection: the scorer of a finished run, refitted without it.
+
+    python -m benchmarks.recall configs/beauty.yaml --dataset amazon-beauty --out benchmarks/results/beauty-17.json
+    python -m benchmarks.selection runs/beauty --out benchmarks/results/selection-beauty-17.json
+
+The generator proposes once; each row is a scorer fitted on validation cases with some of the features, and measured on test
+users spread evenly over the file (`--users`). Differences to all evidence are paired. Validation figures are cross-fitted.
+"""
+
+import argparse
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.results_file import write_results_file
+
+GROUPS = {
+    "item scorer": ("item_score",),
+    "co-occurrence": ("co_occurrence", "co_occurrence_root", "never_together", "directly_after"),
+    "likeness of content": ("content_mean", "content_most"),
+    "likeness of behaviour": ("behaviour_mean", "behaviour_most"),
+}
+
+
+def main() -> int:
+    """Propose, refit, print the table, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--users", type=int, default=6000, help="test users to measure on, at most")
+    parsed = parser.parse_args()
+    from onerec.pipeline import reopen_run
+    from onerec.provenance import code_version, machine, versions
+
+    started = time.time()
+    run = reopen_run(parsed.run, [])
+    rows = measure(run, parsed.users)
+    commit, dirty = code_version()
+    config = run.config.model_dump(mode="json")
+    config["dataset"]["folder"] = Path(config["dataset"]["folder"]).name
+    facts: dict[str, Any] = {
+        "name": "selection",
+        "quick": False,
+        "commit": commit,
+        "dirty": dirty,
+        "seed": run.config.seed,
+    }
+    facts |= {"versions": versions(), "machine": machine(), "seconds": time.time() - started, "config": config}
+    facts["command"] = shlex.join(["python", "-m", "benchmarks.selection", *sys.argv[1:]])
+    figures = {f"{metric} {row['evidence']}": row[metric] for row in rows for metric in ("recall@10", "ndcg@10")}
+    results = {"run": facts, "figures": figures, "rows": rows}
+    print(markdown(results))
+    write_results_file(parsed.out, results)
+    return 0
+
+
+def measure(run: Any, users: int) -> list[dict[str, Any]]:
+    """One row per set of features: the generator's order, all evidence, all but one kind, and one kind alone."""
+    from onerec.evaluate.ranking import even_sample
+    from onerec.select.recommend import proposals
+
+    section, exclude_seen = run.config.selection, run.config.recommend.exclude_seen
+    generator, evidence = run.proposing_generator(section), run.evidence(section)
+    parts = {}
+    for part, size in (("valid", section.fit_cases), ("test", users)):
+        cases = even_sample(run.cases(part), size)
+        items, features = proposals(generator, evidence, cases.history_items, cases.history_offsets, exclude_seen)
+        parts[part] = (cases, items, features)
+    names = evidence.names
+    kinds = {kind: [name for name in group if name in names] for kind, group in GROUPS.items()}
+    kinds = {kind: group for kind, group in kinds.items() if group}
+    sets = {"all": names}
+    sets |= {f"without {kind}": [name for name in names if name not in group] for kind, group in kinds.items()}
+    sets |= {f"the generator and {kind}": ["log_probability", *group] for kind, group in kinds.items()}
+    lists = {what: ranked(parts, names, chosen) for what, chosen in sets.items()}
+    lists["the generator's order"] = tuple(parts[part][1][:, :50] for part in ("valid", "test"))
+    return [row_of(run, parts, what, made, lists["all"]) for what, made in lists.items()]
+
+
+def ranked(parts: dict[str, Any], names: list[str], chosen: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of 50 for validation (cross-fitted) and test cases by a scorer that sees the chosen features only."""
+    from onerec.select.recommend import best
+    from onerec.select.scorer import Scorer
+
+    columns = [names.index(name) for name in chosen]
+    cases, items, features = parts["valid"]
+    hit = items == cases.target[:, None]
+    taken = np.where(hit.any(axis=1), hit.argmax(axis=1), -1)
+    features, found = features[..., columns], items >= 0
+    valid = np.empty((len(cases), 50), np.int32)
+    for half in (np.arange(len(cases)) % 2 == 0, np.arange(len(cases)) % 2 == 1):
+        scorer = Scorer.fit(chosen, features[~half], found[~half], taken[~half])
+        valid[half] = best(items[half], scorer.log_probabilities(features[half], found[half]), 50)[0]
+    scorer = Scorer.fit(chosen, features, found, taken)
+    _, items, features = parts["test"]
+    return valid, best(items, scorer.log_probabilities(features[..., columns], items >= 0), 50)[0]
+
+
+def row_of(run: Any, parts: dict[str, Any], what: str, made: Any, reference: Any) -> dict[str, Any]:
+    """Figures of one ranking, and its paired differences to the one by all evidence."""
+    from onerec.evaluate.breakdown import training_counts
+    from onerec.evaluate.ranking import Measure, quick_figures
+
+    valid_cases, test_cases = parts["valid"][0], parts["test"][0]
+    counts = training_counts(run.training[0], len(run.item_ids))
+    measure = Measure(
+        test_cases, counts, np.arange(len(counts)), run.config.evaluate.bootstrap_samples, run.config.seed
+    )
+    figures, paired = measure.figures(made[1], id_level=False), measure.paired(made[1], reference[1])
+    kept = ("recall@10", "ndcg@10", "recall@50")
+    return {
+        "evidence": what,
+        "users": len(test_cases),
+        "valid": quick_figures(made[0], valid_cases),
+        **{metric: figures[metric] for metric in kept},
+        "against_all": {metric: paired[metric] for metric in kept},
+    }
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The table for terminal and docs."""
+    from benchmarks.result_tables import interval, origin, share, signed
+
+    lines = [
+        "| the beam ranked by | valid NDCG@10 | Recall@10 | NDCG@10 | NDCG@10 against all | Recall@50 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in results["rows"]:
+        against = "" if row["evidence"] == "all" else signed(row["against_all"]["ndcg@10"])
+        cells = [
+            row["evidence"],
+            share(row["valid"]["ndcg@10"]),
+            interval(row["recall@10"]),
+            share(row["ndcg@10"]["value"]),
+        ]
+        lines.append("| " + " | ".join([*cells, against, share(row["recall@50"]["value"])]) + " |")
+    users = results["rows"][0]["users"]
+    return "\n".join([*lines, "", f"{users:,} test users; {origin(results['run'])}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
