@@ -77,7 +77,7 @@ def measure(run: Any, users: int) -> list[dict[str, Any]]:
     sets |= {f"without {kind}": [name for name in names if name not in group] for kind, group in kinds.items()}
     sets |= {f"the generator and {kind}": ["log_probability", *group] for kind, group in kinds.items()}
     lists = {what: ranked(parts, names, chosen) for what, chosen in sets.items()}
-    lists["the generator's order"] = tuple(parts[part][1][:, :50] for part in ("valid", "test"))
+    lists["the generator's order"] = (parts["valid"][1][:, :50], parts["test"][1][:, :50])
     return [row_of(run, parts, what, made, lists["all"]) for what, made in lists.items()]
 
 
