@@ -273,6 +273,8 @@ class Run:
         generator, evidence = self.proposing_generator(section), self.evidence(section)
         cases = even_sample(self.cases("valid"), section.fit_cases)
         scorer, figures = fit_scorer(generator, evidence, cases, self.config.recommend.exclude_seen)
+        if not figures["pays"]:
+            self.say("selection: no gain on validation cases that were not fitted; lists keep the generator's order")
         scorer.save(stage.folder / SCORER_FILE, **figures)
         stage.finish()
 

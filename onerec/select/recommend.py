@@ -77,11 +77,11 @@ def fit_scorer(
     """Fit a scorer on held-out cases, and say what it is worth there.
 
     The figures are cross-fitted: each half of the cases is ranked by a scorer fitted on the other half. The scorer that is
-    returned has seen both.
+    returned has seen both; where NDCG@10 says that fitting did not pay, it is one that trusts the generator.
 
     Returns:
-        the scorer, and "cases", "proposed" (the share of targets among the proposals), and "generated" and "selected" with
-        recall@10 and ndcg@10 of the generator's order and of the scorer's.
+        the scorer, and "cases", "proposed" (the share of targets among the proposals), "generated" and "selected" with
+        recall@10 and ndcg@10 of the generator's order and of the scorer's, and "pays", whether the second is better.
     """
     items, features = proposals(generator, evidence, cases.history_items, cases.history_offsets, exclude_seen)
     found = items >= 0
@@ -91,12 +91,17 @@ def fit_scorer(
     for half in (np.arange(len(cases)) % 2 == 0, np.arange(len(cases)) % 2 == 1):
         scorer = Scorer.fit(evidence.names, features[~half], found[~half], chosen[~half])
         selected[half] = best(items[half], scorer.log_probabilities(features[half], found[half]), 10)[0]
+    generated_figures, selected_figures = (_figures(made, cases.target) for made in (items[:, :10], selected))
+    pays = selected_figures["ndcg@10"] > generated_figures["ndcg@10"]
     figures = {
         "cases": len(cases),
         "proposed": float((chosen >= 0).mean()),
-        "generated": _figures(items[:, :10], cases.target),
-        "selected": _figures(selected, cases.target),
+        "generated": generated_figures,
+        "selected": selected_figures,
+        "pays": pays,
     }
+    if not pays:
+        return Scorer.trusting(evidence.names), figures
     return Scorer.fit(evidence.names, features, found, chosen), figures
 
 

@@ -27,6 +27,11 @@ class Scorer:
     weights_F: np.ndarray
 
     @classmethod
+    def trusting(cls, names: list[str]) -> Self:
+        """A scorer that ranks by the generator's probability alone."""
+        return cls(names, np.array([float(name == FIRST_FEATURE) for name in names]))
+
+    @classmethod
     def fit(cls, names: list[str], features_CKF: np.ndarray, found_CK: np.ndarray, chosen_C: np.ndarray) -> Self:
         """Weights that make the items that users took most probable among their proposals (conditional logit).
 
@@ -40,7 +45,7 @@ class Scorer:
             chosen_C: place among the K proposals of the item that was taken, -1 where it was not proposed.
         """
         rows = np.flatnonzero(chosen_C >= 0)
-        start_F = np.array([float(name == FIRST_FEATURE) for name in names])
+        start_F = cls.trusting(names).weights_F
         if not len(rows):
             return cls(names, start_F)
         features_XKF = torch.from_numpy(features_CKF[rows]).double()

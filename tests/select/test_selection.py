@@ -145,5 +145,18 @@ def test_what_is_reported_was_not_fitted(beam: Beam) -> None:
             noise = draw.standard_normal((*proposals.items_CK.shape, 40))
             return np.concatenate([known, noise], axis=-1).astype(np.float32)
 
-    _, figures = fit_scorer(beam, Noise(), cases, exclude_seen=True)  # type: ignore[arg-type]
+    scorer, figures = fit_scorer(beam, Noise(), cases, exclude_seen=True)  # type: ignore[arg-type]
     assert figures["selected"]["recall@10"] < 0.5  # by heart it would be nearly one; at random it is a quarter
+    assert figures["pays"] == (figures["selected"]["ndcg@10"] > figures["generated"]["ndcg@10"])
+    assert figures["pays"] or scorer.weights_F.tolist() == [1.0] + [0.0] * 40
+
+
+def test_where_fitting_does_not_pay_the_generator_is_trusted(beam: Beam) -> None:
+    """Users who take the likeliest items that they have not seen: no other order can be better."""
+    count = 200
+    seen = np.zeros(count, np.int32)
+    cases = Cases(np.arange(count, dtype=np.int32), np.arange(count + 1), seen, np.ones(count, np.int32))
+    scorer, figures = fit_scorer(beam, SecondDigit(), cases, exclude_seen=True)  # type: ignore[arg-type]
+    assert figures["generated"]["ndcg@10"] == 1.0
+    assert not figures["pays"]
+    assert scorer.weights_F.tolist() == [1.0, 0.0]
