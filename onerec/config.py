@@ -119,7 +119,7 @@ class SelectionSection(Section):
 
     beam_width: int = Field(300, ge=50)
     decay: float = Field(0.7, gt=0, le=1)
-    fit_cases: int = Field(4000, gt=0)
+    fit_cases: int = Field(10000, gt=0)
     co_occurrence: ItemKNNSection = ItemKNNSection()
 
 
