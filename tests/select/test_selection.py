@@ -74,7 +74,12 @@ class Beam(GeneratorRecommender):
     """Stands for a generator: proposes items 0 .. beam_width - 1, the lower the likelier, none of them seen."""
 
     def recommend(
-        self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool
+        self,
+        history_items: np.ndarray,
+        history_offsets: np.ndarray,
+        k: int,
+        exclude_seen: bool,
+        readings: object = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         items, scores = [], []
         for start, stop in pairwise(history_offsets):
