@@ -96,8 +96,8 @@ class FeatureColumn(BaseModel):
             numbers = column.cast(pl.Float64)
             codes = np.searchsorted(self.edges or [], numbers.fill_null(0).to_numpy(), side="right") + 1
             return np.where(numbers.is_null().to_numpy(), 0, codes).astype(np.int32)
-        codes_by_value = range(1, self.size)
-        found = column.cast(pl.String).replace_strict(self.values, codes_by_value, default=0, return_dtype=pl.Int32)
+        numbered = list(range(1, self.size))
+        found = column.cast(pl.String).replace_strict(self.values, numbered, default=0, return_dtype=pl.Int32)
         return found.fill_null(0).to_numpy()
 
 
