@@ -169,10 +169,7 @@ class Generator(nn.Module, ModelHubMixin):
     def forward(self, batch: Batch) -> Tensor:
         """Negative log-likelihood of the counted targets, in nats, summed per level: `[L]`."""
         states_BTD, prefix = self.encode(batch)
-        if self.last_positions_only:
-            positions_BP = batch.lengths_B[:, None] - 1
-        else:
-            positions_BP = torch.arange(states_BTD.shape[1], device=states_BTD.device).expand(len(states_BTD), -1)
+        positions_BP = self._target_positions(batch)
         targets_BP = batch.targets_BT.gather(1, positions_BP)
         counted_BP = batch.counted_BT.gather(1, positions_BP)
         states_BPLD = self._teacher_forced(states_BTD, positions_BP, targets_BP, counted_BP, prefix)
@@ -181,6 +178,16 @@ class Generator(nn.Module, ModelHubMixin):
         return -torch.stack(
             [self._log_probabilities_of(counted_XLD[:, level], targets_X, level).sum() for level in levels]
         )
+
+    def _target_positions(self, batch: Batch) -> Tensor:
+        """Positions `[B, P]` whose targets the decoder writes in training; those that do not count may be among them."""
+        if self.last_positions_only:
+            return batch.lengths_B[:, None] - 1
+        if self.config.pathways.stream == "all":
+            # Most events are no targets: the decoder is spared them.
+            most = max(1, int(batch.counted_BT.sum(dim=1).max()))
+            return (~batch.counted_BT).int().argsort(dim=1, stable=True)[:, :most]
+        return torch.arange(batch.items_BT.shape[1], device=batch.items_BT.device).expand(len(batch.items_BT), -1)
 
     def encode(self, batch: Batch) -> tuple[Tensor, Prefix | None]:
         """Encoder states `[B, T, D]` of the histories, and those of the tokens before them where there are any."""

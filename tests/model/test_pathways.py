@@ -209,7 +209,9 @@ def test_every_pathway_is_read(settings: dict[str, object]) -> None:
 def test_every_parameter_gets_a_gradient(settings: dict[str, object]) -> None:
     """Also where no window has older events, as processes that share a batch must agree on which parameters are used."""
     model, stream = make_model(**settings).train(), make_stream()
-    stop = int(np.flatnonzero(stream.is_target_E[:12])[-1])  # a target, for those that have the one behind the window alone
+    stop = int(
+        np.flatnonzero(stream.is_target_E[:12])[-1]
+    )  # a target, for those that have the one behind the window alone
     model(one_window(stream, 5, stop).batch(np.array([0]))).sum().backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
