@@ -209,14 +209,14 @@ def feature_names(dataset: Dataset, config: PathwaysConfig) -> dict[str, list[st
     asked = {"event": config.event_features, "item": config.item_features, "user": config.user_features}
     found: dict[str, list[str]] = {}
     for kind, names in asked.items():
-        for name in [] if names == "all" else names:
+        wanted = list(known[kind]) if names == "all" else list(names)
+        for name in wanted:
             if name not in known[kind]:
                 raise UserError(
                     f'generator.pathways.{kind}_features: "{name}" is none that {dataset.folder / "dataset.yaml"} names; '
                     f"{nearest_name(name, known[kind])}"
                 )
-        spelt_out = [one for name in (known[kind] if names == "all" else names) for one in known[kind][name]]
-        found[kind] = list(dict.fromkeys(spelt_out))
+        found[kind] = list(dict.fromkeys(one for name in wanted for one in known[kind][name]))
     return found
 
 

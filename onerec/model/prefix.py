@@ -61,7 +61,9 @@ class PrefixTokens(nn.Module):
     def forward(self, batch: Batch, tokens: ItemTokens) -> Prefix:
         """The prefix of every row of a batch. Where nothing is known, users are unknown and there are no older events."""
         known, device = batch.known or self._nothing(batch, tokens), batch.items_BT.device
-        made, filled, positions = [], [], []
+        made: list[Tensor] = []
+        filled: list[Tensor] = []
+        positions: list[Tensor] = []
         if self.users is not None and self.user_project is not None:
             codes_BU = drop_rows(known.users_BU, self.dropout, self.training)
             made.append(self.user_project(self.users(codes_BU))[:, None])
