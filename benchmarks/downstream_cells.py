@@ -93,7 +93,8 @@ def run_cell(row: Row, seed: int, data: Path, folder: Path, quick: bool = False)
     run.train_generator()
     training = time.perf_counter() - started - tokenizing - vectors_seconds
     cases, recommender = test_cases(run, quick), run.load_generator()
-    items_CK, _ = recommender.recommend(cases.history_items, cases.history_offsets, LIST_LENGTH, exclude_seen=True)
+    asked = (cases.history_items, cases.history_offsets, LIST_LENGTH, True)
+    items_CK, _ = recommender.recommend(*asked, run.readings(cases))
     commit, dirty = code_version()
     cell = {
         "row": {**row.__dict__, "name": row.name},

@@ -68,7 +68,9 @@ def measure(run: Any, users: int) -> list[dict[str, Any]]:
     parts = {}
     for part, size in (("valid", section.fit_cases), ("test", users)):
         cases = even_sample(run.cases(part), size)
-        items, features = proposals(generator, evidence, cases.history_items, cases.history_offsets, exclude_seen)
+        items, features = proposals(
+            generator, evidence, cases.history_items, cases.history_offsets, exclude_seen, run.readings(cases)
+        )
         parts[part] = (cases, items, features)
     names = evidence.names
     kinds = {kind: [name for name in group if name in names] for kind, group in GROUPS.items()}

@@ -28,9 +28,15 @@ def print_list(run: Run, user: str | None, history: list[str] | None, count: int
     """
     if count < 1:
         raise UserError(f"--count must be at least 1, not {count}")
-    items = history_of_user(run, user) if user is not None else items_of_history(run, history or [])
+    readings = None
+    if user is not None:
+        row = row_of_user(run, user)
+        begin, end = run.sequences.offsets[row : row + 2]
+        items, readings = run.sequences.item_index[begin:end], run.reading_of_user(row)
+    else:
+        items = items_of_history(run, history or [])
     recommender = run.load_generator() if run.config.selection is None else run.load_selection()
-    found_CK, scores_CK = recommender.recommend(items, np.array([0, len(items)]), count, exclude_seen)
+    found_CK, scores_CK = recommender.recommend(items, np.array([0, len(items)]), count, exclude_seen, readings)
     titles, ids = titles_of(run.dataset), run.item_ids
     who = f"user {user}" if user is not None else "this history"
     table = Table(title=f"{who}: the last of {len(items)} events, oldest first", title_justify="left")
@@ -49,14 +55,12 @@ def print_list(run: Run, user: str | None, history: list[str] | None, count: int
     run.console.print(table)
 
 
-def history_of_user(run: Run, user: str) -> np.ndarray:
-    """Item numbers of all events of a user, oldest first; UserError when there is no such user."""
+def row_of_user(run: Run, user: str) -> int:
+    """Where a user stands among those of the sequences; UserError when there is no such user."""
     names = run.sequences.user_ids.cast(str).to_list()
     if user not in names:
         raise UserError(f'no user "{user}" in {run.dataset.folder}{_nearest(user, names)}')
-    row = names.index(user)
-    begin, end = run.sequences.offsets[row : row + 2]
-    return run.sequences.item_index[begin:end]
+    return names.index(user)
 
 
 def items_of_history(run: Run, history: list[str]) -> np.ndarray:

@@ -25,6 +25,7 @@ from onerec.baselines.popularity import Popularity
 from onerec.baselines.sasrec import SASRec, SASRecRecommender
 from onerec.config import RunConfig, SelectionSection, load_config
 from onerec.data.contract import Dataset, read_dataset
+from onerec.data.features import FeatureVocabulary, feature_names
 from onerec.data.sources.movielens import fetch_movielens_100k
 from onerec.data.split import (
     Cases,
@@ -34,13 +35,24 @@ from onerec.data.split import (
     split_sequences,
     training_sequences,
 )
+from onerec.data.stream import (
+    EventOrder,
+    Readings,
+    Stream,
+    case_readings,
+    fit_vocabulary,
+    make_stream,
+    order_events,
+    stream_windows,
+    training_stream,
+)
 from onerec.data.windows import Windows, every_position_windows, one_target_windows
 from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
 from onerec.evaluate.ranking import LIST_LENGTH, Recommender, even_sample, quick_figures
 from onerec.files import write_json
 from onerec.item_vectors import ItemEncoder
-from onerec.model.generator import Generator
+from onerec.model.generator import FEATURES_FOLDER, Generator
 from onerec.select.evidence import Evidence, directly_after
 from onerec.select.recommend import SelectingRecommender, fit_scorer
 from onerec.select.scorer import Scorer
@@ -83,7 +95,9 @@ class Run:
             if section.fetch == "movielens-100k" and not (section.folder / "dataset.yaml").exists():
                 self.say(f"fetching MovieLens-100K into {section.folder}")
                 fetch_movielens_100k(section.folder)
-        return read_dataset(section.folder)
+        dataset = read_dataset(section.folder)
+        feature_names(dataset, self.config.generator.pathways)  # refuses unknown names before any work is done
+        return dataset
 
     @cached_property
     def sequences(self) -> Sequences:
@@ -123,6 +137,38 @@ class Run:
     def data_key(self) -> str:
         """Identifies the training and evaluation data: the dataset's bytes and how they are split."""
         return key_of(self.dataset.sha256, self.config.dataset.model_dump(exclude={"folder", "fetch"}, mode="json"))
+
+    # -- what a generator with pathways reads -------------------------------------------------------------------------
+
+    @cached_property
+    def event_order(self) -> EventOrder:
+        """Which events the generator's histories hold."""
+        return order_events(self.dataset, self.sequences, self.config.generator.pathways.stream)
+
+    @cached_property
+    def vocabulary(self) -> FeatureVocabulary:
+        """The features that the generator reads: those it was trained with, or else what training events show."""
+        folder = self.generator_stage.folder / "model" / FEATURES_FOLDER
+        if self.generator_stage.done and folder.exists():
+            return FeatureVocabulary.load(folder)
+        return fit_vocabulary(self.dataset, self.config.generator.pathways, self.event_order)
+
+    @cached_property
+    def stream(self) -> Stream:
+        """Everything that a generator with pathways reads."""
+        return make_stream(self.dataset, self.sequences, self.event_order, self.vocabulary)
+
+    def readings(self, cases: Cases) -> Readings | None:
+        """What the generator reads of evaluation cases; None where it reads their items and nothing else."""
+        if not self.config.generator.pathways.in_use:
+            return None
+        return case_readings(self.stream, self.event_order, cases)
+
+    def reading_of_user(self, row: int) -> Readings | None:
+        """What the generator reads of user number `row` of the sequences: all events. None as for `readings`."""
+        if not self.config.generator.pathways.in_use:
+            return None
+        return Readings(self.stream, np.array([row]), self.stream.offsets[row + 1 : row + 2])
 
     # -- semantic IDs -------------------------------------------------------------------------------------------------
 
@@ -186,18 +232,30 @@ class Run:
         ids = self.tokenize()
         set_threads(self.config.threads, self.config.generator.width, self.state.num_processes)
         torch.manual_seed(self.config.seed)
-        model = Generator(self.config.generator, ids)
+        vocabulary = self.vocabulary if self.config.generator.pathways.names_features else None
+        model = Generator(self.config.generator, ids, vocabulary)
         self._train(stage, model, "onerec", self.config.train, self.generator_windows(), self._generator_recommender)
 
     def generator_windows(self) -> Windows:
         """Training windows as the generator's context wants them."""
-        causal = self.config.generator.context == "causal"
+        config = self.config.generator
+        causal = config.context == "causal"
+        if config.pathways.in_use:
+            stream, older = training_stream(self.stream, self.event_order.trained_E), config.pathways.positive_length
+            return stream_windows(stream, config.history_length, causal=causal, older=older)
         make = every_position_windows if causal else one_target_windows
-        return make(*self.training, self.config.generator.history_length)
+        return make(*self.training, config.history_length)
 
     def _generator_recommender(self, model: nn.Module, beam_width: int) -> GeneratorRecommender:
         assert isinstance(model, Generator)
         return GeneratorRecommender(model, beam_width, self.config.recommend.batch_size)
+
+    def _recommend(self, recommender: Recommender, cases: Cases, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """A recommender's lists for evaluation cases; baselines read positive items, whatever the generator reads."""
+        asked = (cases.history_items, cases.history_offsets, k, self.config.recommend.exclude_seen)
+        if isinstance(recommender, GeneratorRecommender | SelectingRecommender):
+            return recommender.recommend(*asked, self.readings(cases))
+        return recommender.recommend(*asked)
 
     def train_sasrec(self) -> None:
         """Train the SASRec baseline with the same windows, trainer and early stopping."""
@@ -227,13 +285,10 @@ class Run:
             if self.state.is_main_process:
                 stage.begin()
         sample = even_sample(self.cases("valid"), self.config.evaluate.validation_users)
-        exclude_seen, beam_width = self.config.recommend.exclude_seen, self.config.evaluate.validation_beam_width
+        beam_width = self.config.evaluate.validation_beam_width
 
         def validate(trained: nn.Module) -> dict[str, float]:
-            made = recommender(trained, beam_width).recommend(
-                sample.history_items, sample.history_offsets, 10, exclude_seen
-            )
-            return quick_figures(made[0], sample)
+            return quick_figures(self._recommend(recommender(trained, beam_width), sample, 10)[0], sample)
 
         seed, project = self.config.seed, self.wandb_project
         trainer = Trainer(model, windows, config, stage.folder, validate, seed=seed, label=label, wandb_project=project)
@@ -272,7 +327,8 @@ class Run:
         set_threads(self.config.threads, self.config.generator.width)
         generator, evidence = self.proposing_generator(section), self.evidence(section)
         cases = even_sample(self.cases("valid"), section.fit_cases)
-        scorer, figures = fit_scorer(generator, evidence, cases, self.config.recommend.exclude_seen)
+        exclude_seen = self.config.recommend.exclude_seen
+        scorer, figures = fit_scorer(generator, evidence, cases, exclude_seen, self.readings(cases))
         if not figures["pays"]:
             self.say("selection: no gain on validation cases that were not fitted; lists keep the generator's order")
         scorer.save(stage.folder / SCORER_FILE, **figures)
@@ -368,9 +424,7 @@ class Run:
             made: dict[str, np.ndarray] = {}
             for part in EVALUATED_PARTS:
                 cases = self.cases(part)
-                made[part], scores = recommender.recommend(
-                    cases.history_items, cases.history_offsets, LIST_LENGTH, self.config.recommend.exclude_seen
-                )
+                made[part], scores = self._recommend(recommender, cases, LIST_LENGTH)
                 made[f"{part}_scores"] = scores
             made["fit_seconds"] = np.array(fitted - started)
             made["seconds"] = np.array(time.perf_counter() - fitted)

@@ -3,7 +3,7 @@
 Sequences are flat arrays (values and offsets), so a million events are split with a handful of array operations.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
@@ -16,6 +16,7 @@ from onerec.errors import UserError
 
 TRAIN, VALID, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
+ROW = "__row"  # column of the events' rows while they are filtered
 
 Moment = int | float | date | datetime
 
@@ -33,6 +34,7 @@ class Sequences:
     offsets: np.ndarray  # U + 1 int64
     part: np.ndarray  # E int8: 0 training, 1 validation, 2 test; never falls within a user
     ordered: bool = True  # False: the events of a user are a set, their order means nothing
+    event_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # E int64, row of events.parquet
 
     @property
     def user_count(self) -> int:
@@ -51,6 +53,7 @@ class Cases:
     history_items: np.ndarray  # H int32, rows of items.parquet
     target: np.ndarray  # C int32, row of items.parquet
     dropped: int = 0  # cases left out because nothing came before the target
+    target_event: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # C int64, place in Sequences
 
     def __len__(self) -> int:
         return len(self.target)
@@ -99,17 +102,18 @@ def split_sequences(
         part = _by_time(events, dataset, fractions, cuts)[order]
     else:
         part = _by_period(events, dataset)[order]
-    return Sequences(user_ids, item_index[order], offsets, part, spec.events.ordered)
+    rows = events[ROW].to_numpy().astype(np.int64)[order]
+    return Sequences(user_ids, item_index[order], offsets, part, spec.events.ordered, rows)
 
 
 def _positive_events(dataset: Dataset, positive: str | None) -> pl.DataFrame:
     if positive is None:
-        return dataset.events
+        return dataset.events.with_row_index(ROW)
     signals = dataset.spec.events.signals
     if positive not in signals:
         hint = checks.nearest_name(positive, signals)
         raise UserError(f'{dataset.folder / "dataset.yaml"}: events.signals has no "{positive}"; {hint}')
-    events = dataset.events.filter(pl.col(positive) == 1)
+    events = dataset.events.with_row_index(ROW).filter(pl.col(positive) == 1)
     if events.is_empty():
         raise UserError(f'{dataset.folder / "events.parquet"}, column "{positive}": never 1; choose another signal')
     return events
@@ -244,6 +248,7 @@ def evaluation_cases(
         history_items=sequences.item_index[positions].astype(np.int32),
         target=sequences.item_index[targets].astype(np.int32),
         dropped=dropped,
+        target_event=targets,
     )
 
 

@@ -5,13 +5,36 @@ targets in the same order.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
 POOL_BATCHES = 32  # batches whose windows are sorted by length together, so that a batch has little padding
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known beside the items of the windows, for generators with pathways; codes as in `onerec.data.features`.
+
+    Attributes:
+        features_BTF: int64, codes of each event's features.
+        users_BU: int64, codes of each user's features.
+        older_items_BP: int64, items of positive events from before the window, the newest on the right.
+        older_features_BPF: int64, codes of their features.
+        older_BP: boolean, false where there are fewer of them; padding stands on the left.
+    """
+
+    features_BTF: Tensor
+    users_BU: Tensor
+    older_items_BP: Tensor
+    older_features_BPF: Tensor
+    older_BP: Tensor
+
+    def to(self, device: torch.device | str) -> "Known":
+        """The same on `device`."""
+        return Known(*(getattr(self, part.name).to(device) for part in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -23,17 +46,23 @@ class Batch:
         targets_BT: int64, the item after each position.
         counted_BT: boolean, true where a target adds to the loss.
         lengths_B: int64, number of real positions in each row.
+        known: what else is known; None where only items are.
     """
 
     items_BT: Tensor
     targets_BT: Tensor
     counted_BT: Tensor
     lengths_B: Tensor
+    known: Known | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
         return Batch(
-            self.items_BT.to(device), self.targets_BT.to(device), self.counted_BT.to(device), self.lengths_B.to(device)
+            self.items_BT.to(device),
+            self.targets_BT.to(device),
+            self.counted_BT.to(device),
+            self.lengths_B.to(device),
+            None if self.known is None else self.known.to(device),
         )
 
 

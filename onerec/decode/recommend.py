@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from onerec.data.stream import Readings, padded_readings
 from onerec.data.windows import padded_histories
 from onerec.decode.beam_search import beam_search
 from onerec.model.generator import Generator
@@ -49,7 +50,12 @@ class GeneratorRecommender:
     batch_size: int = 256
 
     def recommend(
-        self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool
+        self,
+        history_items: np.ndarray,
+        history_offsets: np.ndarray,
+        k: int,
+        exclude_seen: bool,
+        readings: Readings | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k most probable items of each history.
 
@@ -58,22 +64,36 @@ class GeneratorRecommender:
             history_offsets: `[C + 1]`, where each history begins.
             k: items per list.
             exclude_seen: leave out every item of the history, also those before the model's window.
+            readings: what a generator with pathways reads in place of the history's items. None: these items, of which and of
+                whose user nothing else is known.
 
         Returns:
             items int32 `[C, k]` (-1 where there are no more) and their log-probabilities in nats, float32 `[C, k]`.
         """
-        made = self.propose(history_items, history_offsets, k, exclude_seen)
+        made = self.propose(history_items, history_offsets, k, exclude_seen, readings)
         return made.items_CK, made.log_probabilities_CK
 
     @torch.inference_mode()
-    def propose(self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool) -> Proposals:
+    def propose(
+        self,
+        history_items: np.ndarray,
+        history_offsets: np.ndarray,
+        k: int,
+        exclude_seen: bool,
+        readings: Readings | None = None,
+    ) -> Proposals:
         """The k most probable items of each history, with all that the generator says about them."""
         generator, shape = self.generator.eval(), (len(history_offsets) - 1, k)
         device = generator.decoder.level_embeddings.device
         items_CK, scores_CK = np.full(shape, -1, dtype=np.int32), np.full(shape, -np.inf, dtype=np.float32)
         item_scores_CK = None if generator.item_scorer is None else np.zeros(shape, dtype=np.float32)
-        length = generator.config.history_length
-        for cases, batch in padded_histories(history_items, history_offsets, length, self.batch_size):
+        length, older = generator.config.history_length, generator.config.pathways.positive_length
+        batches = (
+            padded_histories(history_items, history_offsets, length, self.batch_size)
+            if readings is None
+            else padded_readings(readings, length, older, self.batch_size)
+        )
+        for cases, batch in batches:
             seen = padded_sets(history_items, history_offsets, cases).to(device) if exclude_seen else None
             bound = generator.bind(batch.to(device))
             beams = beam_search(bound, generator.trie, beam_width=max(self.beam_width, k), excluded_BS=seen)

@@ -82,4 +82,11 @@ def even_sample(cases: Cases, size: int) -> Cases:
     lengths = np.diff(cases.history_offsets)[rows]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     places = np.arange(offsets[-1]) + np.repeat(cases.history_offsets[rows] - offsets[:-1], lengths)
-    return Cases(cases.user_index[rows], offsets, cases.history_items[places], cases.target[rows], cases.dropped)
+    return Cases(
+        cases.user_index[rows],
+        offsets,
+        cases.history_items[places],
+        cases.target[rows],
+        cases.dropped,
+        cases.target_event[rows] if len(cases.target_event) else cases.target_event,
+    )

@@ -184,6 +184,11 @@ def _notes(run: Run, counts: np.ndarray, cases: Cases) -> list[str]:
         "validation item.",
         "Intervals are 95 % percentile bootstraps over users. They do not cover what another training seed would give.",
     ]
+    if run.config.generator.pathways.in_use:
+        notes.append(
+            "The generator reads more than the baselines: its pathways are on (generator.pathways in the config). "
+            "The baselines read the items of positive events."
+        )
     if run.config.selection is not None:
         notes.append(
             f"Selection's weights were fitted on up to {run.config.selection.fit_cases} of the validation cases: its validation "

@@ -23,10 +23,10 @@ class Parameters:
     """Numbers of trained parameters.
 
     Attributes:
-        parts: by part: `embeddings` (codes, own items), `item_tokens` (joining them), `encoder`, `context` (what makes keys and
-            values of the history: the lazy decoder's context processor, or the projections of every cross-attention),
-            `decoder` (the rest of its layers), `start` (level embeddings and the projection of the last state), `heads`
-            (norms and output layers), `item_head` and `item_scorer`.
+        parts: by part: `embeddings` (codes, own items, features), `item_tokens` (joining them), `prefix` (joining those of tokens
+            before the history), `encoder`, `context` (what makes keys and values of the history: the lazy decoder's context
+            processor, or the projections of every cross-attention), `decoder` (the rest of its layers), `start` (level embeddings
+            and the projection of the last state), `heads` (norms and output layers), `item_head` and `item_scorer`.
         inactive: parameters of routed experts that a single token does not use.
     """
 
@@ -51,20 +51,37 @@ class ForwardFlops:
     Attributes:
         per_context_token: `item_tokens`, `encoder` and `context`, spent once per history item, however many targets follow.
         per_target: `start`, `decoder` and `heads`, spent on all L codes of one target. For beam search: of one beam.
+        per_prefix: `prefix`, `encoder` and `context`, spent on all tokens before one history; nothing without pathways.
     """
 
     per_context_token: dict[str, int]
     per_target: dict[str, int]
+    per_prefix: dict[str, int]
 
-    def total(self, context_tokens: int, targets: int) -> int:
-        """Operations of a pass over so many history items (padding included) and targets."""
-        return context_tokens * sum(self.per_context_token.values()) + targets * sum(self.per_target.values())
+    def total(self, context_tokens: int, targets: int, histories: int = 0) -> int:
+        """Operations of a pass over so many history items (padding included), targets, and prefixes of so many histories."""
+        prefixes = histories * sum(self.per_prefix.values())
+        return (
+            context_tokens * sum(self.per_context_token.values()) + targets * sum(self.per_target.values()) + prefixes
+        )
 
 
 def count_parameters(model: Generator) -> Parameters:
     """Count every parameter once, by part."""
     parts = dict.fromkeys(
-        ("embeddings", "item_tokens", "encoder", "context", "decoder", "start", "heads", "item_head", "item_scorer"), 0
+        (
+            "embeddings",
+            "item_tokens",
+            "prefix",
+            "encoder",
+            "context",
+            "decoder",
+            "start",
+            "heads",
+            "item_head",
+            "item_scorer",
+        ),
+        0,
     )
     for name, parameter in model.named_parameters():
         parts[_part_of(name)] += parameter.numel()
@@ -72,12 +89,14 @@ def count_parameters(model: Generator) -> Parameters:
     return Parameters(parts, sum((layer.spec.count - layer.spec.active) * _expert_size(layer) for layer in experts))
 
 
-def forward_flops(model: Generator, history: int) -> ForwardFlops:
-    """Count the operations of a forward pass whose histories are padded to `history` items."""
+def forward_flops(model: Generator, history: int, older: int = 0) -> ForwardFlops:
+    """Count the operations of a forward pass whose histories are padded to `history` items, and older events to `older`."""
     width, levels = model.config.width, model.levels
-    encoder = sum(_matrices(layer) + _attention(history, width) for layer in _encoder_layers(model))
+    prefix, prefix_tokens = _prefix(model, older)
+    keys = history + prefix_tokens
+    encoder = sum(_matrices(layer) + _attention(keys, width) for layer in _encoder_layers(model))
     # A layer reads the L codes of a target: matrices per code, and attention to L codes and to the history per code.
-    reading = _attention(levels, width) + _attention(history, width)
+    reading = _attention(levels, width) + _attention(keys, width)
     decoder = sum(_matrices(layer) - _context_matrices(layer) + reading for layer in model.decoder.blocks)
     return ForwardFlops(
         per_context_token={
@@ -90,15 +109,31 @@ def forward_flops(model: Generator, history: int) -> ForwardFlops:
             "decoder": levels * decoder,
             "heads": _matrices(model.decoder.heads),
         },
+        per_prefix={
+            "prefix": prefix,
+            "encoder": prefix_tokens * encoder,
+            "context": prefix_tokens * _context(model),
+        },
     )
+
+
+def _prefix(model: Generator, older: int) -> tuple[int, int]:
+    """Operations that make the tokens before a history, and how many tokens these are."""
+    made, flops, tokens = model.prefix, 0, 0
+    if made is not None and made.user_project is not None:
+        flops, tokens = _matrices(made.user_project), 1
+    if made is not None and made.older_project is not None:
+        flops, tokens = flops + max(older, 1) * _matrices(made.older_project), tokens + max(older, 1)
+    return flops, tokens
 
 
 def _part_of(name: str) -> str:
     """The part that a parameter belongs to, by its name in the state dict."""
     if "project_context" in name or name.startswith("decoder.context_processor."):
         return "context"
-    if name.startswith("tokens."):
-        return "embeddings" if "_embeddings." in name else "item_tokens"
+    if name.startswith(("tokens.", "prefix.")):
+        joining = "prefix" if name.startswith("prefix.") else "item_tokens"
+        return "embeddings" if "_embeddings." in name else joining
     if name.startswith(("decoder.heads.", "decoder.head_norms.")):
         return "heads"
     if name.startswith("decoder."):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from onerec.model.attention import CrossAttention, SelfAttention, rotary_angles
 from onerec.model.experts import ExpertsSpec, experts_of_layer, make_feed_forward
+from onerec.model.prefix import Prefix
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -18,12 +19,14 @@ class EncodedContext:
     """An encoded batch of histories, as a decoder reads it.
 
     Attributes:
-        states_BTD: the encoder's output.
-        keys_values: per decoder layer, keys and values `[B, heads or groups, T, head width]`. Layers may share them.
+        states_BTD: the encoder's output, without the prefix.
+        keys_values: per decoder layer, keys and values `[B, heads or groups, P + T, head width]`. Layers may share them.
+        prefix_BP: boolean, which of the P tokens before the history are there; None where there is no prefix.
     """
 
     states_BTD: Tensor
     keys_values: list[KeysValues]
+    prefix_BP: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Place:
     Attributes:
         code_angles: rotary angles of the levels within their item.
         item_angles: rotary angles of the items that are predicted, among those of the history.
-        mask: boolean `[B, 1, Q, T]`, true where a query may see an item of the history.
+        mask: boolean `[B, 1, Q, P + T]`, true where a query may see a token of the prefix or an item of the history.
     """
 
     code_angles: tuple[Tensor, Tensor]
@@ -113,9 +116,17 @@ class CodeDecoder(nn.Module):
         """The layers, with their type."""
         return cast(list[CodeLayer], list(self.layers))
 
-    def read_context(self, states_BTD: Tensor) -> EncodedContext:
+    def read_context(self, states_BTD: Tensor, prefix: Prefix | None = None) -> EncodedContext:
         """Make every layer's keys and values of a context, once."""
         raise NotImplementedError
+
+    @staticmethod
+    def _keys_of(states_BTD: Tensor, prefix: Prefix | None) -> tuple[Tensor, Tensor]:
+        """States of prefix and history behind each other, and their positions."""
+        positions_T = torch.arange(states_BTD.shape[1], device=states_BTD.device)
+        if prefix is None:
+            return states_BTD, positions_T
+        return torch.cat([prefix.tokens_BPD, states_BTD], dim=1), torch.cat([prefix.positions_P, positions_T])
 
     def forward(
         self,
@@ -168,10 +179,14 @@ class CodeDecoder(nn.Module):
     def _place(self, code_positions: Tensor, positions_BQ: Tensor, context: EncodedContext) -> Place:
         """Rotary angles of the predicted places and the mask of what each query may see."""
         keys_T = torch.arange(context.states_BTD.shape[1], device=positions_BQ.device)
+        seen_BQT = keys_T <= positions_BQ[..., None]
+        if context.prefix_BP is not None:
+            prefix_BQP = context.prefix_BP[:, None].expand(-1, seen_BQT.shape[1], -1)
+            seen_BQT = torch.cat([prefix_BQP, seen_BQT], dim=-1)
         return Place(
             rotary_angles(code_positions, self.head_width),
             rotary_angles(positions_BQ[:, None] + 1, self.head_width),
-            (keys_T <= positions_BQ[..., None])[:, None],
+            seen_BQT[:, None],
         )
 
 
@@ -213,7 +228,9 @@ class Decoder(CodeDecoder):
         ]
         super().__init__(stack, width, heads, dropout, level_sizes)
 
-    def read_context(self, states_BTD: Tensor) -> EncodedContext:
-        angles = rotary_angles(torch.arange(states_BTD.shape[1], device=states_BTD.device), self.head_width)
+    def read_context(self, states_BTD: Tensor, prefix: Prefix | None = None) -> EncodedContext:
+        keys_BSD, positions_S = self._keys_of(states_BTD, prefix)
+        angles = rotary_angles(positions_S, self.head_width)
         layers = cast(list[DecoderLayer], self.blocks)
-        return EncodedContext(states_BTD, [layer.keys_values(states_BTD, angles) for layer in layers])
+        keys_values = [layer.keys_values(keys_BSD, angles) for layer in layers]
+        return EncodedContext(states_BTD, keys_values, None if prefix is None else prefix.filled_BP)

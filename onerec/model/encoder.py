@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from onerec.model.attention import SelfAttention, rotary_angles
 from onerec.model.experts import ExpertsSpec, experts_of_layer, make_feed_forward
+from onerec.model.prefix import Prefix
 
 
 class EncoderLayer(nn.Module):
@@ -53,15 +54,32 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head_width, self.causal = width // heads, causal
 
-    def forward(self, tokens_BTD: Tensor, lengths_B: Tensor) -> Tensor:
-        """States `[B, T, D]`; those behind a row's length are meaningless and must be masked by whoever reads them."""
+    def forward(self, tokens_BTD: Tensor, lengths_B: Tensor, prefix: Prefix | None = None) -> Tensor:
+        """States `[B, T, D]`; those behind a row's length are meaningless and must be masked by whoever reads them.
+
+        With a prefix of P tokens the states are `[B, P + T, D]`, its own first. All tokens see those of the prefix.
+        """
         time = tokens_BTD.shape[1]
         positions_T = torch.arange(time, device=tokens_BTD.device)
-        angles = rotary_angles(positions_T, self.head_width)
         filled_BT = positions_T < lengths_B[:, None]
         # Padding stands after the items, so a causal mask hides it already.
-        mask = None if self.causal else filled_BT[:, None, None, :]
+        mask, causal = None if self.causal else filled_BT[:, None, None, :], self.causal
+        if prefix is not None:
+            tokens_BTD = torch.cat([prefix.tokens_BPD.to(tokens_BTD.dtype), tokens_BTD], dim=1)
+            positions_T = torch.cat([prefix.positions_P, positions_T])
+            filled_BT = torch.cat([prefix.filled_BP, filled_BT], dim=1)
+            mask, causal = self._mask(filled_BT, len(prefix.positions_P)), False
+        angles = rotary_angles(positions_T, self.head_width)
         z_BTD = self.dropout(tokens_BTD)
         for layer in self.layers:
-            z_BTD = layer(z_BTD, angles, mask, self.causal, filled_BT)
+            z_BTD = layer(z_BTD, angles, mask, causal, filled_BT)
         return self.norm(z_BTD)
+
+    def _mask(self, filled_BT: Tensor, prefix: int) -> Tensor:
+        """What may be seen where `prefix` tokens stand before the history: boolean `[B, 1, T, T]`, queries first."""
+        places_T = torch.arange(filled_BT.shape[1], device=filled_BT.device)
+        seen_BTT = filled_BT[:, None].expand(-1, len(places_T), -1)
+        if self.causal:
+            seen_BTT = seen_BTT & ((places_T < prefix) | (places_T <= places_T[:, None]))
+        # Padding sees itself, or its softmax would be over nothing.
+        return (seen_BTT | (places_T[:, None] == places_T))[:, None]

@@ -1,7 +1,7 @@
 """The generator: histories in, log-probabilities of items out, one code at a time."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from onerec.data.features import FeatureVocabulary, PathwaysConfig
 from onerec.data.windows import Batch
 from onerec.decode.beam_search import Children
 from onerec.decode.item_trie import ItemTrie
@@ -19,11 +20,13 @@ from onerec.model.context import ItemTokens
 from onerec.model.decoder import CodeDecoder, Decoder, EncodedContext, KeysValues
 from onerec.model.encoder import Encoder
 from onerec.model.experts import ExpertsSpec
+from onerec.model.features import EventFeatures
 from onerec.model.item_scorer import ItemScorer
 from onerec.model.lazy_decoder import LazyDecoder
+from onerec.model.prefix import Prefix, PrefixTokens
 from tokenizer.semantic_ids import SemanticIds
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+CONFIG_FILE, WEIGHTS_FILE, FEATURES_FOLDER = "config.json", "model.safetensors", "features"
 
 
 class GeneratorConfig(BaseModel):
@@ -56,6 +59,7 @@ class GeneratorConfig(BaseModel):
     item_loss: float = Field(0.0, ge=0)
     item_loss_sample: int = Field(16384, gt=0)
     history_length: int = Field(50, gt=0)
+    pathways: PathwaysConfig = PathwaysConfig()
 
     def experts_spec(self) -> ExpertsSpec | None:
         """The experts as the stacks want them, or None where there are none."""
@@ -97,25 +101,32 @@ class Generator(nn.Module, ModelHubMixin):
     an item, so the probabilities of all items sum to one, and the training loss is -log p(item) in nats: the same unit as a
     full-softmax item model's.
 
-    `save_pretrained(folder)` writes `config.json`, `model.safetensors` and the semantic IDs the model speaks, and
-    `Generator.from_pretrained(folder or Hub name)` reads them back: a generator without its IDs is useless.
+    `save_pretrained(folder)` writes `config.json`, `model.safetensors`, the semantic IDs the model speaks and the features it
+    reads, and `Generator.from_pretrained(folder or Hub name)` reads them back: a generator without its IDs is useless.
 
     Args:
         config: sizes and choices.
         semantic_ids: the ID of every item; fixes the output heads and the trie.
+        vocabulary: the features that `config.pathways` names; None where it names none.
 
     Raises:
         UserError: choices that do not go together, such as a width that is no multiple of twice the heads (rotary positions
             turn pairs of features).
     """
 
-    def __init__(self, config: GeneratorConfig, semantic_ids: SemanticIds) -> None:
+    def __init__(
+        self, config: GeneratorConfig, semantic_ids: SemanticIds, vocabulary: FeatureVocabulary | None = None
+    ) -> None:
         super().__init__()
         _check(config)
-        self.config, self.semantic_ids = config, semantic_ids
+        if config.pathways.names_features and vocabulary is None:
+            raise UserError("generator.pathways names features: a generator needs their vocabulary beside its IDs")
+        self.config, self.semantic_ids, self.vocabulary = config, semantic_ids, vocabulary
         self.trie = ItemTrie.from_codes(semantic_ids.codes_NL, semantic_ids.level_sizes)
         sizes, codes_NL = self.trie.level_sizes, torch.from_numpy(semantic_ids.codes_NL).long()
-        self.tokens = ItemTokens(codes_NL, sizes, config.width, config.own_embedding, config.own_dropout)
+        self.tokens = ItemTokens(
+            codes_NL, sizes, config.width, config.own_embedding, config.own_dropout, self._event_features()
+        )
         shape = (config.width, config.heads, config.hidden_width, config.dropout)
         experts = config.experts_spec() if config.expert_layers == "encoder_and_decoder" else None
         self.encoder = Encoder(config.encoder_layers, *shape, config.context == "causal", experts)
@@ -126,6 +137,27 @@ class Generator(nn.Module, ModelHubMixin):
         if config.item_loss > 0:
             self.item_scorer = ItemScorer(config.width, config.item_loss_sample, config.own_dropout)
         self.last_positions_only = config.context == "bidirectional"
+        self.prefix = self._prefix_tokens()
+
+    def _event_features(self) -> EventFeatures | None:
+        vocabulary, pathways = self.vocabulary, self.config.pathways
+        if vocabulary is None or not (vocabulary.event or vocabulary.item):
+            return None
+        return EventFeatures(vocabulary, pathways.feature_width, pathways.feature_dropout)
+
+    def _prefix_tokens(self) -> PrefixTokens | None:
+        pathways = self.config.pathways
+        user_sizes = [column.size for column in self.vocabulary.user] if self.vocabulary else []
+        if not user_sizes and not pathways.positive_length:
+            return None
+        return PrefixTokens(
+            user_sizes,
+            pathways.feature_width,
+            pathways.feature_dropout,
+            pathways.positive_length,
+            self.tokens.joined_width,
+            self.config.width,
+        )
 
     def _make_decoder(self, level_sizes: tuple[int, ...]) -> CodeDecoder:
         config, experts = self.config, self.config.experts_spec()
@@ -145,14 +177,11 @@ class Generator(nn.Module, ModelHubMixin):
 
         With `item_loss` one more entry follows: the item scorer's, times that weight.
         """
-        states_BTD = self.encoder(self.tokens(batch.items_BT), batch.lengths_B)
-        if self.last_positions_only:
-            positions_BP = batch.lengths_B[:, None] - 1
-        else:
-            positions_BP = torch.arange(states_BTD.shape[1], device=states_BTD.device).expand(len(states_BTD), -1)
+        states_BTD, prefix = self.encode(batch)
+        positions_BP = self._target_positions(batch)
         targets_BP = batch.targets_BT.gather(1, positions_BP)
         counted_BP = batch.counted_BT.gather(1, positions_BP)
-        states_BPLD = self._teacher_forced(states_BTD, positions_BP, targets_BP, counted_BP)
+        states_BPLD = self._teacher_forced(states_BTD, positions_BP, targets_BP, counted_BP, prefix)
         counted_XLD, targets_X = states_BPLD[counted_BP], targets_BP[counted_BP]
         losses = [
             -self._log_probabilities_of(counted_XLD[:, level], targets_X, level).sum() for level in range(self.levels)
@@ -162,6 +191,25 @@ class Generator(nn.Module, ModelHubMixin):
             newest_XD = states_BTD[rows, positions_BP][counted_BP]
             losses.append(self.config.item_loss * self.item_scorer.loss(newest_XD, targets_X, self.tokens))
         return torch.stack(losses)
+
+    def _target_positions(self, batch: Batch) -> Tensor:
+        """Positions `[B, P]` whose targets the decoder writes in training; those that do not count may be among them."""
+        if self.last_positions_only:
+            return batch.lengths_B[:, None] - 1
+        if self.config.pathways.stream == "all":
+            # Most events are no targets: the decoder is spared them.
+            most = max(1, int(batch.counted_BT.sum(dim=1).max()))
+            return (~batch.counted_BT).int().argsort(dim=1, stable=True)[:, :most]
+        return torch.arange(batch.items_BT.shape[1], device=batch.items_BT.device).expand(len(batch.items_BT), -1)
+
+    def encode(self, batch: Batch) -> tuple[Tensor, Prefix | None]:
+        """Encoder states `[B, T, D]` of the histories, and those of the tokens before them where there are any."""
+        tokens_BTD = self.tokens(batch.items_BT, None if batch.known is None else batch.known.features_BTF)
+        if self.prefix is None:
+            return self.encoder(tokens_BTD, batch.lengths_B), None
+        prefix = self.prefix(batch, self.tokens)
+        states_BSD, length = self.encoder(tokens_BTD, batch.lengths_B, prefix), len(prefix.positions_P)
+        return states_BSD[:, length:], replace(prefix, tokens_BPD=states_BSD[:, :length])
 
     @property
     def levels(self) -> int:
@@ -176,6 +224,8 @@ class Generator(nn.Module, ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self.semantic_ids.save(save_directory / "semantic_ids")
+        if self.vocabulary is not None:
+            self.vocabulary.save(save_directory / FEATURES_FOLDER)
         save_file(
             {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, save_directory / WEIGHTS_FILE
         )
@@ -193,19 +243,25 @@ class Generator(nn.Module, ModelHubMixin):
             if not (folder / name).exists():
                 raise UserError(f"{folder / name}: missing; a generator folder is made by `onerec train`")
         config = GeneratorConfig(**json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
-        model = cls(config, SemanticIds.load(folder / "semantic_ids"))
+        vocabulary = FeatureVocabulary.load(folder / FEATURES_FOLDER) if config.pathways.names_features else None
+        model = cls(config, SemanticIds.load(folder / "semantic_ids"), vocabulary)
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
         return model.eval()
 
     def _teacher_forced(
-        self, states_BTD: Tensor, positions_BP: Tensor, items_BP: Tensor, counted_BP: Tensor | None = None
+        self,
+        states_BTD: Tensor,
+        positions_BP: Tensor,
+        items_BP: Tensor,
+        counted_BP: Tensor | None = None,
+        prefix: Prefix | None = None,
     ) -> Tensor:
         """Decoder states `[B, P, L, D]` for known items behind known positions."""
         rows = torch.arange(len(states_BTD), device=states_BTD.device)[:, None]
         codes_BPL = self.tokens.codes_NL[items_BP]
         inputs = [self.decoder.last_state(states_BTD[rows, positions_BP])]
         inputs += [self.tokens.embed_codes(codes_BPL[..., level], level) for level in range(self.levels - 1)]
-        context = self.decoder.read_context(states_BTD)
+        context = self.decoder.read_context(states_BTD, prefix)
         states_BPLD: Tensor = self.decoder(torch.stack(inputs, dim=2), context, positions_BP, counted_BP)
         return states_BPLD
 
@@ -241,16 +297,16 @@ class Generator(nn.Module, ModelHubMixin):
     @torch.no_grad()
     def item_log_probabilities(self, batch: Batch, items_BX: Tensor) -> Tensor:
         """Teacher-forced `log p(item | history)` in nats of X items per history, `[B, X]`: the slow, plain reference."""
-        states_BTD = self.encoder(self.tokens(batch.items_BT), batch.lengths_B)
+        states_BTD, prefix = self.encode(batch)
         positions_BX = (batch.lengths_B[:, None] - 1).expand_as(items_BX)
-        states_BXLD = self._teacher_forced(states_BTD, positions_BX, items_BX)
+        states_BXLD = self._teacher_forced(states_BTD, positions_BX, items_BX, prefix=prefix)
         levels = [self._log_probabilities_of(states_BXLD[:, :, level], items_BX, level) for level in range(self.levels)]
         return torch.stack(levels).sum(dim=0)
 
     def bind(self, batch: Batch) -> "BoundGenerator":
         """Encode a batch of histories once and return what beam search steps through."""
-        states_BTD = self.encoder(self.tokens(batch.items_BT), batch.lengths_B)
-        return BoundGenerator(self, self.decoder.read_context(states_BTD), batch.lengths_B - 1)
+        states_BTD, prefix = self.encode(batch)
+        return BoundGenerator(self, self.decoder.read_context(states_BTD, prefix), batch.lengths_B - 1)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The lazy decoder of OneRec-V2 (arXiv 2508.20900): the history is projected once, and no layer projects it again."""
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
@@ -8,6 +7,7 @@ from torch.nn import functional
 from onerec.model.attention import SelfAttention, rotary_angles, rotate
 from onerec.model.decoder import CodeDecoder, CodeLayer, EncodedContext, KeysValues
 from onerec.model.experts import ExpertsSpec, experts_of_layer, make_feed_forward
+from onerec.model.prefix import Prefix
 
 
 class ContextProcessor(nn.Module):
@@ -33,9 +33,9 @@ class ContextProcessor(nn.Module):
         self.project = nn.Linear(width, split * sets * groups * head_width, bias=False)
         self.norms = nn.ModuleList(nn.RMSNorm(groups * head_width) for _ in range(split * sets))
 
-    def forward(self, states_BTD: Tensor) -> list[KeysValues]:
-        """Per set, rotated keys and values `[B, groups, T, head width]`."""
-        angles = rotary_angles(torch.arange(states_BTD.shape[1], device=states_BTD.device), self.head_width)
+    def forward(self, states_BTD: Tensor, positions_T: Tensor) -> list[KeysValues]:
+        """Per set, rotated keys and values `[B, groups, T, head width]` of states at these positions."""
+        angles = rotary_angles(positions_T, self.head_width)
         chunks = self.project(states_BTD).chunk(len(self.norms), dim=-1)
         normed = [
             rearrange(norm(chunk), "b t (g d) -> b g t d", g=self.groups)
@@ -129,6 +129,7 @@ class LazyDecoder(CodeDecoder):
             width, key_value_layers, key_value_split, key_value_groups, width // heads
         )
 
-    def read_context(self, states_BTD: Tensor) -> EncodedContext:
-        sets, layers = self.context_processor(states_BTD), len(self.layers)
-        return EncodedContext(states_BTD, [sets[layer * self.key_value_layers // layers] for layer in range(layers)])
+    def read_context(self, states_BTD: Tensor, prefix: Prefix | None = None) -> EncodedContext:
+        sets, layers = self.context_processor(*self._keys_of(states_BTD, prefix)), len(self.layers)
+        keys_values = [sets[layer * self.key_value_layers // layers] for layer in range(layers)]
+        return EncodedContext(states_BTD, keys_values, None if prefix is None else prefix.filled_BP)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from onerec.data.split import Cases
+from onerec.data.stream import Readings
 from onerec.decode.recommend import GeneratorRecommender
 from onerec.evaluate.metrics import case_metrics, ranks_of
 from onerec.select.evidence import Evidence
@@ -27,7 +28,12 @@ class SelectingRecommender:
     scorer: Scorer
 
     def recommend(
-        self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool
+        self,
+        history_items: np.ndarray,
+        history_offsets: np.ndarray,
+        k: int,
+        exclude_seen: bool,
+        readings: Readings | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best proposals of each history; arguments and results as in `GeneratorRecommender.recommend`.
 
@@ -44,6 +50,7 @@ class SelectingRecommender:
                 history_items[offsets[0] : offsets[-1]],
                 offsets - offsets[0],
                 exclude_seen,
+                None if readings is None else readings.part(part),
             )
             items_CK[part], scores_CK[part] = best(items, self.scorer.log_probabilities(features, items >= 0), k)
         return items_CK, scores_CK
@@ -55,9 +62,10 @@ def proposals(
     history_items: np.ndarray,
     history_offsets: np.ndarray,
     exclude_seen: bool,
+    readings: Readings | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The generator's beam, int32 `[C, K]`, -1 where there are no more, and the features of its items, `[C, K, F]`."""
-    beams = generator.propose(history_items, history_offsets, generator.beam_width, exclude_seen)
+    beams = generator.propose(history_items, history_offsets, generator.beam_width, exclude_seen, readings)
     return beams.items_CK, evidence.features(history_items, history_offsets, beams)
 
 
@@ -72,7 +80,11 @@ def best(items_CK: np.ndarray, scores_CK: np.ndarray, k: int) -> tuple[np.ndarra
 
 
 def fit_scorer(
-    generator: GeneratorRecommender, evidence: Evidence, cases: Cases, exclude_seen: bool
+    generator: GeneratorRecommender,
+    evidence: Evidence,
+    cases: Cases,
+    exclude_seen: bool,
+    readings: Readings | None = None,
 ) -> tuple[Scorer, dict[str, Any]]:
     """Fit a scorer on held-out cases, and say what it is worth there.
 
@@ -83,7 +95,7 @@ def fit_scorer(
         the scorer, and "cases", "proposed" (the share of targets among the proposals), "generated" and "selected" with
         recall@10 and ndcg@10 of the generator's order and of the scorer's, and "pays", whether the second is better.
     """
-    items, features = proposals(generator, evidence, cases.history_items, cases.history_offsets, exclude_seen)
+    items, features = proposals(generator, evidence, cases.history_items, cases.history_offsets, exclude_seen, readings)
     found = items >= 0
     hit = items == cases.target[:, None]
     chosen = np.where(hit.any(axis=1), hit.argmax(axis=1), -1)

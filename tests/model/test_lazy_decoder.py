@@ -22,7 +22,7 @@ def test_keys_and_values_are_normed_chunks_of_one_projection(split: int) -> None
     chunks = processor.project(states).split(8, dim=-1)
     assert len(chunks) == 3 * split
     angles = rotary_angles(torch.arange(5), 4)
-    for number, (key, value) in enumerate(processor(states)):
+    for number, (key, value) in enumerate(processor(states, torch.arange(5))):
         expected = [functional.rms_norm(chunk, (8,)).view(2, 5, 2, 4).transpose(1, 2) for chunk in chunks]
         assert (key - rotate(expected[number * split], angles)).abs().max() <= 1e-5
         assert (value - expected[number * split + split - 1]).abs().max() <= 1e-5
@@ -33,7 +33,7 @@ def test_keys_and_values_are_normed_chunks_of_one_projection(split: int) -> None
 )
 def test_layers_share_sets_in_their_order(layers: int, sets: int, expected: list[int]) -> None:
     decoder, states = make_decoder(layers, sets), torch.randn(1, 3, 16)
-    own = decoder.context_processor(states)
+    own = decoder.context_processor(states, torch.arange(states.shape[1]))
     read = decoder.read_context(states).keys_values
     assert [int(torch.stack([(key - other).abs().sum() for other, _ in own]).argmin()) for key, _ in read] == expected
     assert len({key.data_ptr() for key, _ in read}) == sets  # shared, not copied

@@ -73,7 +73,14 @@ def test_weights_are_saved_and_their_names_checked(tmp_path: Path) -> None:
 class Beam(GeneratorRecommender):
     """Stands for a generator: proposes items 0 .. beam_width - 1, the lower the likelier, none of them seen."""
 
-    def propose(self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool) -> Proposals:
+    def propose(
+        self,
+        history_items: np.ndarray,
+        history_offsets: np.ndarray,
+        k: int,
+        exclude_seen: bool,
+        readings: object = None,
+    ) -> Proposals:
         items, scores = [], []
         for start, stop in pairwise(history_offsets):
             seen = set(history_items[start:stop].tolist()) if exclude_seen else set()

@@ -1,0 +1,281 @@
+"""What is known about events, items and users beside their order, as small whole numbers that embeddings can read.
+
+Every feature is a column of codes. Code 0 is unknown: a null, a value that training never showed, a user or an item without a
+row. Values and borders of buckets are learnt from training events, and from the tables of items and users.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from safetensors.numpy import load_file, save_file
+
+from onerec.data.checks import nearest_name
+from onerec.data.contract import Dataset, DatasetSpec
+from onerec.errors import UserError
+
+BUCKETS = 16  # of a number, each with about as many training values as the others
+VALUES_PER_CELL = 8  # values of one cell of the items table that are read
+COLUMNS_FILE, ITEM_CODES_FILE = "features.json", "item_features.safetensors"
+
+Names = list[str] | Literal["all"]
+
+
+class PathwaysConfig(BaseModel):
+    """What the generator reads beside the items of positive events; as it stands, nothing.
+
+    stream: whether the history holds positive events alone or all events. event_features, item_features, user_features: names
+    from dataset.yaml, or "all". feature_width: of a feature's embedding. feature_dropout: how often an event or a user loses
+    all features in training. positive_length: positive events older than the history that are read as well.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stream: Literal["positive", "all"] = "positive"
+    event_features: Names = []
+    item_features: Names = []
+    user_features: Names = []
+    feature_width: int = Field(16, gt=0)
+    feature_dropout: float = Field(0.1, ge=0, lt=1)
+    positive_length: int = Field(0, ge=0)
+
+    @property
+    def names_features(self) -> bool:
+        """Whether any features are asked for."""
+        return bool(self.event_features or self.item_features or self.user_features)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the generator reads anything beside the items of the last positive events."""
+        return self.names_features or self.stream == "all" or self.positive_length > 0
+
+
+class FeatureColumn(BaseModel):
+    """How one column becomes codes: a category by its `values`, a number by the `edges` between its buckets.
+
+    With neither, training never showed a value, and everything is unknown.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    values: list[str] | None = None
+    edges: list[float] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many codes there are, the one for unknown included."""
+        if self.values is not None:
+            return 1 + len(self.values)
+        return 1 if self.edges is None else 2 + len(self.edges)
+
+    @classmethod
+    def of_category(cls, name: str, shown: pl.Series, least: int = 1) -> Self:
+        """The values that `shown` has at least `least` times."""
+        counts = shown.alias("value").cast(pl.String).drop_nulls().value_counts(name="cells")
+        return cls(name=name, values=counts.filter(pl.col("cells") >= least)["value"].sort().to_list())
+
+    @classmethod
+    def of_number(cls, name: str, shown: pl.Series) -> Self:
+        """Buckets at the quantiles of the values in `shown`."""
+        known = shown.drop_nulls().cast(pl.Float64).to_numpy()
+        if not len(known):
+            return cls(name=name)
+        edges = np.unique(np.quantile(known, np.arange(1, BUCKETS) / BUCKETS))
+        return cls(name=name, edges=edges.tolist())
+
+    def encode(self, column: pl.Series) -> np.ndarray:
+        """Codes int32 of a column's cells."""
+        if self.size == 1:
+            return np.zeros(len(column), dtype=np.int32)
+        if self.values is None:
+            numbers = column.cast(pl.Float64)
+            codes = np.searchsorted(self.edges or [], numbers.fill_null(0).to_numpy(), side="right") + 1
+            return np.where(numbers.is_null().to_numpy(), 0, codes).astype(np.int32)
+        numbered = list(range(1, self.size))
+        found = column.cast(pl.String).replace_strict(self.values, numbered, default=0, return_dtype=pl.Int32)
+        return found.fill_null(0).to_numpy()
+
+
+@dataclass(frozen=True)
+class FeatureVocabulary:
+    """The features of a generator, and the codes of its items.
+
+    Attributes:
+        event, item, user: the columns of each, in the order of their codes.
+        item_codes_NGM: int32, up to M codes of each item in each of G columns; 0 where there are fewer.
+    """
+
+    event: list[FeatureColumn]
+    item: list[FeatureColumn]
+    user: list[FeatureColumn]
+    item_codes_NGM: np.ndarray
+
+    @classmethod
+    def fit(cls, dataset: Dataset, config: PathwaysConfig, training_events: pl.DataFrame) -> Self:
+        """Learn values and buckets.
+
+        Args:
+            dataset: whose tables of items and users are described.
+            config: the names of the features.
+            training_events: what `event_values` gives for training events alone.
+
+        Raises:
+            UserError: a name that dataset.yaml does not know.
+        """
+        spec, names = dataset.spec, feature_names(dataset, config)
+        signals = set(spec.events.signals)
+        event = [
+            FeatureColumn.of_category(name, training_events[name])
+            if name in signals
+            else FeatureColumn.of_number(name, training_events[name])
+            for name in names["event"]
+        ]
+        user = []
+        if dataset.users is not None and spec.users is not None:
+            categories = set(spec.users.categorical)
+            user = [
+                FeatureColumn.of_category(name, dataset.users[name])
+                if name in categories
+                else FeatureColumn.of_number(name, dataset.users[name])
+                for name in names["user"]
+            ]
+        # A value of a single item says no more than the item itself does.
+        item = [
+            FeatureColumn.of_category(name, _split_cells(dataset.items[name])["value"], least=2)
+            if name in spec.items.categorical
+            else FeatureColumn.of_number(name, dataset.items[name])
+            for name in names["item"]
+        ]
+        return cls(event, item, user, _item_codes(dataset, item))
+
+    def event_codes(self, events: pl.DataFrame) -> np.ndarray:
+        """Codes int16 `[E, F]` of what `event_values` gives."""
+        codes = [column.encode(events[column.name]) for column in self.event]
+        return np.stack(codes, axis=1).astype(np.int16) if codes else np.zeros((events.height, 0), np.int16)
+
+    def user_codes(self, dataset: Dataset, user_ids: pl.Series) -> np.ndarray:
+        """Codes int32 `[U, F]` of users; all 0 for one without a row in the users table."""
+        from onerec.data.split import rows_of
+
+        if not self.user:
+            return np.zeros((len(user_ids), 0), np.int32)
+        if dataset.users is None or dataset.spec.users is None:
+            return np.zeros((len(user_ids), len(self.user)), np.int32)
+        rows_U = rows_of(user_ids, dataset.users[dataset.spec.users.id])
+        codes_RF = np.stack([column.encode(dataset.users[column.name]) for column in self.user], axis=1)
+        return np.where(rows_U[:, None] >= 0, codes_RF[np.maximum(rows_U, 0)], 0).astype(np.int32)
+
+    def save(self, folder: Path) -> None:
+        """Write the columns as JSON and the items' codes beside them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        columns = {"event": self.event, "item": self.item, "user": self.user}
+        text = _COLUMNS.dump_json(columns, indent=1, exclude_none=True).decode()
+        (folder / COLUMNS_FILE).write_text(text + "\n", encoding="utf-8")
+        save_file({"item_codes": np.ascontiguousarray(self.item_codes_NGM)}, folder / ITEM_CODES_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote. Raises UserError where it is missing or unreadable."""
+        try:
+            columns = _COLUMNS.validate_json((folder / COLUMNS_FILE).read_bytes())
+            codes = load_file(folder / ITEM_CODES_FILE)["item_codes"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{folder}: the features of a generator cannot be read ({error}); train it again"
+            ) from error
+        return cls(columns["event"], columns["item"], columns["user"], codes)
+
+
+_COLUMNS = TypeAdapter(dict[str, list[FeatureColumn]])
+
+
+def feature_names(dataset: Dataset, config: PathwaysConfig) -> dict[str, list[str]]:
+    """The features that are asked for, as "event", "item" and "user"; "all" and "signals" are spelt out.
+
+    Raises:
+        UserError: a name that dataset.yaml does not know.
+    """
+    spec = dataset.spec
+    known = {
+        "event": _known_event_features(spec),
+        "item": {name: [name] for name in [*spec.items.categorical, *spec.items.numeric]},
+        "user": {name: [name] for name in [*spec.users.categorical, *spec.users.numeric]} if spec.users else {},
+    }
+    asked = {"event": config.event_features, "item": config.item_features, "user": config.user_features}
+    found: dict[str, list[str]] = {}
+    for kind, names in asked.items():
+        wanted = list(known[kind]) if names == "all" else list(names)
+        for name in wanted:
+            if name not in known[kind]:
+                raise UserError(
+                    f'generator.pathways.{kind}_features: "{name}" is none that {dataset.folder / "dataset.yaml"} names; '
+                    f"{nearest_name(name, known[kind])}"
+                )
+        found[kind] = list(dict.fromkeys(one for name in wanted for one in known[kind][name]))
+    return found
+
+
+def _known_event_features(spec: DatasetSpec) -> dict[str, list[str]]:
+    """What may be asked for, and the columns of `event_values` it means."""
+    columns = spec.events
+    known = {"signals": list(columns.signals)} if columns.signals else {}
+    known |= {name: [name] for name in columns.signals}
+    if columns.play_time and columns.duration:
+        known["play_ratio"] = ["play_ratio"]
+    if columns.duration:
+        known["duration"] = ["duration"]
+    if columns.time:
+        known["time_gap"] = ["time_gap"]
+    return known
+
+
+def event_values(dataset: Dataset, names: Sequence[str], rows_E: np.ndarray, offsets: np.ndarray) -> pl.DataFrame:
+    """The features `names` of events before they are coded, a column each.
+
+    Args:
+        names: as `feature_names` spells them out.
+        rows_E: the events' rows in events.parquet, user by user, oldest first.
+        offsets: `[U + 1]`, where each user begins. A time gap is to the event before in this order; the first has none.
+    """
+    columns, events = dataset.spec.events, dataset.events[rows_E]
+    made: dict[str, pl.Expr] = {name: pl.col(name) for name in columns.signals if name in names}
+    if columns.duration:
+        duration = pl.when(pl.col(columns.duration) > 0).then(pl.col(columns.duration).cast(pl.Float64))
+        made["duration"] = duration
+        if columns.play_time:
+            made["play_ratio"] = pl.col(columns.play_time).cast(pl.Float64) / duration
+    if columns.time:
+        first = np.zeros(len(rows_E), dtype=bool)
+        first[offsets[:-1][np.diff(offsets) > 0]] = True
+        gap = pl.col(columns.time).to_physical().diff().cast(pl.Float64)
+        made["time_gap"] = pl.when(~pl.lit(pl.Series("first", first))).then(gap)
+    return events.select(made[name].alias(name) for name in names)
+
+
+def _split_cells(column: pl.Series) -> pl.DataFrame:
+    """The different values of every cell, as `row` and `value`; they are joined by spaces, commas or bars."""
+    table = pl.DataFrame({"row": np.arange(len(column)), "value": column.cast(pl.String)})
+    table = table.with_columns(pl.col("value").str.extract_all(r"[^\s,|]+")).explode("value").drop_nulls()
+    return table.unique(maintain_order=True)
+
+
+def _item_codes(dataset: Dataset, columns: list[FeatureColumn]) -> np.ndarray:
+    """Codes int32 `[N, G, M]` of all items, those of one cell packed to the front."""
+    codes_NGM = np.zeros((dataset.items.height, len(columns), VALUES_PER_CELL), dtype=np.int32)
+    for place, column in enumerate(columns):
+        if column.values is None:
+            codes_NGM[:, place, 0] = column.encode(dataset.items[column.name])
+            continue
+        cells = _split_cells(dataset.items[column.name])
+        codes, rows = column.encode(cells["value"]), cells["row"].to_numpy()
+        codes, rows = codes[codes > 0], rows[codes > 0]
+        rank = np.arange(len(rows)) - np.searchsorted(rows, rows)  # rows ascend
+        kept = rank < VALUES_PER_CELL
+        codes_NGM[rows[kept], place, rank[kept]] = codes[kept]
+    most = max(1, int((codes_NGM > 0).sum(axis=2).max(initial=0)))
+    return np.ascontiguousarray(codes_NGM[:, :, :most])

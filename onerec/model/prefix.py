@@ -1,0 +1,88 @@
+"""Tokens that stand before the history: who the user is, and positive events from before the window.
+
+Every position of the history may look at them. In a causal context they never look back at the history, so what they say does
+not depend on it. Technical Report (arXiv 2506.13695), section on the encoder's pathways.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from onerec.data.windows import Batch, Known
+from onerec.model.context import ItemTokens
+from onerec.model.features import FeatureEmbeddings, drop_rows
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Tokens before the history, or what the encoder made of them.
+
+    Attributes:
+        tokens_BPD: the tokens.
+        filled_BP: boolean, false for padding.
+        positions_P: int64, negative: the first event of the window has position 0. Padding does not move them.
+    """
+
+    tokens_BPD: Tensor
+    filled_BP: Tensor
+    positions_P: Tensor
+
+
+class PrefixTokens(nn.Module):
+    """Make the tokens before the history: the user's (`user_sizes` not empty), then older events (`positive_length` > 0).
+
+    Both pass a Dense-LeakyReLU-Dense projection of their own and a norm. Embeddings of items and events are those of the history.
+
+    Args:
+        user_sizes: number of codes of each user feature.
+        feature_width: of one user feature's embedding.
+        feature_dropout: probability that a user loses all features in training, so that unknown users are learnt.
+        positive_length: most older events.
+        joined_width: of an event's embeddings side by side.
+        width: model width D.
+    """
+
+    def __init__(
+        self,
+        user_sizes: list[int],
+        feature_width: int,
+        feature_dropout: float,
+        positive_length: int,
+        joined_width: int,
+        width: int,
+    ) -> None:
+        super().__init__()
+        self.user_count, self.dropout, self.positive_length = len(user_sizes), feature_dropout, positive_length
+        self.users = FeatureEmbeddings(user_sizes, feature_width) if user_sizes else None
+        self.user_project = _projection(self.users.width, width) if self.users is not None else None
+        self.older_project = _projection(joined_width, width) if positive_length else None
+
+    def forward(self, batch: Batch, tokens: ItemTokens) -> Prefix:
+        """The prefix of every row of a batch. Where nothing is known, users are unknown and there are no older events."""
+        known, device = batch.known or self._nothing(batch, tokens), batch.items_BT.device
+        made: list[Tensor] = []
+        filled: list[Tensor] = []
+        positions: list[Tensor] = []
+        if self.users is not None and self.user_project is not None:
+            codes_BU = drop_rows(known.users_BU, self.dropout, self.training)
+            made.append(self.user_project(self.users(codes_BU))[:, None])
+            filled.append(torch.ones_like(codes_BU[:, :1], dtype=torch.bool))
+            positions.append(torch.full((1,), -1 - self.positive_length, device=device))
+        if self.older_project is not None:
+            made.append(self.older_project(tokens.joined(known.older_items_BP, known.older_features_BPF)))
+            filled.append(known.older_BP)
+            positions.append(torch.arange(-known.older_BP.shape[1], 0, device=device))
+        return Prefix(torch.cat(made, dim=1), torch.cat(filled, dim=1), torch.cat(positions))
+
+    def _nothing(self, batch: Batch, tokens: ItemTokens) -> Known:
+        """Users of whom nothing is known, with one place of padding for older events."""
+        items_B1 = torch.zeros_like(batch.items_BT[:, :1])
+        features = 0 if tokens.features is None else tokens.features.event_count
+        features_B1F = items_B1[..., None].expand(-1, -1, features)
+        users_BU = items_B1.expand(-1, self.user_count)
+        return Known(features_B1F, users_BU, items_B1, features_B1F, items_B1.bool())
+
+
+def _projection(joined_width: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(joined_width, width), nn.LeakyReLU(), nn.Linear(width, width), nn.RMSNorm(width))
