@@ -26,9 +26,15 @@ def test_the_results_file(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest
     assert results["run"]["config"]["dataset"]["folder"] == tiny_run.dataset.name
     assert {"low", "value", "high"} == set(results["figures"]["test_recall@10_onerec"])
     assert "onerec_minus_item_knn_ndcg@10" in results["figures"]
-    assert [row["model"] for row in results["rows"]] == ["OneRec", "SASRec", "Item-kNN", "Popularity"]
+    assert [row["model"] for row in results["rows"]] == [
+        "OneRec",
+        "OneRec + selection",
+        "SASRec",
+        "Item-kNN",
+        "Popularity",
+    ]
     shown = table(results)
-    assert shown.count("\n| ") == 4
+    assert shown.count("\n| ") == 5
     assert f"{results['models']['onerec']['test']['recall@10']['value']:.4f}".removeprefix("0") in shown
 
 
