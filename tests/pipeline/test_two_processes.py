@@ -10,7 +10,14 @@ from command_line import GENERATOR_ONLY, TinyRun, configured, environment, resul
 from onerec.cli import main
 
 # A batch of 31 windows splits unevenly, and the last batch of an epoch holds 26. Dropout draws differ between processes.
-SETTINGS = (*GENERATOR_ONLY, "generator.dropout=0", "generator.own_dropout=0", "train.batch_size=31", "train.epochs=3")
+SETTINGS = (
+    *GENERATOR_ONLY,
+    "tokenizer.quantizer.method=rq_vae",  # whose library would share codebooks among processes if it could
+    "generator.dropout=0",
+    "generator.own_dropout=0",
+    "train.batch_size=31",
+    "train.epochs=3",
+)
 # `--multi_gpu` is what makes accelerate start several processes; with `--cpu` it starts one, whatever number is asked for.
 LAUNCH = ["--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
 

@@ -69,6 +69,7 @@ class AveragedRounding:
             commitment_weight=commitment,
             rotation_trick=rotation,
             threshold_ema_dead_code=DEAD_SHARE * batch / max(level_sizes),
+            sync_codebook=False,  # of several processes one fits, and must not wait for the others
         ).train()
 
     def parameters(self) -> list[nn.Parameter]:

@@ -103,7 +103,7 @@ class QuantizerSpec(Settings):
     encoding, beside the vectors themselves, in MiB.
     """
 
-    method: Method = "rq_vae"
+    method: Method = "rq_kmeans"
     level_sizes: list[int] = Field(default=[256, 256, 256], min_length=1)
     unique: Uniqueness = "nearest_free"
     memory_mib: int = Field(default=256, ge=16)
