@@ -13,50 +13,17 @@ All use the threads that torch takes (OMP_NUM_THREADS if set). `--quick` measure
 file says so. Needs the extra `text`, which brings transformers.
 """
 
-import argparse
-import shlex
 import sys
-import time
-from pathlib import Path
 from typing import Any
 
+from benchmarks.measured_parts import measure_parts
 from benchmarks.random_models import random_batch, random_generator
-from benchmarks.results_file import write_results_file
 from benchmarks.timing import in_turns, ratios, spread
-
-PARTS = ("beams", "trie", "share")
 
 
 def main() -> int:
     """Measure, print the table, write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", choices=PARTS, action="append", help="parts to measure")
-    parser.add_argument("--quick", action="store_true")
-    parsed = parser.parse_args()
-    import torch
-
-    from onerec.provenance import code_version, machine, versions
-
-    started = time.time()
-    measure = {"beams": beams_part, "trie": trie_part, "share": share_part}
-    figures: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = []
-    for part in parsed.only or PARTS:
-        more_figures, more_rows = measure[part](parsed.quick)
-        figures |= more_figures
-        rows += more_rows
-    commit, dirty = code_version()
-    run = {"name": "decoding", "quick": parsed.quick, "commit": commit, "dirty": dirty, "seed": 0}
-    run |= {"versions": versions(), "machine": machine(), "seconds": time.time() - started}
-    run |= {
-        "config": {"threads": torch.get_num_threads()},
-        "command": shlex.join(["python", "-m", "benchmarks.decoding", *sys.argv[1:]]),
-    }
-    results = {"run": run, "figures": figures, "rows": rows}
-    print(markdown(results))
-    write_results_file(parsed.out, results)
-    return 0
+    return measure_parts("decoding", __doc__, {"beams": beams_part, "trie": trie_part, "share": share_part}, markdown)
 
 
 def beams_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:

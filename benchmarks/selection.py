@@ -85,19 +85,14 @@ def measure(run: Any, users: int) -> list[dict[str, Any]]:
 
 def ranked(parts: dict[str, Any], names: list[str], chosen: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Lists of 50 for validation (cross-fitted) and test cases by a scorer that sees the chosen features only."""
-    from onerec.select.recommend import best
+    from onerec.select.recommend import best, chosen_places, cross_fitted
     from onerec.select.scorer import Scorer
 
     columns = [names.index(name) for name in chosen]
     cases, items, features = parts["valid"]
-    hit = items == cases.target[:, None]
-    taken = np.where(hit.any(axis=1), hit.argmax(axis=1), -1)
-    features, found = features[..., columns], items >= 0
-    valid = np.empty((len(cases), 50), np.int32)
-    for half in (np.arange(len(cases)) % 2 == 0, np.arange(len(cases)) % 2 == 1):
-        scorer = Scorer.fit(chosen, features[~half], found[~half], taken[~half])
-        valid[half] = best(items[half], scorer.log_probabilities(features[half], found[half]), 50)[0]
-    scorer = Scorer.fit(chosen, features, found, taken)
+    features, taken = features[..., columns], chosen_places(items, cases.target)
+    valid = cross_fitted(chosen, items, features, taken, 50)
+    scorer = Scorer.fit(chosen, features, items >= 0, taken)
     _, items, features = parts["test"]
     return valid, best(items, scorer.log_probabilities(features[..., columns], items >= 0), 50)[0]
 

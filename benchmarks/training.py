@@ -12,50 +12,20 @@ forward, backward and AdamW, with dropout as in training.
 `--quick` measures small sizes; its figures are no claim, and the file says so. Needs the extra `text`, which brings transformers.
 """
 
-import argparse
-import shlex
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from benchmarks.measured_parts import measure_parts
 from benchmarks.random_models import random_generator
-from benchmarks.results_file import write_results_file
 from benchmarks.timing import in_turns, ratios, spread
 
-PARTS = ("t5", "share")
 HISTORY = 50
 
 
 def main() -> int:
     """Measure, print the table, write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", choices=PARTS, action="append", help="parts to measure")
-    parser.add_argument("--quick", action="store_true")
-    parsed = parser.parse_args()
-    import torch
-
-    from onerec.provenance import code_version, machine, versions
-
-    started = time.time()
-    measure = {"t5": t5_part, "share": share_part}
-    figures: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = []
-    for part in parsed.only or PARTS:
-        more_figures, more_rows = measure[part](parsed.quick)
-        figures |= more_figures
-        rows += more_rows
-    commit, dirty = code_version()
-    run = {"name": "training", "quick": parsed.quick, "commit": commit, "dirty": dirty, "seed": 0}
-    run |= {"versions": versions(), "machine": machine(), "seconds": time.time() - started}
-    run |= {"config": {"threads": torch.get_num_threads()}}
-    run |= {"command": shlex.join(["python", "-m", "benchmarks.training", *sys.argv[1:]])}
-    results = {"run": run, "figures": figures, "rows": rows}
-    print(markdown(results))
-    write_results_file(parsed.out, results)
-    return 0
+    return measure_parts("training", __doc__, {"t5": t5_part, "share": share_part}, markdown)
 
 
 def t5_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -8,7 +8,7 @@ import numpy as np
 from onerec.data.split import Cases
 from onerec.data.stream import Readings
 from onerec.decode.recommend import GeneratorRecommender
-from onerec.evaluate.metrics import case_metrics, ranks_of
+from onerec.evaluate.ranking import quick_figures
 from onerec.select.evidence import Evidence
 from onerec.select.scorer import Scorer
 
@@ -96,14 +96,9 @@ def fit_scorer(
         recall@10 and ndcg@10 of the generator's order and of the scorer's, and "pays", whether the second is better.
     """
     items, features = proposals(generator, evidence, cases.history_items, cases.history_offsets, exclude_seen, readings)
-    found = items >= 0
-    hit = items == cases.target[:, None]
-    chosen = np.where(hit.any(axis=1), hit.argmax(axis=1), -1)
-    selected = np.empty((len(cases), 10), np.int32)
-    for half in (np.arange(len(cases)) % 2 == 0, np.arange(len(cases)) % 2 == 1):
-        scorer = Scorer.fit(evidence.names, features[~half], found[~half], chosen[~half])
-        selected[half] = best(items[half], scorer.log_probabilities(features[half], found[half]), 10)[0]
-    generated_figures, selected_figures = (_figures(made, cases.target) for made in (items[:, :10], selected))
+    chosen = chosen_places(items, cases.target)
+    selected = cross_fitted(evidence.names, items, features, chosen, 10)
+    generated_figures, selected_figures = quick_figures(items[:, :10], cases), quick_figures(selected, cases)
     pays = selected_figures["ndcg@10"] > generated_figures["ndcg@10"]
     figures = {
         "cases": len(cases),
@@ -114,9 +109,24 @@ def fit_scorer(
     }
     if not pays:
         return Scorer.trusting(evidence.names), figures
-    return Scorer.fit(evidence.names, features, found, chosen), figures
+    return Scorer.fit(evidence.names, features, items >= 0, chosen), figures
 
 
-def _figures(items_CK: np.ndarray, targets_C: np.ndarray) -> dict[str, float]:
-    values = case_metrics(ranks_of(items_CK, targets_C), cutoffs=(10,))
-    return {name: float(values[name].mean()) for name in ("recall@10", "ndcg@10")}
+def chosen_places(items_CK: np.ndarray, targets_C: np.ndarray) -> np.ndarray:
+    """Where each target stands among its user's proposals, int64 `[C]`, -1 where it was not proposed."""
+    hit_CK = items_CK == targets_C[:, None]
+    places_C: np.ndarray = np.where(hit_CK.any(axis=1), hit_CK.argmax(axis=1), -1)
+    return places_C
+
+
+def cross_fitted(
+    names: list[str], items_CK: np.ndarray, features_CKF: np.ndarray, chosen_C: np.ndarray, k: int
+) -> np.ndarray:
+    """Lists of k, int32 `[C, k]`: each half of the cases ranked by a scorer that was fitted on the other half."""
+    found_CK, even_C = items_CK >= 0, np.arange(len(items_CK)) % 2 == 0
+    lists_CK = np.empty((len(items_CK), k), np.int32)
+    for half in (even_C, ~even_C):
+        scorer = Scorer.fit(names, features_CKF[~half], found_CK[~half], chosen_C[~half])
+        scores = scorer.log_probabilities(features_CKF[half], found_CK[half])
+        lists_CK[half] = best(items_CK[half], scores, k)[0]
+    return lists_CK
