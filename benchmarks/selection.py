@@ -64,7 +64,8 @@ def measure(run: Any, users: int) -> list[dict[str, Any]]:
     from onerec.select.recommend import proposals
 
     section, exclude_seen = run.config.selection, run.config.recommend.exclude_seen
-    generator, evidence = run.proposing_generator(section), run.evidence(section)
+    generator = run.proposing_generator(section)
+    evidence = run.evidence(section, generator)
     parts = {}
     for part, size in (("valid", section.fit_cases), ("test", users)):
         cases = even_sample(run.cases(part), size)

@@ -115,11 +115,16 @@ class SelectionSection(Section):
 
     co_occurrence: how it is counted, as for the item-kNN baseline. decay: what an event of the history weighs against the
     next newer one in its mean. fit_cases: validation cases that the scorer's weights are fitted on, at most.
+    new_items: items without training events that are proposed beside the beam, those whose content is most like the history;
+    0 proposes none. new_item_weight: how many times as much as others a validation case counts in which such an item was
+    taken; 1 lists them as often as they were taken, more lists them more often.
     """
 
     beam_width: int = Field(300, ge=50)
     decay: float = Field(0.7, gt=0, le=1)
     fit_cases: int = Field(10000, gt=0)
+    new_items: int = Field(50, ge=0)
+    new_item_weight: float = Field(2.0, gt=0)
     co_occurrence: ItemKNNSection = ItemKNNSection()
 
 
@@ -127,6 +132,7 @@ class BaselinesSection(Section):
     """Which baselines run beside the generator; leave one out with `null`."""
 
     popularity: bool = True
+    content_knn: bool = True
     item_knn: ItemKNNSection | None = ItemKNNSection()
     sasrec: SASRecSection | None = SASRecSection()
 

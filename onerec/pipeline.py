@@ -20,6 +20,7 @@ from rich.console import Console
 from torch import nn
 
 from onerec.artefacts import Stage, key_of
+from onerec.baselines.content_knn import ContentKNN
 from onerec.baselines.item_knn import ItemKNN
 from onerec.baselines.popularity import Popularity
 from onerec.baselines.sasrec import SASRec, SASRecRecommender
@@ -54,7 +55,7 @@ from onerec.files import write_json
 from onerec.item_vectors import ItemEncoder
 from onerec.model.generator import FEATURES_FOLDER, Generator
 from onerec.select.evidence import Evidence, directly_after
-from onerec.select.recommend import SelectingRecommender, fit_scorer
+from onerec.select.recommend import SelectingRecommender, fit_scorer, fitting_cases
 from onerec.select.scorer import Scorer
 from onerec.train.runtime import compute_on_cpu, lone_process_note, set_threads
 from onerec.train.trainer import TrainConfig, Trainer
@@ -325,10 +326,11 @@ class Run:
         stage.begin()
         self.say(f"selection: weighing what speaks for the items of a beam of {section.beam_width}")
         set_threads(self.config.threads, self.config.generator.width)
-        generator, evidence = self.proposing_generator(section), self.evidence(section)
-        cases = even_sample(self.cases("valid"), section.fit_cases)
+        generator = self.proposing_generator(section)
+        evidence = self.evidence(section, generator)
+        fitting = fitting_cases(self.cases("valid"), section.fit_cases, evidence, section.new_item_weight)
         exclude_seen = self.config.recommend.exclude_seen
-        scorer, figures = fit_scorer(generator, evidence, cases, exclude_seen, self.readings(cases))
+        scorer, figures = fit_scorer(generator, evidence, fitting, exclude_seen, self.readings(fitting.cases))
         if not figures["pays"]:
             self.say("selection: no gain on validation cases that were not fitted; lists keep the generator's order")
         scorer.save(stage.folder / SCORER_FILE, **figures)
@@ -339,9 +341,10 @@ class Run:
         section = self.config.selection
         assert section is not None
         self.fit_selection()
-        evidence = self.evidence(section)
+        generator = self.proposing_generator(section)
+        evidence = self.evidence(section, generator)
         scorer = Scorer.load(self.selection_stage.folder / SCORER_FILE, evidence.names)
-        return SelectingRecommender(self.proposing_generator(section), evidence, scorer)
+        return SelectingRecommender(generator, evidence, scorer)
 
     def proposing_generator(self, section: SelectionSection) -> GeneratorRecommender:
         """The trained generator with as wide a beam as selection wants."""
@@ -349,18 +352,27 @@ class Run:
         generator.beam_width = section.beam_width
         return generator
 
-    def evidence(self, section: SelectionSection) -> Evidence:
+    def evidence(self, section: SelectionSection, generator: GeneratorRecommender) -> Evidence:
         """What selection knows beside the generator, from training events and item content."""
         co_occurrence = ItemKNN(**section.co_occurrence.model_dump(), seed=self.config.seed)
         encoder = ItemEncoder.load(self.ids_stage.folder / "encoder")
         vectors = {"content": encoder.described, "behaviour": encoder.behaviour_ND}
         return Evidence(
-            self.config.generator.item_loss > 0,
+            generator.generator.item_scorer is not None,
             co_occurrence.fit(*self.training, len(self.item_ids)),
             directly_after(*self.training, len(self.item_ids)),
             {name: block_ND for name, block_ND in vectors.items() if block_ND.shape[1]},
             section.decay,
+            self._new_items(section, encoder.described),
+            section.new_items,
         )
+
+    def _new_items(self, section: SelectionSection, content_ND: np.ndarray) -> ContentKNN | None:
+        """Finds items without training events by their content; None where there are none to find."""
+        new_M = np.flatnonzero(np.bincount(self.training[0], minlength=len(self.item_ids)) == 0)
+        if not (section.new_items and len(new_M) and content_ND.shape[1]):
+            return None
+        return ContentKNN(content_ND, section.decay, new_M, self.config.seed)
 
     # -- lists --------------------------------------------------------------------------------------------------------
 
@@ -374,6 +386,8 @@ class Run:
             made["sasrec"] = self.load_sasrec
         if baselines.item_knn is not None:
             made["item_knn"] = self.fit_item_knn
+        if baselines.content_knn:
+            made["content_knn"] = self.load_content_knn
         if baselines.popularity:
             made["popularity"] = self.fit_popularity
         return made
@@ -402,6 +416,10 @@ class Run:
         assert section is not None
         knn = ItemKNN(**section.model_dump(), seed=self.config.seed)
         return knn.fit(*self.training, len(self.item_ids))
+
+    def load_content_knn(self) -> Recommender:
+        """Semantic kNN over the vectors that the semantic IDs were made from."""
+        return ContentKNN(ItemEncoder.load(self.ids_stage.folder / "encoder").vectors_ND, 1.0, seed=self.config.seed)
 
     def fit_popularity(self) -> Recommender:
         """Popularity counted on the training part."""
@@ -440,6 +458,7 @@ class Run:
             "onerec_selection": self.selection_stage.key,
             "sasrec": self.sasrec_stage.key,
             "item_knn": (self.data_key, baselines.item_knn.model_dump() if baselines.item_knn else None),
+            "content_knn": self.ids_stage.key,
             "popularity": self.data_key,
         }
         return Stage(

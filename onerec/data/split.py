@@ -58,6 +58,20 @@ class Cases:
     def __len__(self) -> int:
         return len(self.target)
 
+    def pick(self, rows: np.ndarray) -> "Cases":
+        """The cases of these numbers, in their order."""
+        lengths = np.diff(self.history_offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.arange(offsets[-1]) + np.repeat(self.history_offsets[rows] - offsets[:-1], lengths)
+        return Cases(
+            self.user_index[rows],
+            offsets,
+            self.history_items[places],
+            self.target[rows],
+            self.dropped,
+            self.target_event[rows] if len(self.target_event) else self.target_event,
+        )
+
 
 def split_sequences(
     dataset: Dataset,

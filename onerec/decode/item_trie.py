@@ -137,6 +137,22 @@ class ItemTrie:
         # A padded child points at code 0, so it may only ever add False: amax keeps a True that a real child wrote there.
         return mask.to(torch.uint8).scatter_reduce_(-1, codes, legal.to(torch.uint8), "amax").bool()
 
+    def leaves_of(self, items: Tensor) -> Tensor:
+        """Places of items in `items`, the order of the last level's edges."""
+        edges = self.offsets[self.states_NL[items, -1]] + self.child_places_NL[items, -1]
+        return edges - (len(self.codes) - self.item_count)
+
+    def parents(self) -> list[Tensor]:
+        """For each level int64 `[states]`: of every state that the level's edges lead to, the number, within its own level,
+        of the state they leave.
+        """
+        counts, first, states, found = self.offsets.diff(), 0, 1, []
+        for _ in range(self.levels):
+            of_level = torch.arange(states, device=counts.device)
+            found.append(torch.repeat_interleave(of_level, counts[first : first + states]))
+            first, states = first + states, len(found[-1])
+        return found
+
     def items_of(self, leaves: Tensor) -> Tensor:
         """Item numbers of last-level states."""
         return self.items[leaves - (len(self.codes) - self.item_count) - 1]

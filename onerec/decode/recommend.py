@@ -8,7 +8,7 @@ import torch
 from onerec.data.stream import Readings, padded_readings
 from onerec.data.windows import padded_histories
 from onerec.decode.beam_search import beam_search
-from onerec.model.generator import Generator
+from onerec.model.generator import BoundGenerator, Generator
 
 
 def padded_sets(history_items: np.ndarray, history_offsets: np.ndarray, cases: np.ndarray) -> torch.Tensor:
@@ -81,9 +81,16 @@ class GeneratorRecommender:
         k: int,
         exclude_seen: bool,
         readings: Readings | None = None,
+        also_CX: np.ndarray | None = None,
     ) -> Proposals:
-        """The k most probable items of each history, with all that the generator says about them."""
-        generator, shape = self.generator.eval(), (len(history_offsets) - 1, k)
+        """The k most probable items of each history, with all that the generator says about them.
+
+        Args:
+            also_CX: further items to judge for each history, -1 where there are fewer. Those that are not among the k follow
+                behind them, in their order.
+        """
+        further = 0 if also_CX is None else also_CX.shape[1]
+        generator, shape = self.generator.eval(), (len(history_offsets) - 1, k + further)
         device = generator.decoder.level_embeddings.device
         items_CK, scores_CK = np.full(shape, -1, dtype=np.int32), np.full(shape, -np.inf, dtype=np.float32)
         item_scores_CK = None if generator.item_scorer is None else np.zeros(shape, dtype=np.float32)
@@ -98,10 +105,25 @@ class GeneratorRecommender:
             bound = generator.bind(batch.to(device))
             beams = beam_search(bound, generator.trie, beam_width=max(self.beam_width, k), excluded_BS=seen)
             found_BK = beams.items_BK[:, :k]
+            log_probabilities_BK = beams.log_probabilities_BK[:, :k]
+            if also_CX is not None:
+                found_BK, log_probabilities_BK = _with_further(
+                    bound, found_BK, log_probabilities_BK, torch.from_numpy(also_CX[cases]).to(device)
+                )
             found = found_BK.shape[1]
             items_CK[cases, :found] = found_BK.cpu().numpy()
-            scores_CK[cases, :found] = beams.log_probabilities_BK[:, :k].cpu().numpy()
+            scores_CK[cases, :found] = log_probabilities_BK.cpu().numpy()
             scored_BK = bound.item_scores(found_BK.clamp(min=0))
             if item_scores_CK is not None and scored_BK is not None:
                 item_scores_CK[cases, :found] = scored_BK.masked_fill(found_BK < 0, 0).cpu().numpy()
         return Proposals(items_CK, scores_CK, item_scores_CK)
+
+
+def _with_further(
+    bound: BoundGenerator, items_BK: torch.Tensor, scores_BK: torch.Tensor, also_BX: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The beam and, behind it, the further items that it does not hold, with their log-probabilities."""
+    again_BX = (also_BX < 0) | (also_BX[:, :, None] == items_BK[:, None]).any(dim=-1)
+    also_scores_BX = bound.log_probabilities_of(also_BX.clamp(min=0).long())
+    items = torch.cat([items_BK, also_BX.long().masked_fill(again_BX, -1)], dim=1)
+    return items, torch.cat([scores_BK, also_scores_BX.masked_fill(again_BX, -torch.inf)], dim=1)

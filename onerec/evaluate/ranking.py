@@ -74,19 +74,13 @@ def quick_figures(items_CK: np.ndarray, cases: Cases) -> dict[str, float]:
     return {name: float(values[name].mean()) for name in ("ndcg@10", "recall@10")}
 
 
+def even_rows(count: int, size: int) -> np.ndarray:
+    """At most `size` of the numbers below `count`, spread evenly, ascending."""
+    if size >= count:
+        return np.arange(count)
+    return np.linspace(0, count - 1, size).round().astype(np.int64)
+
+
 def even_sample(cases: Cases, size: int) -> Cases:
     """At most `size` cases, spread evenly over the file: users stand there in an order that matters."""
-    if size >= len(cases):
-        return cases
-    rows = np.linspace(0, len(cases) - 1, size).round().astype(np.int64)
-    lengths = np.diff(cases.history_offsets)[rows]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.arange(offsets[-1]) + np.repeat(cases.history_offsets[rows] - offsets[:-1], lengths)
-    return Cases(
-        cases.user_index[rows],
-        offsets,
-        cases.history_items[places],
-        cases.target[rows],
-        cases.dropped,
-        cases.target_event[rows] if len(cases.target_event) else cases.target_event,
-    )
+    return cases if size >= len(cases) else cases.pick(even_rows(len(cases), size))

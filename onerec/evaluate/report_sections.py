@@ -43,6 +43,7 @@ KNOWN_LABELS = {
     "onerec_selection": "OneRec + selection",
     "sasrec": "SASRec",
     "item_knn": "Item-kNN",
+    "content_knn": "Content-kNN",
     "popularity": "Popularity",
 }
 
@@ -57,6 +58,9 @@ EVIDENCE_LABELS = {
     "content_most": "content like one event of the history, cosine",
     "behaviour_mean": "behaviour like the history's mean, cosine",
     "behaviour_most": "behaviour like one event of the history, cosine",
+    "new": "never taken in training",
+    "new_content_mean": "never taken, and content like the history's mean, cosine",
+    "new_content_most": "never taken, and content like one event of the history, cosine",
 }
 
 

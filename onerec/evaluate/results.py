@@ -21,6 +21,7 @@ LABELS = {
     "onerec_selection": ("OneRec + selection", "the generator's wide beam, ranked by a scorer fitted on validation"),
     "sasrec": ("SASRec", "causal transformer over items, full-softmax cross-entropy, every item scored"),
     "item_knn": ("Item-kNN", "weighted co-occurrence with order, no training"),
+    "content_knn": ("Content-kNN", "cosine of item vectors with the history's mean, items without events included"),
     "popularity": ("Popularity", "most frequent training items"),
 }
 SHOWN_HISTORY, SHOWN_LIST = 10, 10

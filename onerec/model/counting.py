@@ -2,7 +2,7 @@
 
 Counted are matrix products, 2 operations per multiply-add, attention included: every query against every key, whether a mask
 hides it or not, because that is what is computed. Left out, as is usual: norms, activations, gathers, softmaxes, and the inner
-products of item head and item scorer, whose number depends on the catalogue. Training costs about three times the forward pass.
+products of item head and sampled item loss, whose number depends on the batch. Training costs about three times the forward pass.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,8 @@ class ForwardFlops:
 
     Attributes:
         per_context_token: `item_tokens`, `encoder` and `context`, spent once per history item, however many targets follow.
-        per_target: `start`, `decoder` and `heads`, spent on all L codes of one target. For beam search: of one beam.
+        per_target: `start`, `decoder` and `heads`, spent on all L codes of one target. For beam search: of one beam. With
+            lookahead also `item_scorer`, the scores of the whole catalogue; beam search needs them once per history.
         per_prefix: `prefix`, `encoder` and `context`, spent on all tokens before one history; nothing without pathways.
     """
 
@@ -108,6 +109,7 @@ def forward_flops(model: Generator, history: int, older: int = 0) -> ForwardFlop
             "start": _matrices(model.decoder.last_state),
             "decoder": levels * decoder,
             "heads": _matrices(model.decoder.heads),
+            "item_scorer": _item_scores(model),
         },
         per_prefix={
             "prefix": prefix,
@@ -125,6 +127,13 @@ def _prefix(model: Generator, older: int) -> tuple[int, int]:
     if made is not None and made.older_project is not None:
         flops, tokens = flops + max(older, 1) * _matrices(made.older_project), tokens + max(older, 1)
     return flops, tokens
+
+
+def _item_scores(model: Generator) -> int:
+    """Operations that score the catalogue at one position, where the generator looks ahead."""
+    if model.item_scorer is None or not model.config.lookahead:
+        return 0
+    return _matrices(model.item_scorer) + 2 * model.trie.item_count * model.config.width
 
 
 def _part_of(name: str) -> str:

@@ -1,6 +1,7 @@
 """The generator: histories in, log-probabilities of items out, one code at a time."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -23,6 +24,7 @@ from onerec.model.experts import ExpertsSpec
 from onerec.model.features import EventFeatures
 from onerec.model.item_scorer import ItemScorer
 from onerec.model.lazy_decoder import LazyDecoder
+from onerec.model.lookahead import ahead_of_all, ahead_of_targets
 from onerec.model.prefix import Prefix, PrefixTokens
 from tokenizer.semantic_ids import SemanticIds
 
@@ -58,6 +60,7 @@ class GeneratorConfig(BaseModel):
     item_head: bool = True
     item_loss: float = Field(0.0, ge=0)
     item_loss_sample: int = Field(16384, gt=0)
+    lookahead: bool | Literal["auto"] = "auto"
     history_length: int = Field(50, gt=0)
     pathways: PathwaysConfig = PathwaysConfig()
 
@@ -75,12 +78,22 @@ class GeneratorConfig(BaseModel):
         )
 
 
+def _with_lookahead_settled(config: GeneratorConfig, item_count: int) -> GeneratorConfig:
+    """`lookahead: auto` looks ahead where the item loss compares with the whole catalogue anyway."""
+    if config.lookahead != "auto":
+        return config
+    affordable = config.item_loss > 0 and config.softmax == "legal" and item_count <= config.item_loss_sample
+    return config.model_copy(update={"lookahead": affordable})
+
+
 def _check(config: GeneratorConfig) -> None:
     """Refuse choices that do not go together."""
     if config.width % (2 * config.heads):
         raise UserError(f"generator.width is {config.width}; it must be a multiple of 2 x heads = {2 * config.heads}")
     if config.item_head and config.softmax == "full":
         raise UserError("generator.item_head scores items among the codes that lead to one: it needs softmax: legal")
+    if config.lookahead is True and config.softmax == "full":
+        raise UserError("generator.lookahead adds up items behind the codes that lead to one: it needs softmax: legal")
     if config.decoder == "lazy" and config.heads % (config.key_value_groups or config.heads):
         raise UserError(
             f"generator.key_value_groups is {config.key_value_groups}; it must divide the {config.heads} heads"
@@ -118,6 +131,7 @@ class Generator(nn.Module, ModelHubMixin):
         self, config: GeneratorConfig, semantic_ids: SemanticIds, vocabulary: FeatureVocabulary | None = None
     ) -> None:
         super().__init__()
+        config = _with_lookahead_settled(config, len(semantic_ids.codes_NL))
         _check(config)
         if config.pathways.names_features and vocabulary is None:
             raise UserError("generator.pathways names features: a generator needs their vocabulary beside its IDs")
@@ -134,7 +148,7 @@ class Generator(nn.Module, ModelHubMixin):
         # Zero at the start, so an item that training never shows is judged by its codes alone.
         self.item_vectors = nn.Parameter(torch.zeros(len(codes_NL), config.width)) if config.item_head else None
         self.item_scorer = None
-        if config.item_loss > 0:
+        if config.item_loss > 0 or config.lookahead:
             self.item_scorer = ItemScorer(config.width, config.item_loss_sample, config.own_dropout)
         self.last_positions_only = config.context == "bidirectional"
         self.prefix = self._prefix_tokens()
@@ -181,16 +195,28 @@ class Generator(nn.Module, ModelHubMixin):
         positions_BP = self._target_positions(batch)
         targets_BP = batch.targets_BT.gather(1, positions_BP)
         counted_BP = batch.counted_BT.gather(1, positions_BP)
-        states_BPLD = self._teacher_forced(states_BTD, positions_BP, targets_BP, counted_BP, prefix)
+        context = self.decoder.read_context(states_BTD, prefix)
+        states_BPLD = self._teacher_forced(context, positions_BP, targets_BP, counted_BP)
         counted_XLD, targets_X = states_BPLD[counted_BP], targets_BP[counted_BP]
+        rows = torch.arange(len(states_BTD), device=states_BTD.device)[:, None]
+        ahead, item_loss = self._items_at_targets(states_BTD[rows, positions_BP][counted_BP], targets_X)
         losses = [
-            -self._log_probabilities_of(counted_XLD[:, level], targets_X, level).sum() for level in range(self.levels)
+            -self._log_probabilities_of(counted_XLD[:, level], targets_X, level, ahead[level]).sum()
+            for level in range(self.levels)
         ]
-        if self.item_scorer is not None:
-            rows = torch.arange(len(states_BTD), device=states_BTD.device)[:, None]
-            newest_XD = states_BTD[rows, positions_BP][counted_BP]
-            losses.append(self.config.item_loss * self.item_scorer.loss(newest_XD, targets_X, self.tokens))
+        if self.config.item_loss > 0:
+            losses.append(self.config.item_loss * item_loss)
         return torch.stack(losses)
+
+    def _items_at_targets(self, newest_XD: Tensor, targets_X: Tensor) -> tuple[list[Tensor] | list[None], Tensor]:
+        """What the item scorer says at the positions of targets: what lies ahead at each level, and its own summed loss."""
+        if self.item_scorer is None:
+            return [None] * self.levels, newest_XD.new_zeros(())
+        if not self.config.lookahead:
+            return [None] * self.levels, self.item_scorer.loss(newest_XD, targets_X, self.tokens)
+        scores_NX = self.item_scorer.scores_of_all(newest_XD, self.tokens, self.trie.items)
+        ahead, losses_X = ahead_of_targets(scores_NX, self.trie, targets_X)
+        return ahead, losses_X.sum()
 
     def _target_positions(self, batch: Batch) -> Tensor:
         """Positions `[B, P]` whose targets the decoder writes in training; those that do not count may be among them."""
@@ -249,23 +275,19 @@ class Generator(nn.Module, ModelHubMixin):
         return model.eval()
 
     def _teacher_forced(
-        self,
-        states_BTD: Tensor,
-        positions_BP: Tensor,
-        items_BP: Tensor,
-        counted_BP: Tensor | None = None,
-        prefix: Prefix | None = None,
+        self, context: EncodedContext, positions_BP: Tensor, items_BP: Tensor, counted_BP: Tensor | None = None
     ) -> Tensor:
         """Decoder states `[B, P, L, D]` for known items behind known positions."""
-        rows = torch.arange(len(states_BTD), device=states_BTD.device)[:, None]
+        rows = torch.arange(len(items_BP), device=items_BP.device)[:, None]
         codes_BPL = self.tokens.codes_NL[items_BP]
-        inputs = [self.decoder.last_state(states_BTD[rows, positions_BP])]
+        inputs = [self.decoder.last_state(context.states_BTD[rows, positions_BP])]
         inputs += [self.tokens.embed_codes(codes_BPL[..., level], level) for level in range(self.levels - 1)]
-        context = self.decoder.read_context(states_BTD, prefix)
         states_BPLD: Tensor = self.decoder(torch.stack(inputs, dim=2), context, positions_BP, counted_BP)
         return states_BPLD
 
-    def child_log_probabilities(self, hidden: Tensor, states: Tensor, level: int) -> Children:
+    def child_log_probabilities(
+        self, hidden: Tensor, states: Tensor, level: int, ahead: Callable[[Tensor], Tensor] | None = None
+    ) -> Children:
         """The model's distribution over the legal continuations of trie states, from which all else follows.
 
         With `softmax: legal` all probability goes to the children; with `full` it is spread over all V codes and the share
@@ -275,6 +297,7 @@ class Generator(nn.Module, ModelHubMixin):
         Args:
             hidden: `[..., D]`, decoder states before the code of `level`.
             states: int64 `[...]`, the trie states they belong to.
+            ahead: gives what lies behind child states `[..., M]`, added to their logits; None where there is no lookahead.
         """
         codes, following, legal = self.trie.children(states, level)
         normed = self.decoder.head_norms[level](hidden)
@@ -285,37 +308,52 @@ class Generator(nn.Module, ModelHubMixin):
             queries_XD = (normed * self.tokens.scale)[..., None, :].expand(*legal.shape, -1)[legal]
             scores_X = (queries_XD * self.item_vectors[self.trie.items_of(following[legal])]).sum(dim=-1)
             chosen = chosen + torch.zeros_like(chosen).masked_scatter(legal, scores_X.float())
+        if ahead is not None:
+            chosen = chosen + ahead(following)
         chosen = chosen.masked_fill(~legal, -torch.inf)
         total = chosen if self.config.softmax == "legal" else logits
         return Children(chosen - total.logsumexp(dim=-1, keepdim=True), codes, following)
 
-    def _log_probabilities_of(self, hidden: Tensor, items: Tensor, level: int) -> Tensor:
-        """`log p(code of this level | history, codes before)` of known items, in nats."""
-        children = self.child_log_probabilities(hidden, self.trie.states_NL[items, level], level)
+    def _log_probabilities_of(self, hidden: Tensor, items: Tensor, level: int, ahead: Tensor | None = None) -> Tensor:
+        """`log p(code of this level | history, codes before)` of known items, in nats.
+
+        Args:
+            ahead: `[..., M]`, what lies behind each child of the states on the items' paths.
+        """
+        states = self.trie.states_NL[items, level]
+        children = self.child_log_probabilities(hidden, states, level, None if ahead is None else lambda _: ahead)
         return children.log_probabilities.gather(-1, self.trie.child_places_NL[items, level, None])[..., 0]
 
     @torch.no_grad()
     def item_log_probabilities(self, batch: Batch, items_BX: Tensor) -> Tensor:
         """Teacher-forced `log p(item | history)` in nats of X items per history, `[B, X]`: the slow, plain reference."""
-        states_BTD, prefix = self.encode(batch)
-        positions_BX = (batch.lengths_B[:, None] - 1).expand_as(items_BX)
-        states_BXLD = self._teacher_forced(states_BTD, positions_BX, items_BX, prefix=prefix)
-        levels = [self._log_probabilities_of(states_BXLD[:, :, level], items_BX, level) for level in range(self.levels)]
-        return torch.stack(levels).sum(dim=0)
+        return self.bind(batch).log_probabilities_of(items_BX)
 
     def bind(self, batch: Batch) -> "BoundGenerator":
         """Encode a batch of histories once and return what beam search steps through."""
         states_BTD, prefix = self.encode(batch)
-        return BoundGenerator(self, self.decoder.read_context(states_BTD, prefix), batch.lengths_B - 1)
+        last_B, ahead_BE = batch.lengths_B - 1, None
+        if self.item_scorer is not None and self.config.lookahead:
+            newest_BD = states_BTD[torch.arange(len(last_B), device=last_B.device), last_B]
+            ahead_BE = ahead_of_all(self.item_scorer.scores_of_all(newest_BD, self.tokens, self.trie.items), self.trie)
+        return BoundGenerator(self, self.decoder.read_context(states_BTD, prefix), last_B, ahead_BE)
 
 
 @dataclass(frozen=True)
 class BoundGenerator:
-    """A generator bound to encoded histories: the `StepDecoder` that `beam_search` asks for."""
+    """A generator bound to encoded histories: the `StepDecoder` that `beam_search` asks for.
+
+    Attributes:
+        generator: the model.
+        context: the encoded histories.
+        last_B: int64, the position of each history's newest event.
+        ahead_BE: what lies behind every edge of the trie; None without lookahead.
+    """
 
     generator: Generator
     context: EncodedContext
     last_B: Tensor
+    ahead_BE: Tensor | None = None
 
     def start(self) -> tuple[Tensor, list[KeysValues]]:
         decoder = self.generator.decoder
@@ -332,6 +370,18 @@ class BoundGenerator:
         inputs_BKD = self.generator.tokens.embed_codes(codes_BK, level - 1)
         return self.generator.decoder.step(inputs_BKD, level, self.context, self.last_B, cache)
 
+    def log_probabilities_of(self, items_BX: Tensor) -> Tensor:
+        """Teacher-forced `log p(item | history)` in nats of X items of each user, `[B, X]`."""
+        generator, positions_BX = self.generator, self.last_B[:, None].expand_as(items_BX)
+        states_BXLD = generator._teacher_forced(self.context, positions_BX, items_BX)
+        levels = []
+        for level in range(generator.levels):
+            states_BX = generator.trie.states_NL[items_BX, level]
+            children = self.child_log_probabilities(states_BXLD[:, :, level], states_BX, level)
+            places_BX1 = generator.trie.child_places_NL[items_BX, level, None]
+            levels.append(children.log_probabilities.gather(-1, places_BX1)[..., 0])
+        return torch.stack(levels).sum(dim=0)
+
     def item_scores(self, items_BK: Tensor) -> Tensor | None:
         """The item scorer's scores of some items of each user, `[B, K]`; None without an item scorer."""
         generator = self.generator
@@ -342,4 +392,11 @@ class BoundGenerator:
         return generator.item_scorer.scores(newest_BD, items_BK, generator.tokens)
 
     def child_log_probabilities(self, hidden_BKD: Tensor, states_BK: Tensor, level: int) -> Children:
-        return self.generator.child_log_probabilities(hidden_BKD, states_BK, level)
+        return self.generator.child_log_probabilities(
+            hidden_BKD, states_BK, level, None if self.ahead_BE is None else self._ahead
+        )
+
+    def _ahead(self, following_BKM: Tensor) -> Tensor:
+        assert self.ahead_BE is not None
+        edges_BX = following_BKM.flatten(1) - 1  # edge e leads to state e + 1
+        return self.ahead_BE.gather(1, edges_BX).view(following_BKM.shape)

@@ -34,6 +34,11 @@ class ItemScorer(nn.Module):
         """Scores `[B, K]` of some items of each user; only differences within a user mean anything."""
         return torch.einsum("bd,bkd->bk", self.queries(states_BD), tokens.item_vectors(items_BK)).float()
 
+    def scores_of_all(self, states_XD: Tensor, tokens: ItemTokens, items_N: Tensor) -> Tensor:
+        """Scores `[N, X]` of the whole catalogue, in the order of `items_N`, for each of X states."""
+        vectors_ND = tokens.item_vectors(items_N, self.own_dropout if self.training else 0.0)
+        return (vectors_ND @ self.queries(states_XD).T).float()
+
     def loss(self, states_XD: Tensor, targets_X: Tensor, tokens: ItemTokens) -> Tensor:
         """Negative log-likelihood of the targets in nats, summed."""
         count = len(tokens.codes_NL)

@@ -8,7 +8,7 @@ import numpy as np
 from onerec.data.split import Cases
 from onerec.data.stream import Readings
 from onerec.decode.recommend import GeneratorRecommender
-from onerec.evaluate.ranking import quick_figures
+from onerec.evaluate.ranking import even_rows, quick_figures
 from onerec.select.evidence import Evidence
 from onerec.select.scorer import Scorer
 
@@ -64,8 +64,14 @@ def proposals(
     exclude_seen: bool,
     readings: Readings | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The generator's beam, int32 `[C, K]`, -1 where there are no more, and the features of its items, `[C, K, F]`."""
-    beams = generator.propose(history_items, history_offsets, generator.beam_width, exclude_seen, readings)
+    """The items a scorer chooses from, int32 `[C, K]`, -1 where there are no more, and their features, `[C, K, F]`.
+
+    They are the generator's beam and, behind it, the new items that the evidence names.
+    """
+    new = None
+    if evidence.new_items is not None:
+        new, _ = evidence.new_items.recommend(history_items, history_offsets, evidence.new_items_proposed, exclude_seen)
+    beams = generator.propose(history_items, history_offsets, generator.beam_width, exclude_seen, readings, new)
     return beams.items_CK, evidence.features(history_items, history_offsets, beams)
 
 
@@ -79,10 +85,40 @@ def best(items_CK: np.ndarray, scores_CK: np.ndarray, k: int) -> tuple[np.ndarra
     return np.take_along_axis(items_CK, order_CK, 1), np.take_along_axis(scores_CK, order_CK, 1)
 
 
+@dataclass(frozen=True)
+class FittingCases:
+    """Validation cases that a scorer is fitted on.
+
+    Attributes:
+        cases: the cases.
+        counts_C: how many times each counts when weights are fitted.
+        even_C: which of them stand for all users; figures are theirs.
+    """
+
+    cases: Cases
+    counts_C: np.ndarray
+    even_C: np.ndarray
+
+
+def fitting_cases(cases: Cases, most: int, evidence: Evidence, new_item_weight: float) -> FittingCases:
+    """At most `most` cases, spread evenly, and every other one whose target is a new item, at the count that keeps proportions.
+
+    New items are so rare among targets that an even sample would hardly tell what speaks for them.
+
+    Args:
+        new_item_weight: times that a case with a new item for a target counts beside any other; 1 keeps proportions.
+    """
+    even, new_C = even_rows(len(cases), most), evidence.is_new(cases.target)
+    rows = np.union1d(even, np.flatnonzero(new_C))
+    share = len(even) / max(len(cases), 1)
+    counts_C = np.where(new_C[rows], share * new_item_weight, 1.0)
+    return FittingCases(cases.pick(rows), counts_C, np.isin(rows, even))
+
+
 def fit_scorer(
     generator: GeneratorRecommender,
     evidence: Evidence,
-    cases: Cases,
+    fitting: FittingCases,
     exclude_seen: bool,
     readings: Readings | None = None,
 ) -> tuple[Scorer, dict[str, Any]]:
@@ -95,21 +131,24 @@ def fit_scorer(
         the scorer, and "cases", "proposed" (the share of targets among the proposals), "generated" and "selected" with
         recall@10 and ndcg@10 of the generator's order and of the scorer's, and "pays", whether the second is better.
     """
+    cases, even_C = fitting.cases, fitting.even_C
     items, features = proposals(generator, evidence, cases.history_items, cases.history_offsets, exclude_seen, readings)
     chosen = chosen_places(items, cases.target)
-    selected = cross_fitted(evidence.names, items, features, chosen, 10)
-    generated_figures, selected_figures = quick_figures(items[:, :10], cases), quick_figures(selected, cases)
+    selected = cross_fitted(evidence.names, items, features, chosen, 10, fitting.counts_C)
+    counted = cases.pick(np.flatnonzero(even_C))
+    generated_figures = quick_figures(items[even_C, :10], counted)
+    selected_figures = quick_figures(selected[even_C], counted)
     pays = selected_figures["ndcg@10"] > generated_figures["ndcg@10"]
     figures = {
-        "cases": len(cases),
-        "proposed": float((chosen >= 0).mean()),
+        "cases": len(counted),
+        "proposed": float((chosen[even_C] >= 0).mean()),
         "generated": generated_figures,
         "selected": selected_figures,
         "pays": pays,
     }
     if not pays:
         return Scorer.trusting(evidence.names), figures
-    return Scorer.fit(evidence.names, features, items >= 0, chosen), figures
+    return Scorer.fit(evidence.names, features, items >= 0, chosen, fitting.counts_C), figures
 
 
 def chosen_places(items_CK: np.ndarray, targets_C: np.ndarray) -> np.ndarray:
@@ -120,13 +159,19 @@ def chosen_places(items_CK: np.ndarray, targets_C: np.ndarray) -> np.ndarray:
 
 
 def cross_fitted(
-    names: list[str], items_CK: np.ndarray, features_CKF: np.ndarray, chosen_C: np.ndarray, k: int
+    names: list[str],
+    items_CK: np.ndarray,
+    features_CKF: np.ndarray,
+    chosen_C: np.ndarray,
+    k: int,
+    counts_C: np.ndarray | None = None,
 ) -> np.ndarray:
     """Lists of k, int32 `[C, k]`: each half of the cases ranked by a scorer that was fitted on the other half."""
     found_CK, even_C = items_CK >= 0, np.arange(len(items_CK)) % 2 == 0
     lists_CK = np.empty((len(items_CK), k), np.int32)
     for half in (even_C, ~even_C):
-        scorer = Scorer.fit(names, features_CKF[~half], found_CK[~half], chosen_C[~half])
+        counts = None if counts_C is None else counts_C[~half]
+        scorer = Scorer.fit(names, features_CKF[~half], found_CK[~half], chosen_C[~half], counts)
         scores = scorer.log_probabilities(features_CKF[half], found_CK[half])
         lists_CK[half] = best(items_CK[half], scores, k)[0]
     return lists_CK

@@ -32,7 +32,14 @@ class Scorer:
         return cls(names, np.array([float(name == FIRST_FEATURE) for name in names]))
 
     @classmethod
-    def fit(cls, names: list[str], features_CKF: np.ndarray, found_CK: np.ndarray, chosen_C: np.ndarray) -> Self:
+    def fit(
+        cls,
+        names: list[str],
+        features_CKF: np.ndarray,
+        found_CK: np.ndarray,
+        chosen_C: np.ndarray,
+        counts_C: np.ndarray | None = None,
+    ) -> Self:
         """Weights that make the items that users took most probable among their proposals (conditional logit).
 
         A penalty pulls towards ranking by the generator's probability alone, which is where no data leads: the squared
@@ -43,6 +50,7 @@ class Scorer:
             features_CKF: float32 `[C, K, F]`.
             found_CK: whether there is a proposal.
             chosen_C: place among the K proposals of the item that was taken, -1 where it was not proposed.
+            counts_C: how many times each case counts; None: all once.
         """
         rows = np.flatnonzero(chosen_C >= 0)
         start_F = cls.trusting(names).weights_F
@@ -50,6 +58,7 @@ class Scorer:
             return cls(names, start_F)
         features_XKF = torch.from_numpy(features_CKF[rows]).double()
         found_XK, chosen_X = torch.from_numpy(found_CK[rows]), torch.from_numpy(chosen_C[rows]).long()
+        counts_X = torch.from_numpy(np.ones(len(rows)) if counts_C is None else counts_C[rows])
         spread_F = features_XKF[found_XK].std(dim=0, correction=0).clamp(min=1e-9)
         prior_F = torch.from_numpy(start_F) * spread_F
         standard_XKF = features_XKF / spread_F
@@ -59,8 +68,8 @@ class Scorer:
         def loss() -> torch.Tensor:
             optimizer.zero_grad()
             scores_XK = (standard_XKF @ weights_F).masked_fill(~found_XK, -torch.inf)
-            taken = torch.nn.functional.cross_entropy(scores_XK, chosen_X, reduction="sum")
-            value: torch.Tensor = taken + (weights_F - prior_F).square().sum()
+            taken_X = torch.nn.functional.cross_entropy(scores_XK, chosen_X, reduction="none")
+            value: torch.Tensor = (counts_X * taken_X).sum() + (weights_F - prior_F).square().sum()
             value.backward()
             return value
 

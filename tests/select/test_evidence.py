@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from onerec.baselines.content_knn import HISTORY_EVENTS, ContentKNN
 from onerec.baselines.item_knn import ItemKNN
 from onerec.decode.recommend import Proposals
-from onerec.select.evidence import HISTORY_EVENTS, Evidence, directly_after
+from onerec.select.evidence import Evidence, directly_after
 
 ITEMS = 30
 
@@ -112,3 +113,21 @@ def test_directly_after_counts_what_followed_the_newest_event_at_once() -> None:
     assert scores[0, 0] == pytest.approx(2 * scores[0, 1])
     assert scores[0, 1] > 0
     assert scores[0, 2] == scores[0, 3] == 0
+
+
+def test_new_items_have_likeness_of_their_own() -> None:
+    known = make_evidence()
+    finder = ContentKNN(known.vectors["content"], known.decay, np.array([1, 3]))
+    evidence = Evidence(False, known.co_occurrence, known.directly_after, known.vectors, known.decay, finder, 2)
+    items, offsets = random_log(5, 3, 20)
+    proposed = np.tile(np.array([0, 1, 2, 3, -1], np.int32), (3, 1))
+    beams = Proposals(proposed, np.where(proposed >= 0, -1, -np.inf).astype(np.float32), None)
+    features = evidence.features(items, offsets, beams)
+    column = {name: features[..., place] for place, name in enumerate(evidence.names)}
+    new = np.array([False, True, False, True, False])
+    np.testing.assert_array_equal(column["new"], np.tile(new, (3, 1)))
+    for how in ("mean", "most"):
+        np.testing.assert_array_equal(column[f"new_content_{how}"], column[f"content_{how}"] * new)
+    assert np.abs(column["new_content_mean"][:, new]).min() > 0
+    np.testing.assert_array_equal(features[..., : len(known.names)], known.features(items, offsets, beams))
+    assert not evidence.is_new(np.array([-1, 0, 2])).any()

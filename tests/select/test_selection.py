@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onerec.baselines.content_knn import ContentKNN
 from onerec.data.split import Cases
 from onerec.decode.recommend import GeneratorRecommender, Proposals
 from onerec.errors import UserError
-from onerec.select.recommend import SelectingRecommender, best, fit_scorer
+from onerec.select.recommend import FittingCases, SelectingRecommender, best, fit_scorer, fitting_cases
 from onerec.select.scorer import Scorer
 
 NAMES = ["log_probability", "likeness", "noise"]
@@ -80,13 +81,15 @@ class Beam(GeneratorRecommender):
         k: int,
         exclude_seen: bool,
         readings: object = None,
+        also_CX: np.ndarray | None = None,
     ) -> Proposals:
         items, scores = [], []
-        for start, stop in pairwise(history_offsets):
+        for case, (start, stop) in enumerate(pairwise(history_offsets)):
             seen = set(history_items[start:stop].tolist()) if exclude_seen else set()
             free = [item for item in range(self.beam_width) if item not in seen][:k]
-            items.append(free + [-1] * (k - len(free)))
-            scores.append([-float(item) for item in free] + [-np.inf] * (k - len(free)))
+            also = [] if also_CX is None else also_CX[case].tolist()
+            items.append(free + [-1] * (k - len(free)) + also)
+            scores.append([-float(item) for item in free] + [-np.inf] * (k - len(free)) + [-99.0] * len(also))
         return Proposals(np.array(items, np.int32), np.array(scores, np.float32), None)
 
 
@@ -94,6 +97,10 @@ class SecondDigit:
     """Stands for evidence that knows what users of `digit_cases` go by: the second digit of an item."""
 
     names = ("log_probability", "digit")
+    new_items = None
+
+    def is_new(self, items: np.ndarray) -> np.ndarray:
+        return np.zeros(items.shape, bool)
 
     def features(self, history_items: np.ndarray, history_offsets: np.ndarray, proposals: Proposals) -> np.ndarray:
         items = proposals.items_CK
@@ -112,13 +119,38 @@ def digit_cases(seed: int, count: int) -> Cases:
     )
 
 
+class NewItems(SecondDigit):
+    """As above, with items that no beam holds: 40, which is like items below 20, and 41, which is like the others."""
+
+    names = ("log_probability", "digit", "new", "new_content_mean")
+    new_items_proposed = 2
+
+    def __init__(self) -> None:
+        vectors = np.zeros((42, 2), np.float32)
+        vectors[[*range(20), 40], 0], vectors[[*range(20, 40), 41], 1] = 1, 1
+        self.new_items = ContentKNN(vectors, 1.0, np.array([40, 41]))  # type: ignore[assignment]
+
+    def is_new(self, items: np.ndarray) -> np.ndarray:
+        return items >= 40
+
+    def features(self, history_items: np.ndarray, history_offsets: np.ndarray, proposals: Proposals) -> np.ndarray:
+        known = super().features(history_items, history_offsets, proposals)
+        new = self.is_new(proposals.items_CK)
+        like = new & ((proposals.items_CK == 41) == (history_items[history_offsets[1:] - 1] >= 20)[:, None])
+        return np.concatenate([known, np.stack([new, like], axis=-1)], axis=-1).astype(np.float32)
+
+
+def fitted_on(cases: Cases) -> FittingCases:
+    return FittingCases(cases, np.ones(len(cases)), np.ones(len(cases), bool))
+
+
 @pytest.fixture
 def beam() -> Beam:
     return Beam(generator=None, beam_width=40)  # type: ignore[arg-type]
 
 
 def test_selection_finds_what_the_order_of_the_beam_misses(beam: Beam) -> None:
-    scorer, figures = fit_scorer(beam, SecondDigit(), digit_cases(0, 400), exclude_seen=True)  # type: ignore[arg-type]
+    scorer, figures = fit_scorer(beam, SecondDigit(), fitted_on(digit_cases(0, 400)), exclude_seen=True)  # type: ignore[arg-type]
     assert figures["cases"] == 400
     assert figures["proposed"] == 1.0
     assert figures["generated"]["recall@10"] < 0.35  # the first ten hold a quarter of the targets
@@ -152,7 +184,7 @@ def test_what_is_reported_was_not_fitted(beam: Beam) -> None:
             noise = draw.standard_normal((*proposals.items_CK.shape, 40))
             return np.concatenate([known, noise], axis=-1).astype(np.float32)
 
-    scorer, figures = fit_scorer(beam, Noise(), cases, exclude_seen=True)  # type: ignore[arg-type]
+    scorer, figures = fit_scorer(beam, Noise(), fitted_on(cases), exclude_seen=True)  # type: ignore[arg-type]
     assert figures["selected"]["recall@10"] < 0.5  # by heart it would be nearly one; at random it is a quarter
     assert figures["pays"] == (figures["selected"]["ndcg@10"] > figures["generated"]["ndcg@10"])
     assert figures["pays"] or scorer.weights_F.tolist() == [1.0] + [0.0] * 40
@@ -163,7 +195,45 @@ def test_where_fitting_does_not_pay_the_generator_is_trusted(beam: Beam) -> None
     count = 200
     seen = np.zeros(count, np.int32)
     cases = Cases(np.arange(count, dtype=np.int32), np.arange(count + 1), seen, np.ones(count, np.int32))
-    scorer, figures = fit_scorer(beam, SecondDigit(), cases, exclude_seen=True)  # type: ignore[arg-type]
+    scorer, figures = fit_scorer(beam, SecondDigit(), fitted_on(cases), exclude_seen=True)  # type: ignore[arg-type]
     assert figures["generated"]["ndcg@10"] == 1.0
     assert not figures["pays"]
     assert scorer.weights_F.tolist() == [1.0, 0.0]
+
+
+def cases_with_new_items(count: int) -> Cases:
+    """As `digit_cases`, but every fiftieth user takes the new item that is like the one in the history."""
+    cases = digit_cases(3, count)
+    new = np.arange(count) % 50 == 7
+    cases.target[new] = np.where(cases.history_items[new] >= 20, 41, 40)
+    return cases
+
+
+def test_new_items_are_all_in_the_fit_and_count_what_they_are_worth() -> None:
+    cases, evidence = cases_with_new_items(5000), NewItems()
+    fitting = fitting_cases(cases, 500, evidence, new_item_weight=2.0)  # type: ignore[arg-type]
+    new = fitting.cases.target >= 40
+    assert new.sum() == 100
+    assert fitting.even_C.sum() == 500
+    np.testing.assert_allclose(fitting.counts_C[new], 0.2)  # a tenth of all cases, twice
+    np.testing.assert_array_equal(fitting.counts_C[~new], 1.0)
+    assert fitting.even_C[~new].all()
+
+
+def test_new_items_are_listed_where_their_content_speaks_for_them(beam: Beam) -> None:
+    fitting = fitting_cases(cases_with_new_items(5000), 1000, NewItems(), 10.0)  # type: ignore[arg-type]
+    scorer, _ = fit_scorer(beam, NewItems(), fitting, exclude_seen=True)  # type: ignore[arg-type]
+    selecting = SelectingRecommender(beam, NewItems(), scorer)  # type: ignore[arg-type]
+    histories, offsets = np.array([5, 25], np.int32), np.array([0, 1, 2])
+    items, _ = selecting.recommend(histories, offsets, 10, True)
+    assert 40 in items[0]
+    assert 41 not in items[0]
+    assert 41 in items[1]
+    assert 40 not in items[1]
+
+
+def test_without_new_items_an_even_sample_is_fitted_on() -> None:
+    fitting = fitting_cases(digit_cases(0, 400), 100, SecondDigit(), 2.0)  # type: ignore[arg-type]
+    assert len(fitting.cases) == 100
+    assert fitting.even_C.all()
+    np.testing.assert_array_equal(fitting.counts_C, 1.0)
