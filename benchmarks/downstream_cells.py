@@ -4,7 +4,6 @@ Everything but the IDs is the same for all cells of a dataset: generator, optimi
 `cell.json` and `ranks.npy` (the target's rank for every test user, 0 beyond 50), from which the table is made.
 """
 
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from onerec.files import write_file, write_json
+from benchmarks.cells import origin_of_cell, write_cell
+from onerec.files import write_file
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 # Nothing but its ID tells the generator which item an item is: no own embedding, no item head.
@@ -81,7 +81,6 @@ def run_cell(row: Row, seed: int, data: Path, folder: Path, quick: bool = False)
     from onerec.data.split import held_out_pairs
     from onerec.evaluate.ranking import LIST_LENGTH
     from onerec.pipeline import Run
-    from onerec.provenance import code_version, machine, versions
     from tokenizer.neighbours import pair_hit_rate
 
     started = time.perf_counter()
@@ -95,19 +94,14 @@ def run_cell(row: Row, seed: int, data: Path, folder: Path, quick: bool = False)
     cases, recommender = test_cases(run, quick), run.load_generator()
     asked = (cases.history_items, cases.history_offsets, LIST_LENGTH, True)
     items_CK, _ = recommender.recommend(*asked, run.readings(cases))
-    commit, dirty = code_version()
     cell = {
         "row": {**row.__dict__, "name": row.name},
         "seed": seed,
         "quick": quick,
-        "commit": commit,
-        "dirty": dirty,
-        "versions": versions(),
-        "machine": machine(),
+        **origin_of_cell(run),
         "tokenizer": config.tokenizer.model_dump(mode="json"),
         "generator": config.generator.model_dump(),
         "train": config.train.model_dump(),
-        "dataset_sha256": run.dataset.sha256,
         "seconds": {"vectors": vectors_seconds, "ids": tokenizing, "training": training},
         "valid": validation_of(run),
         "quality": ids.quality,
@@ -115,8 +109,7 @@ def run_cell(row: Row, seed: int, data: Path, folder: Path, quick: bool = False)
     }
     cell["test"], ranks_C = figures_of(run, ids, cases, items_CK)
     cell["seconds"]["total"] = time.perf_counter() - started
-    write_file(folder / "ranks.npy", lambda path: _save_array(path, ranks_C))
-    write_json(folder / "cell.json", cell)
+    write_cell(folder, cell, ranks=ranks_C)
     shutil.rmtree(folder / "run")
     return cell
 
@@ -181,38 +174,6 @@ def validation_of(run: Any) -> dict[str, float]:
     table = pl.read_ndjson(run.generator_stage.folder / "metrics.jsonl", infer_schema_length=None)
     best = table.filter(pl.col("valid/ndcg@10").is_not_null()).sort("valid/ndcg@10").tail(1).to_dicts()[0]
     return {name: float(best[f"valid/{name}"]) for name in ("ndcg@10", "recall@10")}
-
-
-def claim(folder: Path) -> bool:
-    """Take a cell for this process: False when it is done, or a living process works on it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "cell.json").exists():
-        return False
-    mine = folder / f".claim-{os.getpid()}"
-    mine.write_text(str(os.getpid()), encoding="utf-8")
-    try:
-        os.link(mine, folder / ".claim")  # fails when it exists, whoever was first
-    except FileExistsError:
-        holder = int((folder / ".claim").read_text(encoding="utf-8"))
-        if _alive(holder):
-            return False
-        os.replace(mine, folder / ".claim")
-    finally:
-        mine.unlink(missing_ok=True)
-    return True
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _save_array(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:
-        np.save(file, array)
 
 
 def _save_pair(path: Path, vectors_ND: np.ndarray, behaviour_ND: np.ndarray) -> None:

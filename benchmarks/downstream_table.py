@@ -1,14 +1,13 @@
 """The downstream table and the claims it decides, from the cells that are finished."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.cells import BOOTSTRAP_SEED, SAMPLES, read_cells
 from benchmarks.downstream_cells import Row
 
-SAMPLES, BOOTSTRAP_SEED = 1000, 17
 ENTROPY_BAR = 0.96
 CODES_ONLY = "codes only"
 HEADER = (
@@ -53,13 +52,8 @@ def table(rows: list[Row], seeds: list[int], cells: Path) -> list[dict[str, Any]
     return made
 
 
-def _cells_of(row: Row, seeds: list[int], cells: Path) -> dict[int, tuple[dict[str, Any], np.ndarray]]:
-    found = {}
-    for seed in seeds:
-        folder = cells / row.dataset / f"{row.name}-{seed}"
-        if (folder / "cell.json").exists():
-            found[seed] = json.loads((folder / "cell.json").read_text(encoding="utf-8")), np.load(folder / "ranks.npy")
-    return found
+def _cells_of(row: Row, seeds: list[int], cells: Path) -> dict[int, tuple[Any, ...]]:
+    return read_cells({seed: cells / row.dataset / f"{row.name}-{seed}" for seed in seeds}, "ranks")
 
 
 def _like(row: Row, loaded: dict[Row, Any], method: str) -> Any:
@@ -82,7 +76,7 @@ def _interval(values_SC: np.ndarray) -> dict[str, float]:
     return interval_over_seeds(values_SC, np.arange(values_SC.shape[1]), SAMPLES, BOOTSTRAP_SEED)
 
 
-def _summary(row: Row, found: dict[int, tuple[dict[str, Any], np.ndarray]]) -> dict[str, Any]:
+def _summary(row: Row, found: dict[int, tuple[Any, ...]]) -> dict[str, Any]:
     """What does not need the ranks: validation, quality of the IDs, time, and the cells themselves."""
     cells = [cell for cell, _ in found.values()]
     quality = [cell["quality"] for cell in cells]

@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
-    parsed = parser.parse_args()
+    parsed = parser.parse_intermixed_args()
     overrides = [*parsed.overrides, *(QUICK if parsed.quick else ())]
     if parsed.dataset:
         folder = os.environ.get("ONEREC_DATA")

@@ -56,9 +56,19 @@ def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
     """What turns a results file into Markdown: its benchmark's own function, or `table` for complete runs."""
     if "models" in results:
         return table
-    from benchmarks import append_items, decoding, downstream_table, selection, tokenizer, tokenizer_quality, training
+    from benchmarks import (
+        ablation_table,
+        append_items,
+        decoding,
+        downstream_table,
+        selection,
+        tokenizer,
+        tokenizer_quality,
+        training,
+    )
 
     made = {
+        "generator_ablations": ablation_table.markdown,
         "append_items": append_items.markdown,
         "decoding": decoding.markdown,
         "selection": selection.markdown,

@@ -11,6 +11,7 @@ import argparse
 import shlex
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ GROUPS = {
     "co-occurrence": ("co_occurrence", "co_occurrence_root", "never_together", "directly_after"),
     "likeness of content": ("content_mean", "content_most"),
     "likeness of behaviour": ("behaviour_mean", "behaviour_most"),
+    "that an item is new": ("new", "new_content_mean", "new_content_most"),
 }
 
 
@@ -60,42 +62,66 @@ def main() -> int:
 
 def measure(run: Any, users: int) -> list[dict[str, Any]]:
     """One row per set of features: the generator's order, all evidence, all but one kind, and one kind alone."""
-    from onerec.evaluate.ranking import even_sample
-    from onerec.select.recommend import proposals
+    from onerec.evaluate.ranking import even_rows
 
-    section, exclude_seen = run.config.selection, run.config.recommend.exclude_seen
-    generator = run.proposing_generator(section)
-    evidence = run.evidence(section, generator)
-    parts = {}
-    for part, size in (("valid", section.fit_cases), ("test", users)):
-        cases = even_sample(run.cases(part), size)
-        items, features = proposals(
-            generator, evidence, cases.history_items, cases.history_offsets, exclude_seen, run.readings(cases)
-        )
-        parts[part] = (cases, items, features)
-    names = evidence.names
+    sizes = {"valid": run.config.selection.fit_cases, "test": users}
+    names, parts = proposed(run, {part: even_rows(len(run.cases(part)), size) for part, size in sizes.items()})
     kinds = {kind: [name for name in group if name in names] for kind, group in GROUPS.items()}
     kinds = {kind: group for kind, group in kinds.items() if group}
     sets = {"all": names}
     sets |= {f"without {kind}": [name for name in names if name not in group] for kind, group in kinds.items()}
     sets |= {f"the generator and {kind}": ["log_probability", *group] for kind, group in kinds.items()}
     lists = {what: ranked(parts, names, chosen) for what, chosen in sets.items()}
-    lists["the generator's order"] = (parts["valid"][1][:, :50], parts["test"][1][:, :50])
+    valid = parts["valid"]
+    lists["the generator's order"] = (valid.items[valid.even, :50], parts["test"].items[:, :50])
     return [row_of(run, parts, what, made, lists["all"]) for what, made in lists.items()]
 
 
-def ranked(parts: dict[str, Any], names: list[str], chosen: list[str]) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Proposed:
+    """Cases, their proposals and what is known about these; of validation also how the scorer counts each case."""
+
+    cases: Any
+    items: np.ndarray
+    features: np.ndarray
+    counts: np.ndarray
+    even: np.ndarray
+
+
+def proposed(run: Any, rows: dict[str, np.ndarray]) -> tuple[list[str], dict[str, Proposed]]:
+    """Names of the evidence, and by part of the data what is proposed to the cases of these numbers.
+
+    To those of validation come the cases with new items that a scorer is fitted on; `even` tells them apart.
+    """
+    from onerec.select.recommend import FittingCases, fitting_cases, proposals
+
+    section, exclude_seen = run.config.selection, run.config.recommend.exclude_seen
+    generator = run.proposing_generator(section)
+    evidence, parts = run.evidence(section, generator), {}
+    for part, chosen in rows.items():
+        asked = FittingCases(run.cases(part).pick(chosen), np.ones(len(chosen)), np.ones(len(chosen), bool))
+        if part == "valid":
+            asked = fitting_cases(run.cases(part), chosen, evidence, section.new_item_weight)
+        cases = asked.cases
+        made = proposals(
+            generator, evidence, cases.history_items, cases.history_offsets, exclude_seen, run.readings(cases)
+        )
+        parts[part] = Proposed(cases, *made, asked.counts_C, asked.even_C)
+    return evidence.names, parts
+
+
+def ranked(parts: dict[str, Proposed], names: list[str], chosen: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Lists of 50 for validation (cross-fitted) and test cases by a scorer that sees the chosen features only."""
     from onerec.select.recommend import best, chosen_places, cross_fitted
     from onerec.select.scorer import Scorer
 
     columns = [names.index(name) for name in chosen]
-    cases, items, features = parts["valid"]
-    features, taken = features[..., columns], chosen_places(items, cases.target)
-    valid = cross_fitted(chosen, items, features, taken, 50)
-    scorer = Scorer.fit(chosen, features, items >= 0, taken)
-    _, items, features = parts["test"]
-    return valid, best(items, scorer.log_probabilities(features[..., columns], items >= 0), 50)[0]
+    valid, test = parts["valid"], parts["test"]
+    features, taken = valid.features[..., columns], chosen_places(valid.items, valid.cases.target)
+    lists = cross_fitted(chosen, valid.items, features, taken, 50, valid.counts)
+    scorer = Scorer.fit(chosen, features, valid.items >= 0, taken, valid.counts)
+    scores = scorer.log_probabilities(test.features[..., columns], test.items >= 0)
+    return lists[valid.even], best(test.items, scores, 50)[0]
 
 
 def row_of(run: Any, parts: dict[str, Any], what: str, made: Any, reference: Any) -> dict[str, Any]:
@@ -103,7 +129,7 @@ def row_of(run: Any, parts: dict[str, Any], what: str, made: Any, reference: Any
     from onerec.evaluate.breakdown import training_counts
     from onerec.evaluate.ranking import Measure, quick_figures
 
-    valid_cases, test_cases = parts["valid"][0], parts["test"][0]
+    valid, test_cases = parts["valid"], parts["test"].cases
     counts = training_counts(run.training[0], len(run.item_ids))
     measure = Measure(
         test_cases, counts, np.arange(len(counts)), run.config.evaluate.bootstrap_samples, run.config.seed
@@ -113,7 +139,7 @@ def row_of(run: Any, parts: dict[str, Any], what: str, made: Any, reference: Any
     return {
         "evidence": what,
         "users": len(test_cases),
-        "valid": quick_figures(made[0], valid_cases),
+        "valid": quick_figures(made[0], valid.cases.pick(np.flatnonzero(valid.even))),
         **{metric: figures[metric] for metric in kept},
         "against_all": {metric: paired[metric] for metric in kept},
     }

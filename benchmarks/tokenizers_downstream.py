@@ -11,7 +11,6 @@ Datasets are folders below $ONEREC_DATA. `--quick` trains for an epoch of few st
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import time
@@ -19,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.downstream_cells import DATASETS, Row, claim, run_cell
+from benchmarks.cells import claim, data_folder
+from benchmarks.downstream_cells import DATASETS, Row, run_cell
 from benchmarks.results_file import write_results_file
 
 SEEDS = (17, 18, 19)
@@ -79,9 +79,7 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true")
     parsed = parser.parse_args()
-    data = os.environ.get("ONEREC_DATA")
-    if not data:
-        parser.error("the environment variable ONEREC_DATA must name the folder that holds the datasets")
+    data = data_folder(parser)
     rows = [
         row
         for row in (*beauty_rows(), *kuairand_rows(), *whole_generator_rows())
@@ -98,7 +96,7 @@ def main() -> int:
             folder = cells / row.dataset / f"{row.name}-{seed}"
             if not parsed.finished and claim(folder):
                 began = time.perf_counter()
-                cell = run_cell(row, seed, Path(data), folder, parsed.quick)
+                cell = run_cell(row, seed, data, folder, parsed.quick)
                 value = cell["test"]["recall@10"]["value"]
                 print(
                     f"{row.dataset} {row.name} seed {seed}: Recall@10 {value:.4f}, {time.perf_counter() - began:.0f} s"

@@ -50,7 +50,7 @@ from onerec.data.stream import (
 from onerec.data.windows import Windows, every_position_windows, one_target_windows
 from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
-from onerec.evaluate.ranking import LIST_LENGTH, Recommender, even_sample, quick_figures
+from onerec.evaluate.ranking import LIST_LENGTH, Recommender, even_rows, even_sample, quick_figures
 from onerec.files import write_json
 from onerec.item_vectors import ItemEncoder
 from onerec.model.generator import FEATURES_FOLDER, Generator
@@ -328,7 +328,9 @@ class Run:
         set_threads(self.config.threads, self.config.generator.width)
         generator = self.proposing_generator(section)
         evidence = self.evidence(section, generator)
-        fitting = fitting_cases(self.cases("valid"), section.fit_cases, evidence, section.new_item_weight)
+        cases = self.cases("valid")
+        even = even_rows(len(cases), section.fit_cases)
+        fitting = fitting_cases(cases, even, evidence, section.new_item_weight)
         exclude_seen = self.config.recommend.exclude_seen
         scorer, figures = fit_scorer(generator, evidence, fitting, exclude_seen, self.readings(fitting.cases))
         if not figures["pays"]:

@@ -142,18 +142,20 @@ def fit_vocabulary(dataset: Dataset, config: PathwaysConfig, order: EventOrder) 
     """The features that the config names, learnt from training events. Raises UserError for unknown names."""
     names = feature_names(dataset, config)["event"]
     events = event_values(dataset, names, order.rows_E, order.offsets)
-    return FeatureVocabulary.fit(dataset, config, events.filter(pl.Series(order.trained_E)))
+    # A table without columns has no rows to choose from.
+    return FeatureVocabulary.fit(dataset, config, events.filter(pl.Series(order.trained_E)) if names else events)
 
 
 def make_stream(dataset: Dataset, sequences: Sequences, order: EventOrder, vocabulary: FeatureVocabulary) -> Stream:
     """The stream with the features of a vocabulary."""
     items = rows_of(dataset.events[dataset.spec.events.item], dataset.items[dataset.spec.items.id])
     names = [column.name for column in vocabulary.event]
+    values = event_values(dataset, names, order.rows_E, order.offsets)
     return Stream(
         items[order.rows_E],
         order.offsets,
         order.is_target_E,
-        vocabulary.event_codes(event_values(dataset, names, order.rows_E, order.offsets)),
+        vocabulary.event_codes(values) if names else np.zeros((len(order.rows_E), 0), np.int16),
         vocabulary.user_codes(dataset, sequences.user_ids),
     )
 

@@ -61,6 +61,31 @@ class LinearScale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
+@dataclass(frozen=True)
+class LogScale:
+    """Maps [low, high] of the data, all above zero, to [start, end] of the drawing by logarithms."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        linear = LinearScale(math.log(self.low), math.log(self.high), self.start, self.end)
+        return linear(math.log(value))
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten within [low, high], over a short range 2 and 5 times these too; other round numbers if these are too few."""
+    if not 0 < low < high < math.inf:
+        raise ValueError(f"no logarithmic ticks between {low} and {high}")
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    # Over many powers of ten, they alone are ticks enough.
+    factors = (1, 2, 5) if high < 1e3 * low else (1,)
+    found = [factor * 10.0**power for power in powers for factor in factors if low <= factor * 10.0**power <= high]
+    return found if len(found) > 1 else nice_ticks(low, high)
+
+
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About `count` round numbers within [low, high]: multiples of 1, 2 or 5 times a power of ten."""
     if not (math.isfinite(low) and math.isfinite(high)) or low >= high:
@@ -194,6 +219,42 @@ def line_chart(
     return _svg(width, height, description, body)
 
 
+def scaling_chart(
+    points: Sequence[tuple[float, float, str]],
+    fitted: Sequence[tuple[float, float]],
+    description: str,
+    figure: Callable[[float], str],
+    *,
+    width: int = 460,
+    height: int = 260,
+) -> Markup:
+    """Measured (size, loss, words) as dots and a fitted curve through (size, loss), both axes logarithmic.
+
+    All sizes and losses must be above zero. `figure` writes a loss.
+    """
+    sizes = [size for size, *_ in points] + [size for size, _ in fitted]
+    losses = [loss for _, loss, _ in points] + [loss for _, loss in fitted]
+    # A little of the range in logarithms is air; a single size or loss gets 2 % of itself.
+    air = [max((max(found) / min(found)) ** 0.06, 1.02) for found in (sizes, losses)]
+    x = LogScale(min(sizes) / air[0], max(sizes) * air[0], 52, width - 8)
+    y = LogScale(min(losses) / air[1], max(losses) * air[1], height - 30, 8)
+    body = []
+    for tick in (ticks := nice_ticks(y.low, y.high, 5)):
+        body.append(_line(x.start, y(tick), width, y(tick), "grid"))
+        label = f"{tick:.{step_decimals(ticks[1] - ticks[0]) if len(ticks) > 1 else 2}f}"
+        body.append(_text(x.start - 6, y(tick) + 4, label, "tick", anchor="end"))
+    for tick in log_ticks(x.low, x.high):
+        body.append(_line(x(tick), y.end, x(tick), y.start, "grid"))
+        body.append(_text(x(tick), height - 12, _short(tick), "tick", anchor=_anchor(x(tick), 60, width - 24)))
+    path = " ".join(f"{'L' if index else 'M'}{x(s):.1f} {y(v):.1f}" for index, (s, v) in enumerate(fitted))
+    if path:
+        body.append(Markup('<path class="curve s0" d="{}"/>').format(path))
+    for size, loss, words in points:
+        drawing = '<circle class="dot s1" cx="{:.1f}" cy="{:.1f}" r="4.6"><title>{}</title></circle>'
+        body.append(Markup(drawing).format(x(size), y(loss), f"{words}: {figure(loss)}"))
+    return _svg(width, height, description, body)
+
+
 def load_chart(counts: Sequence[float], description: str, *, width: int = 300, height: int = 96) -> Markup:
     """How many items each code of one level carries: bars in falling order, with a dashed line at the even share.
 
@@ -256,6 +317,14 @@ def _shape(style: int, x: float, y: float) -> Markup:
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
     return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(kind, x1, y1, x2, y2)
+
+
+def _short(value: float) -> str:
+    """`20k`, `5M`: large round numbers in little room."""
+    for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{sign}"
+    return f"{value:g}"
 
 
 def _anchor(x: float, left: float, right: float) -> str:

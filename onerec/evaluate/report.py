@@ -14,6 +14,8 @@ import yaml
 
 from onerec.errors import UserError
 from onerec.evaluate import charts, report_sections
+from onerec.evaluate.report_ablations import ablation_section
+from onerec.evaluate.report_scaling import scaling_section
 from onerec.evaluate.report_values import (
     as_mapping,
     as_pairs,
@@ -31,21 +33,25 @@ ID_LEVEL_NOTE = (
     "before items sharing one are told apart; it can only flatter, so every other figure counts the item itself."
 )
 
+STUDIES = ("ablations", "scaling")  # files of a run folder that benchmarks write with --run
+
 
 def write_report(folder: Path) -> Path:
     """Write `folder/report.html` from `folder/results.json` and the training logs beside it; return its path.
 
-    Logs are read from `generator/metrics.jsonl` and `baselines/<model>/metrics.jsonl` where they exist. The page
-    replaces an older one only when it is complete. Raises UserError when `results.json` is missing or no JSON object.
+    Logs are read from `generator/metrics.jsonl` and `baselines/<model>/metrics.jsonl` where they exist, and what benchmarks
+    left there from `ablations.json` and `scaling.json`. The page replaces an older one only when it is complete. Raises
+    UserError when `results.json` is missing, or one of these files is no JSON object.
     """
-    page = render_report(read_results(folder / "results.json"), read_training_logs(folder))
+    studies = {name: read_results(path) for name in STUDIES if (path := folder / f"{name}.json").is_file()}
+    page = render_report(read_results(folder / "results.json"), read_training_logs(folder), studies)
     target = folder / "report.html"
     write_text(target, page)
     return target
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """The content of a `results.json`; UserError names the file, and the line where the JSON breaks."""
+    """The content of `results.json` or of a study beside it; UserError names the file, and the line where the JSON breaks."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -70,8 +76,10 @@ def read_training_logs(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: list(_json_lines(path)) for name, path in paths.items() if path.is_file()}
 
 
-def render_report(results: dict[str, Any], logs: dict[str, list[dict[str, Any]]]) -> str:
-    """The whole page as text. Sections without data are left out."""
+def render_report(
+    results: dict[str, Any], logs: dict[str, list[dict[str, Any]]], studies: dict[str, dict[str, Any]]
+) -> str:
+    """The whole page as text. Sections without data are left out. `studies`: what benchmarks wrote, by `STUDIES`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -97,6 +105,8 @@ def render_report(results: dict[str, Any], logs: dict[str, list[dict[str, Any]]]
         selection=report_sections.selection_section(models),
         training=report_sections.training_section(models, logs),
         breakdowns=report_sections.breakdown_section(models),
+        ablations=ablation_section(as_mapping(studies.get("ablations"))),
+        scaling=scaling_section(as_mapping(studies.get("scaling"))),
         codebook=report_sections.codebook_section(results),
         examples=report_sections.examples_section(results, models),
         notes=[str(note) for note in as_sequence(results.get("notes"))],

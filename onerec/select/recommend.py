@@ -8,7 +8,7 @@ import numpy as np
 from onerec.data.split import Cases
 from onerec.data.stream import Readings
 from onerec.decode.recommend import GeneratorRecommender
-from onerec.evaluate.ranking import even_rows, quick_figures
+from onerec.evaluate.ranking import quick_figures
 from onerec.select.evidence import Evidence
 from onerec.select.scorer import Scorer
 
@@ -100,15 +100,16 @@ class FittingCases:
     even_C: np.ndarray
 
 
-def fitting_cases(cases: Cases, most: int, evidence: Evidence, new_item_weight: float) -> FittingCases:
-    """At most `most` cases, spread evenly, and every other one whose target is a new item, at the count that keeps proportions.
+def fitting_cases(cases: Cases, even: np.ndarray, evidence: Evidence, new_item_weight: float) -> FittingCases:
+    """A sample of cases, and every other one whose target is a new item, at the count that keeps proportions.
 
     New items are so rare among targets that an even sample would hardly tell what speaks for them.
 
     Args:
+        even: numbers of the sampled cases, ascending.
         new_item_weight: times that a case with a new item for a target counts beside any other; 1 keeps proportions.
     """
-    even, new_C = even_rows(len(cases), most), evidence.is_new(cases.target)
+    new_C = evidence.is_new(cases.target)
     rows = np.union1d(even, np.flatnonzero(new_C))
     share = len(even) / max(len(cases), 1)
     counts_C = np.where(new_C[rows], share * new_item_weight, 1.0)

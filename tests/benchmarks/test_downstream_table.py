@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.downstream_cells import Row, claim
+from benchmarks.cells import claim
+from benchmarks.downstream_cells import Row
 from benchmarks.downstream_table import claims, markdown, outside, table
 from benchmarks.tokenizers_downstream import beauty_rows, kuairand_rows, whole_generator_rows
 from onerec.config import load_config

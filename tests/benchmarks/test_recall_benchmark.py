@@ -31,10 +31,11 @@ def test_the_results_file(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest
         "OneRec + selection",
         "SASRec",
         "Item-kNN",
+        "Content-kNN",
         "Popularity",
     ]
     shown = table(results)
-    assert shown.count("\n| ") == 5
+    assert shown.count("\n| ") == 6
     assert f"{results['models']['onerec']['test']['recall@10']['value']:.4f}".removeprefix("0") in shown
 
 

@@ -163,3 +163,17 @@ def test_older_events_end_before_the_window(older: int) -> None:
     assert known.older_items_BP[0][known.older_BP[0]].tolist() == liked[len(liked) - older :]
     assert not known.older_BP[1].any()
     assert known.older_BP.shape[1] == older
+
+
+@given(logs)
+def test_a_stream_without_features_of_events_is_the_same_stream(dataset: Dataset) -> None:
+    sequences, stream, trained, _ = streamed(dataset)
+    order = order_events(dataset, sequences, "all")
+    plain = make_stream(dataset, sequences, order, fit_vocabulary(dataset, PathwaysConfig(), order))
+    np.testing.assert_array_equal(plain.item_index, stream.item_index)
+    assert plain.features_EF.shape == (len(stream.item_index), 0)
+    kept = training_stream(plain, trained)
+    windows = stream_windows(kept, 5, causal=True, older=3)
+    if len(windows):
+        batch = windows.batch(np.arange(len(windows)))
+        assert batch.known is not None and batch.known.features_BTF.shape == (*batch.items_BT.shape, 0)

@@ -11,6 +11,7 @@ from onerec.baselines.content_knn import ContentKNN
 from onerec.data.split import Cases
 from onerec.decode.recommend import GeneratorRecommender, Proposals
 from onerec.errors import UserError
+from onerec.evaluate.ranking import even_rows
 from onerec.select.recommend import FittingCases, SelectingRecommender, best, fit_scorer, fitting_cases
 from onerec.select.scorer import Scorer
 
@@ -211,7 +212,7 @@ def cases_with_new_items(count: int) -> Cases:
 
 def test_new_items_are_all_in_the_fit_and_count_what_they_are_worth() -> None:
     cases, evidence = cases_with_new_items(5000), NewItems()
-    fitting = fitting_cases(cases, 500, evidence, new_item_weight=2.0)  # type: ignore[arg-type]
+    fitting = fitting_cases(cases, even_rows(5000, 500), evidence, new_item_weight=2.0)  # type: ignore[arg-type]
     new = fitting.cases.target >= 40
     assert new.sum() == 100
     assert fitting.even_C.sum() == 500
@@ -221,7 +222,7 @@ def test_new_items_are_all_in_the_fit_and_count_what_they_are_worth() -> None:
 
 
 def test_new_items_are_listed_where_their_content_speaks_for_them(beam: Beam) -> None:
-    fitting = fitting_cases(cases_with_new_items(5000), 1000, NewItems(), 10.0)  # type: ignore[arg-type]
+    fitting = fitting_cases(cases_with_new_items(5000), np.arange(0, 5000, 5), NewItems(), 10.0)  # type: ignore[arg-type]
     scorer, _ = fit_scorer(beam, NewItems(), fitting, exclude_seen=True)  # type: ignore[arg-type]
     selecting = SelectingRecommender(beam, NewItems(), scorer)  # type: ignore[arg-type]
     histories, offsets = np.array([5, 25], np.int32), np.array([0, 1, 2])
@@ -233,7 +234,7 @@ def test_new_items_are_listed_where_their_content_speaks_for_them(beam: Beam) ->
 
 
 def test_without_new_items_an_even_sample_is_fitted_on() -> None:
-    fitting = fitting_cases(digit_cases(0, 400), 100, SecondDigit(), 2.0)  # type: ignore[arg-type]
+    fitting = fitting_cases(digit_cases(0, 400), even_rows(400, 100), SecondDigit(), 2.0)  # type: ignore[arg-type]
     assert len(fitting.cases) == 100
     assert fitting.even_C.all()
     np.testing.assert_array_equal(fitting.counts_C, 1.0)
