@@ -3,8 +3,11 @@
 from typing import Any
 
 
-def random_generator(items: int, level_sizes: tuple[int, ...], *, width: int, item_head: bool) -> Any:
-    """An encoder-decoder of two and two layers with random weights over distinct random IDs, ready to decode."""
+def random_generator(items: int, level_sizes: tuple[int, ...], *, width: int, item_head: bool, **settings: Any) -> Any:
+    """A generator with random weights over distinct random IDs, ready to decode.
+
+    Unless `settings`, keys of its config, say otherwise: an encoder-decoder of two and two layers without own embeddings.
+    """
     import numpy as np
     import polars as pl
     import torch
@@ -18,16 +21,15 @@ def random_generator(items: int, level_sizes: tuple[int, ...], *, width: int, it
     codes_NL = np.stack(np.unravel_index(numbers, level_sizes), axis=1).astype(np.int32)
     ids = SemanticIds(pl.Series(np.arange(len(codes_NL))), codes_NL, codes_NL, list(level_sizes))
     torch.manual_seed(0)
-    config = GeneratorConfig(
-        width=width,
-        heads=max(1, width // 64),
-        encoder_layers=2,
-        decoder_layers=2,
-        hidden_width=2 * width,
-        own_embedding=False,
-        item_head=item_head,
-        history_length=50,
-    )
+    usual: dict[str, Any] = {
+        "heads": max(1, width // 64),
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "hidden_width": 2 * width,
+        "own_embedding": False,
+        "history_length": 50,
+    }
+    config = GeneratorConfig(**(usual | {"width": width, "item_head": item_head} | settings))
     return Generator(config, ids).eval()
 
 

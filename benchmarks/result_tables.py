@@ -59,8 +59,10 @@ def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
     from benchmarks import (
         ablation_table,
         append_items,
+        decoders,
         decoding,
         downstream_table,
+        scaling,
         selection,
         tokenizer,
         tokenizer_quality,
@@ -70,7 +72,9 @@ def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
     made = {
         "generator_ablations": ablation_table.markdown,
         "append_items": append_items.markdown,
+        "decoders": decoders.markdown,
         "decoding": decoding.markdown,
+        "scaling": scaling.markdown,
         "selection": selection.markdown,
         "tokenizer": tokenizer.markdown,
         "tokenizer_quality": tokenizer_quality.markdown,

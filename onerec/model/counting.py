@@ -1,8 +1,10 @@
-"""Exact counts of parameters and of forward floating-point operations, per part of a generator.
+"""Exact counts of parameters and of floating-point operations, per part of a generator.
 
 Counted are matrix products, 2 operations per multiply-add, attention included: every query against every key, whether a mask
-hides it or not, because that is what is computed. Left out, as is usual: norms, activations, gathers, softmaxes, and the inner
-products of item head and sampled item loss, whose number depends on the batch. Training costs about three times the forward pass.
+hides it or not, because that is what is computed. Left out, as is usual: norms, activations, gathers, softmaxes and the item
+head's gathered inner products. Those of the item scorer depend on the catalogue; `batch_flops` counts them, `forward_flops` does
+not. A training step costs three times the forward pass: each product has two of the same size behind it, one per factor. (A fused
+attention kernel makes its scores a second time on the way back; that is no part of the model and not counted.)
 """
 
 from dataclasses import dataclass
@@ -10,11 +12,13 @@ from typing import cast
 
 from torch import nn
 
+from onerec.data.windows import Batch
 from onerec.model.attention import CrossAttention
 from onerec.model.decoder import CodeLayer, Decoder
 from onerec.model.encoder import EncoderLayer
 from onerec.model.experts import MixtureOfExperts
 from onerec.model.generator import Generator
+from onerec.model.item_scorer import ItemScorer
 from onerec.model.lazy_decoder import LazyDecoder
 
 
@@ -43,6 +47,11 @@ class Parameters:
         """Parameters that one token can use: routed experts count as often as they are chosen."""
         return self.total - self.inactive
 
+    @property
+    def tables(self) -> int:
+        """Parameters that are rows looked up, embeddings and the item head's vectors; they grow with the catalogue."""
+        return self.parts["embeddings"] + self.parts["item_head"]
+
 
 @dataclass(frozen=True)
 class ForwardFlops:
@@ -50,8 +59,7 @@ class ForwardFlops:
 
     Attributes:
         per_context_token: `item_tokens`, `encoder` and `context`, spent once per history item, however many targets follow.
-        per_target: `start`, `decoder` and `heads`, spent on all L codes of one target. For beam search: of one beam. With
-            lookahead also `item_scorer`, the scores of the whole catalogue; beam search needs them once per history.
+        per_target: `start`, `decoder` and `heads`, spent on all L codes of one target. For beam search: of one beam.
         per_prefix: `prefix`, `encoder` and `context`, spent on all tokens before one history; nothing without pathways.
     """
 
@@ -90,6 +98,15 @@ def count_parameters(model: Generator) -> Parameters:
     return Parameters(parts, sum((layer.spec.count - layer.spec.active) * _expert_size(layer) for layer in experts))
 
 
+def size_without_tables(model: nn.Module) -> int:
+    """Parameters of any model that one token can use, tables left out: N of scaling laws and of the learning-rate rule."""
+    if isinstance(model, Generator):
+        counted = count_parameters(model)
+        return counted.active - counted.tables
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in tables)
+
+
 def forward_flops(model: Generator, history: int, older: int = 0) -> ForwardFlops:
     """Count the operations of a forward pass whose histories are padded to `history` items, and older events to `older`."""
     width, levels = model.config.width, model.levels
@@ -109,7 +126,6 @@ def forward_flops(model: Generator, history: int, older: int = 0) -> ForwardFlop
             "start": _matrices(model.decoder.last_state),
             "decoder": levels * decoder,
             "heads": _matrices(model.decoder.heads),
-            "item_scorer": _item_scores(model),
         },
         per_prefix={
             "prefix": prefix,
@@ -117,6 +133,31 @@ def forward_flops(model: Generator, history: int, older: int = 0) -> ForwardFlop
             "context": prefix_tokens * _context(model),
         },
     )
+
+
+def batch_flops(model: Generator, batch: Batch) -> dict[str, int]:
+    """Operations of one forward pass in training over this very batch, by part, padding included because it is computed.
+
+    The decoder runs over every position that `target_positions` names; heads and item scorer only where a target counts. The item
+    scorer's part is exact where it compares with the whole catalogue, and an upper bound where it draws a sample.
+    """
+    rows, history = batch.items_BT.shape
+    flops = forward_flops(model, history, 0 if batch.known is None else batch.known.older_items_BP.shape[1])
+    positions_BP = model.target_positions(batch)
+    counted = int(batch.counted_BT.gather(1, positions_BP).sum())
+    parts = {part: rows * history * one for part, one in flops.per_context_token.items()}
+    parts |= {part: parts.get(part, 0) + rows * one for part, one in flops.per_prefix.items()}
+    parts |= {part: positions_BP.numel() * flops.per_target[part] for part in ("start", "decoder")}
+    parts["heads"] = counted * flops.per_target["heads"]
+    parts["item_scorer"] = 0 if model.item_scorer is None else _item_scorer(model, model.item_scorer, counted)
+    return parts
+
+
+def _item_scorer(model: Generator, scorer: ItemScorer, targets: int) -> int:
+    items = len(model.tokens.codes_NL)
+    whole = bool(model.config.lookahead) or items <= scorer.sample
+    compared = items if whole else min(items, scorer.sample + targets)
+    return targets * (_matrices(scorer) + 2 * compared * model.config.width)
 
 
 def _prefix(model: Generator, older: int) -> tuple[int, int]:
@@ -127,13 +168,6 @@ def _prefix(model: Generator, older: int) -> tuple[int, int]:
     if made is not None and made.older_project is not None:
         flops, tokens = flops + max(older, 1) * _matrices(made.older_project), tokens + max(older, 1)
     return flops, tokens
-
-
-def _item_scores(model: Generator) -> int:
-    """Operations that score the catalogue at one position, where the generator looks ahead."""
-    if model.item_scorer is None or not model.config.lookahead:
-        return 0
-    return _matrices(model.item_scorer) + 2 * model.trie.item_count * model.config.width
 
 
 def _part_of(name: str) -> str:

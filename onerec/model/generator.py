@@ -192,7 +192,7 @@ class Generator(nn.Module, ModelHubMixin):
         With `item_loss` one more entry follows: the item scorer's, times that weight.
         """
         states_BTD, prefix = self.encode(batch)
-        positions_BP = self._target_positions(batch)
+        positions_BP = self.target_positions(batch)
         targets_BP = batch.targets_BT.gather(1, positions_BP)
         counted_BP = batch.counted_BT.gather(1, positions_BP)
         context = self.decoder.read_context(states_BTD, prefix)
@@ -218,7 +218,7 @@ class Generator(nn.Module, ModelHubMixin):
         ahead, losses_X = ahead_of_targets(scores_NX, self.trie, targets_X)
         return ahead, losses_X.sum()
 
-    def _target_positions(self, batch: Batch) -> Tensor:
+    def target_positions(self, batch: Batch) -> Tensor:
         """Positions `[B, P]` whose targets the decoder writes in training; those that do not count may be among them."""
         if self.last_positions_only:
             return batch.lengths_B[:, None] - 1

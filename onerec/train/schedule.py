@@ -17,3 +17,12 @@ def learning_rate_at(step: int, *, peak: float, warmup_steps: int, total_steps: 
         return peak * (step + 1) / warmup_steps
     progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
     return peak * (final_share + (1 - final_share) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def learning_rate_for(parameters: int) -> float:
+    """Peak learning rate for a model of so many parameters, tables of embeddings left out: 5e-4 x (parameters / 1e8)^-1/2.
+
+    OneRec-V2 (arXiv 2508.20900) lists sizes from 0.1 to 8 billion with their rates, and this is the line through all of them. At
+    a fixed depth parameters grow with the square of the width, so the rate falls as 1 / width.
+    """
+    return 5e-4 * (parameters / 1e8) ** -0.5

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from onerec.data.windows import Windows, epoch_batches, share_of_batch
 from onerec.files import write_file
+from onerec.model.counting import size_without_tables
 from onerec.train.averaging import AveragedWeights
 from onerec.train.checkpoint import (
     Position,
@@ -34,21 +35,24 @@ from onerec.train.expert_balance import ExpertBalance
 from onerec.train.metrics_log import MetricsLog
 from onerec.train.progress import TrainingProgress
 from onerec.train.runtime import compute_on_cpu
-from onerec.train.schedule import learning_rate_at
+from onerec.train.schedule import learning_rate_at, learning_rate_for
 
 Validate = Callable[[nn.Module], dict[str, float]]
 STEPS_PER_LOG = 20
 
 
 class TrainConfig(BaseModel):
-    """How to train. Batches are counted in windows per optimizer step, over all processes and micro-batches together."""
+    """How to train. Batches are counted in windows per optimizer step, over all processes and micro-batches together.
+
+    learning_rate: the peak; None takes the one that `learning_rate_for` gives a model of this size.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(40, gt=0)
     batch_size: int = Field(128, gt=0)
     accumulation: int = Field(1, gt=0)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float | None = Field(None, gt=0)
     final_learning_rate_share: float = Field(0.05, ge=0, le=1)
     warmup_steps: int = Field(200, ge=0)
     weight_decay: float = Field(0.01, ge=0)
@@ -92,8 +96,9 @@ class Trainer:
         self.seed, self.label, self.wandb_project = seed, label, wandb_project
         self.accelerator = Accelerator(cpu=compute_on_cpu(), mixed_precision=choose_precision(config.precision))
         seed_dropout(seed, self.accelerator.process_index)
+        self.peak = config.learning_rate or learning_rate_for(size_without_tables(model))
         optimizer = torch.optim.AdamW(
-            _decayed_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
+            _decayed_groups(model, config.weight_decay), lr=self.peak, betas=(0.9, 0.98), fused=True
         )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.average = AveragedWeights(self.bare_model, config.average_decay) if config.average_decay else None
@@ -186,7 +191,7 @@ class Trainer:
     def _learning_rate(self) -> float:
         return learning_rate_at(
             self.position.step,
-            peak=self.config.learning_rate,
+            peak=self.peak,
             warmup_steps=self.config.warmup_steps,
             total_steps=self.total_steps,
             final_share=self.config.final_learning_rate_share,

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from test_generator import KINDS, every_kind, make_batch, make_generator
+from generator_cases import make_batch, make_generator
+from test_generator import KINDS, every_kind
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from onerec.model.counting import count_parameters, forward_flops
+from onerec.model.counting import batch_flops, count_parameters, forward_flops, size_without_tables
 
 
 @every_kind
@@ -18,7 +20,41 @@ def test_operations_are_those_that_torch_counts(settings: dict[str, object]) -> 
     targets = rows * (1 if model.last_positions_only else history)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(batch)
-    assert forward_flops(model, history).total(rows * history, targets) == counter.get_total_flops()
+    made = forward_flops(model, history).total(rows * history, targets) + batch_flops(model, batch)["item_scorer"]
+    assert made == counter.get_total_flops()
+
+
+def counted_by_torch(counter: FlopCounterMode, ends: tuple[str, ...]) -> int:
+    """Operations of the modules whose names end so."""
+    found = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
+    return sum(flops for name, flops in found.items() if name.endswith(ends))
+
+
+@every_kind
+@pytest.mark.parametrize("item_loss", [0.0, 0.5])
+def test_a_training_step_costs_three_forward_passes_and_every_part_its_share(
+    settings: dict[str, object], item_loss: float
+) -> None:
+    """Rows of different lengths: the decoder runs over padded places, heads and item scorer only over targets."""
+    model = make_generator(**{**settings, "dropout": 0.0, "item_loss": item_loss}).train()
+    batch = make_batch([[1, 2, 3, 4, 5], [6, 7], [8]])
+    counted = batch_flops(model, batch)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, depth=None) as forward:
+        loss = model(batch).sum()
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:
+        loss.backward()
+    assert counted == {
+        "item_tokens": counted_by_torch(forward, ("Generator.tokens",)),
+        "encoder": counted_by_torch(forward, ("Generator.encoder",)),
+        "context": counted_by_torch(forward, ("project_context", "context_processor")),
+        "prefix": 0,
+        "start": counted_by_torch(forward, ("last_state",)),
+        "decoder": counted_by_torch(forward, ("Generator.decoder",)),
+        "heads": counted_by_torch(forward, tuple(f"decoder.heads.{level}" for level in range(model.levels))),
+        "item_scorer": counted["item_scorer"],  # its products with the catalogue belong to no module
+    }
+    assert sum(counted.values()) == forward.get_total_flops()
+    assert backward.get_total_flops() == 2 * sum(counted.values())
 
 
 @every_kind
@@ -35,6 +71,19 @@ def test_inactive_parameters_are_those_of_experts_not_chosen() -> None:
     counted = count_parameters(model)
     assert counted.inactive == 3 * 24 * 8  # one of four experts, in one layer
     assert counted.active == counted.total - counted.inactive
+
+
+def test_tables_are_no_part_of_the_size() -> None:
+    """Embeddings and output vectors of items grow with the catalogue; of routed experts those that a token uses count."""
+    plain = make_generator(own_embedding=False, item_head=False)
+    with_tables = make_generator(own_embedding=True, item_head=True)
+    joining = 24 * 24  # the own embedding is one more block of the tokens' projection
+    assert size_without_tables(with_tables) == size_without_tables(plain) + joining
+    counted = count_parameters(with_tables)
+    assert counted.tables == counted.parts["embeddings"] + len(with_tables.semantic_ids.codes_NL) * 24
+    experts = make_generator(experts=4, experts_active=3, expert_hidden_width=8, item_head=False)
+    assert size_without_tables(experts) == count_parameters(experts).active - count_parameters(experts).tables
+    assert size_without_tables(nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 3))) == 27
 
 
 def test_a_lazy_context_costs_the_same_at_any_depth() -> None:

@@ -17,7 +17,7 @@ from onerec.data.stream import Readings, Stream, StreamWindows, padded_readings,
 from onerec.data.windows import Batch, share_of_batch
 from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
-from onerec.model.counting import count_parameters, forward_flops
+from onerec.model.counting import batch_flops, count_parameters, forward_flops
 from onerec.model.generator import Generator, GeneratorConfig
 from tokenizer.semantic_ids import SemanticIds
 
@@ -312,4 +312,6 @@ def test_counts_include_the_pathways(settings: dict[str, object]) -> None:
         model(batch)
     targets = 2 * (1 if model.last_positions_only else 4)
     flops = forward_flops(model, 4, older=known.older_BP.shape[1])
-    assert flops.total(8, targets, histories=2) == counter.get_total_flops()
+    in_batch = batch_flops(model, batch)
+    assert flops.total(8, targets, histories=2) + in_batch["item_scorer"] == counter.get_total_flops()
+    assert sum(in_batch.values()) == counter.get_total_flops()

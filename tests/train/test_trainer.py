@@ -13,7 +13,7 @@ from onerec.baselines.sasrec import SASRec, SASRecConfig
 from onerec.data.windows import Batch, every_position_windows
 from onerec.errors import UserError
 from onerec.train.averaging import AveragedWeights
-from onerec.train.schedule import learning_rate_at
+from onerec.train.schedule import learning_rate_at, learning_rate_for
 from onerec.train.trainer import TrainConfig, Trainer
 
 TIMED = {"targets_per_second"}
@@ -130,6 +130,28 @@ def test_learning_rate_warms_up_peaks_and_falls_to_its_share() -> None:
     assert rates[110] == rates[119] == pytest.approx(0.1)
     assert all(a <= b for a, b in pairwise(rates[:10]))
     assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rate"),
+    [(1e8, 5e-4), (2e8, 3.54e-4), (5e8, 2.24e-4), (1e9, 1.58e-4), (2e9, 1.12e-4), (4e9, 7.91e-5), (8e9, 5.59e-5)],
+)
+def test_the_rule_gives_the_rates_of_the_reports_table(parameters: float, rate: float) -> None:
+    assert learning_rate_for(int(parameters)) == pytest.approx(rate, rel=0.003)  # printed with three digits
+
+
+def test_without_a_learning_rate_the_size_of_the_model_decides(tmp_path: Path) -> None:
+    """Of SASRec here; its tables of items and positions do not count."""
+    assert TrainConfig().learning_rate is None
+    by_rule, by_hand = make_trainer(tmp_path / "rule"), make_trainer(tmp_path / "hand", learning_rate=0.003)
+    model = by_rule.bare_model
+    tables = model.items.weight.numel() + model.positions.weight.numel()  # type: ignore[operator,union-attr]
+    size = sum(parameter.numel() for parameter in model.parameters()) - tables
+    assert by_rule.peak == pytest.approx(learning_rate_for(size))
+    assert by_hand.peak == 0.003
+    by_rule.run()
+    rates = [line["learning_rate"] for line in log_of(tmp_path / "rule") if "learning_rate" in line]
+    assert max(rates) <= by_rule.peak
 
 
 def test_averaged_weights_are_the_weighted_mean_of_all_steps() -> None:
