@@ -41,6 +41,12 @@ def kuairand_rows() -> list[Row]:
         row("no_user_features", "without features of users", ITEMS_ALONE[2]),
         row("positive_only", "positive events alone in the history", POSITIVE),
         row("positive_older", "and 50 older positive events", "generator.pathways.positive_length=50"),
+        row(
+            "lifelong",
+            "and the lifelong pathway, 100 representatives in 16 tokens",
+            "generator.pathways.lifelong.representatives=100",
+            "generator.pathways.lifelong.tokens=16",
+        ),
         row("items_only", "items of positive events alone", POSITIVE, *ITEMS_ALONE),
     ]
 

@@ -27,6 +27,7 @@ from onerec.baselines.sasrec import SASRec, SASRecRecommender
 from onerec.config import RunConfig, SelectionSection, load_config
 from onerec.data.contract import Dataset, read_dataset
 from onerec.data.features import FeatureVocabulary, feature_names
+from onerec.data.lifelong import LifelongSource
 from onerec.data.sources.movielens import fetch_movielens_100k
 from onerec.data.split import (
     Cases,
@@ -61,7 +62,7 @@ from onerec.train.runtime import compute_on_cpu, lone_process_note, set_threads
 from onerec.train.trainer import TrainConfig, Trainer
 from tokenizer.quality import format_quality
 from tokenizer.semantic_ids import SemanticIds
-from tokenizer.tokenize import tokenize_items
+from tokenizer.tokenize import coded_vectors, tokenize_items
 
 CONFIG_FILE = "config.json"
 SCORER_FILE = "scorer.json"
@@ -157,7 +158,15 @@ class Run:
     @cached_property
     def stream(self) -> Stream:
         """Everything that a generator with pathways reads."""
-        return make_stream(self.dataset, self.sequences, self.event_order, self.vocabulary)
+        return make_stream(self.dataset, self.sequences, self.event_order, self.vocabulary, self._lifelong_source())
+
+    def _lifelong_source(self) -> LifelongSource | None:
+        """What all older events are clustered by: the codes of the semantic IDs, which every saved generator has."""
+        config = self.config.generator.pathways.lifelong
+        if config is None:
+            return None
+        numeric = np.array([column.values is None for column in self.vocabulary.event], dtype=bool)
+        return LifelongSource(config, coded_vectors(self.tokenize()), numeric)
 
     def readings(self, cases: Cases) -> Readings | None:
         """What the generator reads of evaluation cases; None where it reads their items and nothing else."""

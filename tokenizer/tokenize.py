@@ -10,6 +10,7 @@ from tokenizer.checks import check_vectors
 from tokenizer.errors import TokenizerError
 from tokenizer.quality import quality_figures
 from tokenizer.quantizers import Quantizer
+from tokenizer.quantizers.residual import sum_of_rows
 from tokenizer.quantizers.spec import QuantizerSpec, Uniqueness, make_quantizer, restore_quantizer
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.unique import UniqueCodes, append_code, nearest_free, sinkhorn_last_level
@@ -90,6 +91,15 @@ def make_unique(
 def load_quantizer(semantic_ids: SemanticIds) -> Quantizer:
     """The fitted quantizer inside an artefact; TokenizerError when its settings or arrays do not fit this version."""
     return restore_quantizer(semantic_ids.config, semantic_ids.quantizer_state)
+
+
+def coded_vectors(semantic_ids: SemanticIds) -> np.ndarray:
+    """What the codes alone say about each item: the sum of its codebook rows, float32 [N,W].
+
+    In the space where codebook rows add up, which for autoencoders is their latent space. Items with equal codes before
+    collisions were resolved have equal vectors. TokenizerError when the quantizer does not fit this version.
+    """
+    return sum_of_rows(semantic_ids.quantizer_codes_NQ, load_quantizer(semantic_ids).codebooks)
 
 
 def _sha256(vectors_ND: np.ndarray, item_ids: pl.Series) -> str:

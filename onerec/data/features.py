@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from onerec.data.checks import nearest_name
 from onerec.data.contract import Dataset, DatasetSpec
+from onerec.data.lifelong import LifelongConfig
 from onerec.errors import UserError
 
 BUCKETS = 16  # of a number, each with about as many training values as the others
@@ -30,7 +31,8 @@ class PathwaysConfig(BaseModel):
 
     stream: whether the history holds positive events alone or all events. event_features, item_features, user_features: names
     from dataset.yaml, or "all". feature_width: of a feature's embedding. feature_dropout: how often an event or a user loses
-    all features in training. positive_length: positive events older than the history that are read as well.
+    all features in training. positive_length: positive events older than the history that are read as well. lifelong: how
+    all older events are read; None: they are not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +44,7 @@ class PathwaysConfig(BaseModel):
     feature_width: int = Field(16, gt=0)
     feature_dropout: float = Field(0.1, ge=0, lt=1)
     positive_length: int = Field(0, ge=0)
+    lifelong: LifelongConfig | None = None
 
     @property
     def names_features(self) -> bool:
@@ -51,7 +54,8 @@ class PathwaysConfig(BaseModel):
     @property
     def in_use(self) -> bool:
         """Whether the generator reads anything beside the items of the last positive events."""
-        return self.names_features or self.stream == "all" or self.positive_length > 0
+        more_events = self.stream == "all" or self.positive_length > 0 or self.lifelong is not None
+        return self.names_features or more_events
 
 
 class FeatureColumn(BaseModel):

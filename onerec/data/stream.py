@@ -14,6 +14,7 @@ import torch
 
 from onerec.data.contract import Dataset
 from onerec.data.features import FeatureVocabulary, PathwaysConfig, event_values, feature_names
+from onerec.data.lifelong import LifelongReader, LifelongSource
 from onerec.data.split import TRAIN, Cases, Sequences, rows_of
 from onerec.data.windows import Batch, Known, Windows, every_position_windows, one_target_windows
 
@@ -47,6 +48,7 @@ class Stream:
         is_target_E: true where the event may be a target.
         features_EF: codes of the events' features.
         users_UF: codes of the users' features.
+        lifelong: what is needed to read all events from before a window; None where they are not read.
     """
 
     item_index: np.ndarray
@@ -54,6 +56,7 @@ class Stream:
     is_target_E: np.ndarray
     features_EF: np.ndarray
     users_UF: np.ndarray
+    lifelong: LifelongSource | None = None
 
     @cached_property
     def targets_before(self) -> np.ndarray:
@@ -65,6 +68,11 @@ class Stream:
         """The places of all targets, one at least."""
         return np.flatnonzero(self.is_target_E)
 
+    @cached_property
+    def lifelong_reader(self) -> LifelongReader | None:
+        """What reads all events from before a window; it remembers what it clustered."""
+        return None if self.lifelong is None else LifelongReader(self.lifelong, self.item_index, self.features_EF)
+
     def known(self, places_BT: np.ndarray, starts_B: np.ndarray, users_B: np.ndarray, older: int) -> Known:
         """What is known of windows whose positions read `places_BT`, and of up to `older` targets before `starts_B`."""
         before = self.targets_before
@@ -73,12 +81,14 @@ class Stream:
         older_BP = ages_P <= counts_B[:, None]
         ranks_BP = np.where(older_BP, before[starts_B][:, None] - ages_P, 0)
         older_places_BP = self.target_places[ranks_BP]
+        reader = self.lifelong_reader
         return Known(
             features_BTF=torch.from_numpy(self.features_EF[places_BT].astype(np.int64)),
             users_BU=torch.from_numpy(self.users_UF[users_B].astype(np.int64)),
             older_items_BP=torch.from_numpy(self.item_index[older_places_BP].astype(np.int64)),
             older_features_BPF=torch.from_numpy(self.features_EF[older_places_BP].astype(np.int64)),
             older_BP=torch.from_numpy(older_BP),
+            lifelong=None if reader is None else reader.read(self.offsets[users_B], starts_B),
         )
 
 
@@ -146,7 +156,13 @@ def fit_vocabulary(dataset: Dataset, config: PathwaysConfig, order: EventOrder) 
     return FeatureVocabulary.fit(dataset, config, events.filter(pl.Series(order.trained_E)) if names else events)
 
 
-def make_stream(dataset: Dataset, sequences: Sequences, order: EventOrder, vocabulary: FeatureVocabulary) -> Stream:
+def make_stream(
+    dataset: Dataset,
+    sequences: Sequences,
+    order: EventOrder,
+    vocabulary: FeatureVocabulary,
+    lifelong: LifelongSource | None = None,
+) -> Stream:
     """The stream with the features of a vocabulary."""
     items = rows_of(dataset.events[dataset.spec.events.item], dataset.items[dataset.spec.items.id])
     names = [column.name for column in vocabulary.event]
@@ -157,6 +173,7 @@ def make_stream(dataset: Dataset, sequences: Sequences, order: EventOrder, vocab
         order.is_target_E,
         vocabulary.event_codes(values) if names else np.zeros((len(order.rows_E), 0), np.int16),
         vocabulary.user_codes(dataset, sequences.user_ids),
+        lifelong,
     )
 
 
@@ -170,6 +187,7 @@ def training_stream(stream: Stream, trained_E: np.ndarray) -> Stream:
         stream.is_target_E[trained_E],
         stream.features_EF[trained_E],
         stream.users_UF,
+        stream.lifelong,
     )
 
 

@@ -15,6 +15,27 @@ POOL_BATCHES = 32  # batches whose windows are sorted by length together, so tha
 
 
 @dataclass(frozen=True)
+class Lifelong:
+    """All events from before the windows: each of the R rows is an event, or a cluster of them shown as one of its events.
+
+    Attributes:
+        items_BR: int64 items; padding, on the right, is item 0.
+        features_BRF: int64, codes of features, those of numbers averaged over the cluster.
+        amounts_BR2: float32, log2(1 + x) / 4 of how many events these are, and how many events before the window on average.
+        filled_BR: boolean, false for padding.
+    """
+
+    items_BR: Tensor
+    features_BRF: Tensor
+    amounts_BR2: Tensor
+    filled_BR: Tensor
+
+    def to(self, device: torch.device | str) -> "Lifelong":
+        """The same on `device`."""
+        return Lifelong(*(getattr(self, part.name).to(device) for part in fields(self)))
+
+
+@dataclass(frozen=True)
 class Known:
     """What is known beside the items of the windows, for generators with pathways; codes as in `onerec.data.features`.
 
@@ -24,6 +45,7 @@ class Known:
         older_items_BP: int64, items of positive events from before the window, the newest on the right.
         older_features_BPF: int64, codes of their features.
         older_BP: boolean, false where there are fewer of them; padding stands on the left.
+        lifelong: all events from before the window; None where they are not read.
     """
 
     features_BTF: Tensor
@@ -31,10 +53,18 @@ class Known:
     older_items_BP: Tensor
     older_features_BPF: Tensor
     older_BP: Tensor
+    lifelong: Lifelong | None = None
 
     def to(self, device: torch.device | str) -> "Known":
         """The same on `device`."""
-        return Known(*(getattr(self, part.name).to(device) for part in fields(self)))
+        return Known(
+            self.features_BTF.to(device),
+            self.users_BU.to(device),
+            self.older_items_BP.to(device),
+            self.older_features_BPF.to(device),
+            self.older_BP.to(device),
+            None if self.lifelong is None else self.lifelong.to(device),
+        )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from onerec.model.experts import MixtureOfExperts
 from onerec.model.generator import Generator
 from onerec.model.item_scorer import ItemScorer
 from onerec.model.lazy_decoder import LazyDecoder
+from onerec.model.lifelong import CompressionLayer, LifelongTokens
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,10 @@ class Parameters:
 
     Attributes:
         parts: by part: `embeddings` (codes, own items, features), `item_tokens` (joining them), `prefix` (joining those of tokens
-            before the history), `encoder`, `context` (what makes keys and values of the history: the lazy decoder's context
-            processor, or the projections of every cross-attention), `decoder` (the rest of its layers), `start` (level embeddings
-            and the projection of the last state), `heads` (norms and output layers), `item_head` and `item_scorer`.
+            before the history, and compressing lifelong events), `encoder`, `context` (what makes keys and values of the history:
+            the lazy decoder's context processor, or the projections of all cross-attention), `decoder` (the rest of its layers),
+            `start` (level embeddings and the projection of the last state), `heads` (norms and output layers), `item_head` and
+            `item_scorer`.
         inactive: parameters of routed experts that a single token does not use.
     """
 
@@ -107,10 +109,17 @@ def size_without_tables(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in tables)
 
 
-def forward_flops(model: Generator, history: int, older: int = 0) -> ForwardFlops:
-    """Count the operations of a forward pass whose histories are padded to `history` items, and older events to `older`."""
+def forward_flops(model: Generator, history: int, older: int = 0, representatives: int = 0) -> ForwardFlops:
+    """Count the operations of a forward pass.
+
+    Args:
+        model: what is counted.
+        history: items that histories are padded to.
+        older: positive events from before them, and
+        representatives: of all events from before them, likewise.
+    """
     width, levels = model.config.width, model.levels
-    prefix, prefix_tokens = _prefix(model, older)
+    prefix, prefix_tokens = _prefix(model, older, representatives)
     keys = history + prefix_tokens
     encoder = sum(_matrices(layer) + _attention(keys, width) for layer in _encoder_layers(model))
     # A layer reads the L codes of a target: matrices per code, and attention to L codes and to the history per code.
@@ -141,8 +150,10 @@ def batch_flops(model: Generator, batch: Batch) -> dict[str, int]:
     The decoder runs over every position that `target_positions` names; heads and item scorer only where a target counts. The item
     scorer's part is exact where it compares with the whole catalogue, and an upper bound where it draws a sample.
     """
-    rows, history = batch.items_BT.shape
-    flops = forward_flops(model, history, 0 if batch.known is None else batch.known.older_items_BP.shape[1])
+    (rows, history), known = batch.items_BT.shape, batch.known
+    older = 0 if known is None else known.older_items_BP.shape[1]
+    representatives = 0 if known is None or known.lifelong is None else known.lifelong.items_BR.shape[1]
+    flops = forward_flops(model, history, older, representatives)
     positions_BP = model.target_positions(batch)
     counted = int(batch.counted_BT.gather(1, positions_BP).sum())
     parts = {part: rows * history * one for part, one in flops.per_context_token.items()}
@@ -160,23 +171,36 @@ def _item_scorer(model: Generator, scorer: ItemScorer, targets: int) -> int:
     return targets * (_matrices(scorer) + 2 * compared * model.config.width)
 
 
-def _prefix(model: Generator, older: int) -> tuple[int, int]:
+def _prefix(model: Generator, older: int, representatives: int) -> tuple[int, int]:
     """Operations that make the tokens before a history, and how many tokens these are."""
     made, flops, tokens = model.prefix, 0, 0
     if made is not None and made.user_project is not None:
         flops, tokens = _matrices(made.user_project), 1
     if made is not None and made.older_project is not None:
         flops, tokens = flops + max(older, 1) * _matrices(made.older_project), tokens + max(older, 1)
+    if made is not None and made.lifelong is not None:
+        compression, compressed = _compression(made.lifelong, max(representatives, 1))
+        flops, tokens = flops + compression, tokens + compressed
+    return flops, tokens
+
+
+def _compression(lifelong: LifelongTokens, representatives: int) -> tuple[int, int]:
+    """Operations that compress so many representatives, and the tokens they become."""
+    (tokens, width), flops = lifelong.queries_ND.shape, representatives * _matrices(lifelong.project)
+    for layer in cast(list[CompressionLayer], list(lifelong.layers)):
+        of_row = _matrices(layer.cross_attention.project_context)
+        flops += representatives * of_row
+        flops += tokens * (_matrices(layer) - of_row + _attention(representatives, width))
     return flops, tokens
 
 
 def _part_of(name: str) -> str:
     """The part that a parameter belongs to, by its name in the state dict."""
-    if "project_context" in name or name.startswith("decoder.context_processor."):
-        return "context"
     if name.startswith(("tokens.", "prefix.")):
         joining = "prefix" if name.startswith("prefix.") else "item_tokens"
         return "embeddings" if "_embeddings." in name else joining
+    if "project_context" in name or name.startswith("decoder.context_processor."):
+        return "context"
     if name.startswith(("decoder.heads.", "decoder.head_norms.")):
         return "heads"
     if name.startswith("decoder."):

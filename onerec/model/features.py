@@ -39,6 +39,11 @@ class FeatureEmbeddings(nn.Module):
         return mean.flatten(-2) * self.scale
 
 
+def projection(joined_width: int, width: int) -> nn.Sequential:
+    """Dense, LeakyReLU, Dense, from embeddings side by side to the model's width, and a norm."""
+    return nn.Sequential(nn.Linear(joined_width, width), nn.LeakyReLU(), nn.Linear(width, width), nn.RMSNorm(width))
+
+
 def drop_rows(codes: Tensor, probability: float, training: bool) -> Tensor:
     """Codes `[..., F]` of which, in training, some rows become unknown as a whole: so a model learns to do without."""
     if not training or probability == 0:

@@ -24,6 +24,7 @@ from onerec.model.experts import ExpertsSpec
 from onerec.model.features import EventFeatures
 from onerec.model.item_scorer import ItemScorer
 from onerec.model.lazy_decoder import LazyDecoder
+from onerec.model.lifelong import LifelongTokens
 from onerec.model.lookahead import ahead_of_all, ahead_of_targets
 from onerec.model.prefix import Prefix, PrefixTokens
 from tokenizer.semantic_ids import SemanticIds
@@ -105,6 +106,12 @@ def _check(config: GeneratorConfig) -> None:
         )
     if config.experts and config.experts_active > config.experts:
         raise UserError(f"generator.experts_active is {config.experts_active}, more than the {config.experts} experts")
+    lifelong = config.pathways.lifelong
+    if lifelong is not None and lifelong.events < lifelong.representatives:
+        raise UserError(
+            f"generator.pathways.lifelong.events is {lifelong.events}, fewer than the {lifelong.representatives} representatives"
+            " they would become"
+        )
 
 
 class Generator(nn.Module, ModelHubMixin):
@@ -162,7 +169,7 @@ class Generator(nn.Module, ModelHubMixin):
     def _prefix_tokens(self) -> PrefixTokens | None:
         pathways = self.config.pathways
         user_sizes = [column.size for column in self.vocabulary.user] if self.vocabulary else []
-        if not user_sizes and not pathways.positive_length:
+        if not user_sizes and not pathways.positive_length and pathways.lifelong is None:
             return None
         return PrefixTokens(
             user_sizes,
@@ -171,7 +178,15 @@ class Generator(nn.Module, ModelHubMixin):
             pathways.positive_length,
             self.tokens.joined_width,
             self.config.width,
+            self._lifelong_tokens(),
         )
+
+    def _lifelong_tokens(self) -> LifelongTokens | None:
+        config, lifelong = self.config, self.config.pathways.lifelong
+        if lifelong is None:
+            return None
+        shape = (config.width, config.heads, config.hidden_width, config.dropout)
+        return LifelongTokens(lifelong.tokens, lifelong.layers, self.tokens.joined_width, *shape)
 
     def _make_decoder(self, level_sizes: tuple[int, ...]) -> CodeDecoder:
         config, experts = self.config, self.config.experts_spec()

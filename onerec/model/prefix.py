@@ -1,4 +1,4 @@
-"""Tokens that stand before the history: who the user is, and positive events from before the window.
+"""Tokens that stand before the history: who the user is, and what happened before the window.
 
 Every position of the history may look at them. In a causal context they never look back at the history, so what they say does
 not depend on it. Technical Report (arXiv 2506.13695), section on the encoder's pathways.
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from onerec.data.windows import Batch, Known
+from onerec.data.windows import Batch, Known, Lifelong
 from onerec.model.context import ItemTokens
-from onerec.model.features import FeatureEmbeddings, drop_rows
+from onerec.model.features import FeatureEmbeddings, drop_rows, projection
+from onerec.model.lifelong import LifelongTokens
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ class Prefix:
 
 
 class PrefixTokens(nn.Module):
-    """Make the tokens before the history: the user's (`user_sizes` not empty), then older events (`positive_length` > 0).
+    """Make the tokens before the history: the user's (`user_sizes` not empty), older events (`positive_length` > 0), lifelong.
 
-    Both pass a Dense-LeakyReLU-Dense projection of their own and a norm. Embeddings of items and events are those of the history.
+    The first two pass a Dense-LeakyReLU-Dense projection of their own and a norm. Embeddings of items and events are those of
+    the history.
 
     Args:
         user_sizes: number of codes of each user feature.
@@ -41,6 +43,7 @@ class PrefixTokens(nn.Module):
         positive_length: most older events.
         joined_width: of an event's embeddings side by side.
         width: model width D.
+        lifelong: what compresses all events from before the window; None where they are not read.
     """
 
     def __init__(
@@ -51,12 +54,14 @@ class PrefixTokens(nn.Module):
         positive_length: int,
         joined_width: int,
         width: int,
+        lifelong: LifelongTokens | None = None,
     ) -> None:
         super().__init__()
         self.user_count, self.dropout, self.positive_length = len(user_sizes), feature_dropout, positive_length
         self.users = FeatureEmbeddings(user_sizes, feature_width) if user_sizes else None
-        self.user_project = _projection(self.users.width, width) if self.users is not None else None
-        self.older_project = _projection(joined_width, width) if positive_length else None
+        self.user_project = projection(self.users.width, width) if self.users is not None else None
+        self.older_project = projection(joined_width, width) if positive_length else None
+        self.lifelong = lifelong
 
     def forward(self, batch: Batch, tokens: ItemTokens) -> Prefix:
         """The prefix of every row of a batch. Where nothing is known, users are unknown and there are no older events."""
@@ -73,6 +78,12 @@ class PrefixTokens(nn.Module):
             made.append(self.older_project(tokens.joined(known.older_items_BP, known.older_features_BPF)))
             filled.append(known.older_BP)
             positions.append(torch.arange(-known.older_BP.shape[1], 0, device=device))
+        if self.lifelong is not None:
+            lifelong = known.lifelong or self._no_events(batch, tokens)
+            made.append(self.lifelong(lifelong, tokens))
+            filled.append(lifelong.filled_BR.any(dim=1, keepdim=True).expand(made[-1].shape[:2]))
+            # They have no order among themselves, so all stand at one place.
+            positions.append(torch.full((made[-1].shape[1],), -2 - self.positive_length, device=device))
         return Prefix(torch.cat(made, dim=1), torch.cat(filled, dim=1), torch.cat(positions))
 
     def _nothing(self, batch: Batch, tokens: ItemTokens) -> Known:
@@ -83,6 +94,8 @@ class PrefixTokens(nn.Module):
         users_BU = items_B1.expand(-1, self.user_count)
         return Known(features_B1F, users_BU, items_B1, features_B1F, items_B1.bool())
 
-
-def _projection(joined_width: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(joined_width, width), nn.LeakyReLU(), nn.Linear(width, width), nn.RMSNorm(width))
+    def _no_events(self, batch: Batch, tokens: ItemTokens) -> Lifelong:
+        """One place of padding for events from before the window."""
+        nothing = self._nothing(batch, tokens)
+        amounts_B12 = torch.zeros(len(batch.items_BT), 1, 2, device=batch.items_BT.device)
+        return Lifelong(nothing.older_items_BP, nothing.older_features_BPF, amounts_B12, nothing.older_BP)

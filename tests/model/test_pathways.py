@@ -9,12 +9,14 @@ import polars as pl
 import pytest
 import torch
 from test_generator import KINDS, TOLERANCE, make_generator
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from onerec.data.features import FeatureColumn, FeatureVocabulary
+from onerec.data.lifelong import LifelongConfig, LifelongSource
 from onerec.data.stream import Readings, Stream, StreamWindows, padded_readings, stream_windows
-from onerec.data.windows import Batch, share_of_batch
+from onerec.data.windows import Batch, Lifelong, share_of_batch
 from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
 from onerec.model.counting import batch_flops, count_parameters, forward_flops
@@ -29,6 +31,7 @@ PATHWAYS: dict[str, Any] = {
     "user_features": ["country", "age"],
     "feature_width": 4,
     "positive_length": 3,
+    "lifelong": {"events": 20, "representatives": 4, "tokens": 3},
 }
 kinds = pytest.mark.parametrize("settings", KINDS.values(), ids=list(KINDS))
 causal_kinds = pytest.mark.parametrize(
@@ -60,14 +63,17 @@ def make_model(pathways: dict[str, Any] | None = None, seed: int = 0, **settings
 
 
 def make_stream(seed: int = 0) -> Stream:
-    """Six users; their third event and about half of the others are targets."""
+    """Six users; their third event and about half of the others are targets. Four events before a window need no clusters."""
     draw = np.random.default_rng(seed)
     offsets = np.concatenate([[0], np.cumsum(draw.integers(12, 20, size=USERS))])
     is_target_E = draw.random(offsets[-1]) < 0.5
     is_target_E[offsets[:-1] + 2] = True
     features_EF = np.stack([draw.integers(0, size, size=offsets[-1]) for size in (3, 3, 5)], axis=1).astype(np.int16)
     users_UF = np.stack([draw.integers(0, size, size=USERS) for size in (3, 3)], axis=1).astype(np.int32)
-    return Stream(draw.integers(0, ITEMS, size=offsets[-1]), offsets, is_target_E, features_EF, users_UF)
+    items_E = draw.integers(0, ITEMS, size=offsets[-1])
+    vectors_NW = draw.normal(size=(ITEMS, 3)).astype(np.float32)
+    lifelong = LifelongSource(LifelongConfig(**PATHWAYS["lifelong"]), vectors_NW, np.array([False, False, True]))
+    return Stream(items_E, offsets, is_target_E, features_EF, users_UF, lifelong)
 
 
 def one_window(stream: Stream, start: int, stop: int, older: int = 3) -> StreamWindows:
@@ -123,10 +129,23 @@ def test_padding_and_neighbours_in_the_batch_change_nothing(settings: dict[str, 
         features_BTF=torch.where(outside[..., None], 1, known.features_BTF),
         older_items_BP=torch.where(known.older_BP, known.older_items_BP, 7),
         older_features_BPF=torch.where(known.older_BP[..., None], known.older_features_BPF, 2),
+        lifelong=padded_with_other_events(known.lifelong),
     )
     padded = replace(batch, items_BT=torch.where(outside, 5, batch.items_BT), known=other)
     again = model.item_log_probabilities(padded, items.expand(USERS, -1))
     assert (again - together).abs().max() <= TOLERANCE
+
+
+def padded_with_other_events(lifelong: Lifelong | None) -> Lifelong:
+    """The same with two more places of padding, and with something else in all of them."""
+    assert lifelong is not None
+    filled_BR = nn.functional.pad(lifelong.filled_BR, (0, 2))
+    return Lifelong(
+        torch.where(filled_BR, nn.functional.pad(lifelong.items_BR, (0, 2)), 7),
+        torch.where(filled_BR[..., None], nn.functional.pad(lifelong.features_BRF, (0, 0, 0, 2)), 2),
+        torch.where(filled_BR[..., None], nn.functional.pad(lifelong.amounts_BR2, (0, 0, 0, 2)), 5.0),
+        filled_BR,
+    )
 
 
 @causal_kinds
@@ -190,12 +209,18 @@ def test_every_pathway_is_read(settings: dict[str, object]) -> None:
     known, before = batch.known, model.item_log_probabilities(batch, items)
     assert known is not None
     assert known.older_BP.any()
+    lifelong = known.lifelong
+    assert lifelong is not None
+    assert lifelong.filled_BR.all()
     others = {
         "users": replace(known, users_BU=(known.users_BU + 1) % 3),
         "older items": replace(known, older_items_BP=(known.older_items_BP + 1) % ITEMS),
         "older features": replace(known, older_features_BPF=(known.older_features_BPF + 1) % 3),
         "features": replace(known, features_BTF=(known.features_BTF + 1) % 3),
         "order of older items": replace(known, older_items_BP=known.older_items_BP.flip(1)),
+        "lifelong items": replace(known, lifelong=replace(lifelong, items_BR=(lifelong.items_BR + 1) % ITEMS)),
+        "lifelong features": replace(known, lifelong=replace(lifelong, features_BRF=(lifelong.features_BRF + 1) % 3)),
+        "lifelong amounts": replace(known, lifelong=replace(lifelong, amounts_BR2=lifelong.amounts_BR2 + 1)),
     }
     for name, other in others.items():
         after = model.item_log_probabilities(replace(batch, known=other), items)
@@ -238,7 +263,10 @@ def test_without_anything_known_all_is_unknown() -> None:
     model, batch = make_model(), batch_of(readings(make_stream()))
     known = batch.known
     assert known is not None
-    nothing = {name: torch.zeros_like(getattr(known, name)) for name in known.__dataclass_fields__}
+    nothing = {name: torch.zeros_like(part) for name, part in vars(known).items() if isinstance(part, torch.Tensor)}
+    assert known.lifelong is not None
+    events = {name: torch.zeros_like(part) for name, part in vars(known.lifelong).items()}
+    nothing["lifelong"] = replace(known.lifelong, **events)
     items = torch.arange(20).expand(USERS, -1)
     bare = model.item_log_probabilities(replace(batch, known=None), items)
     assert (
@@ -300,7 +328,7 @@ def test_beams_are_those_of_every_item_scored_whatever_the_batch(settings: dict[
 @kinds
 def test_counts_include_the_pathways(settings: dict[str, object]) -> None:
     """Parameters, and operations beside torch's own counter with the plain attention kernel."""
-    model, stream = make_model(**settings), make_stream()
+    model, stream = make_model(**settings).requires_grad_(False), make_stream()
     counted = count_parameters(model)
     assert counted.total == sum(parameter.numel() for parameter in model.parameters())
     assert counted.parts["prefix"] > 0
@@ -311,7 +339,8 @@ def test_counts_include_the_pathways(settings: dict[str, object]) -> None:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(batch)
     targets = 2 * (1 if model.last_positions_only else 4)
-    flops = forward_flops(model, 4, older=known.older_BP.shape[1])
+    assert known.lifelong is not None
+    flops = forward_flops(model, 4, known.older_BP.shape[1], known.lifelong.items_BR.shape[1])
     in_batch = batch_flops(model, batch)
     assert flops.total(8, targets, histories=2) + in_batch["item_scorer"] == counter.get_total_flops()
     assert sum(in_batch.values()) == counter.get_total_flops()

@@ -23,6 +23,7 @@ SETTINGS = (
     "generator.pathways.item_features=[kind]",
     "generator.pathways.user_features=all",
     "generator.pathways.positive_length=4",
+    "generator.pathways.lifelong={events: 12, representatives: 3, tokens: 2}",
 )
 SPEC = DatasetSpec.model_validate(
     {

@@ -11,7 +11,7 @@ from tokenizer.content import ContentSpec, content_vectors
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers.spec import QuantizerSpec, RQVAESpec
 from tokenizer.semantic_ids import SemanticIds
-from tokenizer.tokenize import load_quantizer, tokenize_items
+from tokenizer.tokenize import coded_vectors, load_quantizer, tokenize_items
 
 SMALL_VAE = RQVAESpec(hidden=[16], latent_dimensions=6, steps=60, batch_size=64)
 
@@ -39,6 +39,19 @@ def test_ids_are_unique_repeatable_and_the_quantizer_can_be_loaded(tmp_path: Pat
     assert loaded.config == made.config
     assert loaded.quality == made.quality
     np.testing.assert_array_equal(load_quantizer(loaded).encode(x), made.quantizer_codes_NQ)
+
+
+@pytest.mark.parametrize("method", ["rq_kmeans", "rq_vae", "opq"])
+def test_codes_alone_give_vectors_in_which_items_keep_their_places(tmp_path: Path, method: str) -> None:
+    """They come from what is saved, are near the vectors that were coded, and are the same for equal codes."""
+    x, item_ids = vectors(), pl.Series(range(300))
+    spec = QuantizerSpec(method=method, level_sizes=[8, 8, 8], rq_vae=SMALL_VAE)  # type: ignore[arg-type]
+    tokenize_items(x, item_ids, spec).save(tmp_path / "ids")
+    loaded = SemanticIds.load(tmp_path / "ids")
+    coded_NW, latent_NW = coded_vectors(loaded), load_quantizer(loaded).latent(x)
+    assert np.square(coded_NW - latent_NW).sum() < 0.5 * np.square(latent_NW - latent_NW.mean(axis=0)).sum()
+    different = np.unique(loaded.quantizer_codes_NQ, axis=0)
+    assert len(np.unique(coded_NW, axis=0)) == len(different) < 300
 
 
 def test_levels_larger_than_the_catalogue_are_cut_and_said() -> None:
