@@ -12,6 +12,7 @@ import argparse
 import os
 import shlex
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +56,9 @@ def measure(overrides: list[str], share: float) -> tuple[dict[str, Any], list[di
     from tokenizer.content import ContentSpec, content_vectors
 
     config = load_config(CONFIG, overrides)
-    run = Run(config, Path("runs") / "unused")
+    with tempfile.TemporaryDirectory() as folder:  # what it maps into memory outlives the folder
+        run = Run(config, Path(folder))
+        run.sequences  # noqa: B018  # a property that makes files
     rng = np.random.default_rng(config.seed)
     everything = np.sort(rng.permutation(len(run.item_ids))[: round(share * len(run.item_ids))])
     new = np.zeros(len(run.item_ids), dtype=bool)

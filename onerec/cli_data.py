@@ -171,8 +171,6 @@ def check(parsed: argparse.Namespace) -> None:
 
 def _describe(dataset: "Dataset") -> None:
     spec = dataset.spec
-    users = dataset.events[spec.events.user].n_unique()
-    print(
-        f"{dataset.folder}: {spec.name}, {users:,} users, {len(dataset.items):,} items, {len(dataset.events):,} events"
-    )
+    users, events = dataset.log.count_different(spec.events.user), dataset.log.height
+    print(f"{dataset.folder}: {spec.name}, {users:,} users, {len(dataset.items):,} items, {events:,} events")
     print(f"split: {spec.split}; sha256 {dataset.sha256}")

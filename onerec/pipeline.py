@@ -28,14 +28,15 @@ from onerec.config import RunConfig, SelectionSection, load_config
 from onerec.data.contract import Dataset, read_dataset
 from onerec.data.features import FeatureVocabulary, feature_names
 from onerec.data.lifelong import LifelongSource
+from onerec.data.sequence_files import complete_folder, open_sequences
 from onerec.data.sources.movielens import fetch_movielens_100k
 from onerec.data.split import (
     Cases,
     Sequences,
     evaluation_cases,
+    even_rows,
     held_out_pairs,
     split_sequences,
-    training_sequences,
 )
 from onerec.data.stream import (
     EventOrder,
@@ -51,7 +52,7 @@ from onerec.data.stream import (
 from onerec.data.windows import Windows, every_position_windows, one_target_windows
 from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
-from onerec.evaluate.ranking import LIST_LENGTH, Recommender, even_rows, even_sample, quick_figures
+from onerec.evaluate.ranking import LIST_LENGTH, Recommender, quick_figures
 from onerec.files import write_json
 from onerec.item_vectors import ItemEncoder
 from onerec.model.generator import FEATURES_FOLDER, Generator
@@ -101,32 +102,48 @@ class Run:
         feature_names(dataset, self.config.generator.pathways)  # refuses unknown names before any work is done
         return dataset
 
-    @cached_property
+    @property
     def sequences(self) -> Sequences:
         """Every user's events with the part (train, valid, test) each belongs to."""
+        return self._stored_sequences[0]
+
+    @property
+    def training(self) -> tuple[np.ndarray, np.ndarray]:
+        """Training events as items and offsets: all that tokenizer, generator and baselines ever learn from."""
+        return self._stored_sequences[1]
+
+    @cached_property
+    def _stored_sequences(self) -> tuple[Sequences, tuple[np.ndarray, np.ndarray]]:
+        """Both, as files of the run that are mapped into memory."""
+        stage = Stage(self.folder / "sequences", key_of("sequences", self.data_key))
+        with self.state.main_process_first():
+            if not stage.done:
+                stage.begin()
+                complete_folder(self._split(stage.folder), stage.folder)
+                stage.finish()
+        return open_sequences(stage.folder)
+
+    def _split(self, folder: Path) -> Sequences:
         section = self.config.dataset
         sequences = split_sequences(
             self.dataset,
             method=section.split,
             positive=section.positive,
             fractions=(section.train_share, section.valid_share),
+            folder=folder,
         )
         if not sequences.ordered:
             raise UserError(f"{self.dataset.folder}: its events have no order, so there is no next item to learn")
         return sequences
 
-    @cached_property
-    def training(self) -> tuple[np.ndarray, np.ndarray]:
-        """Training events as items and offsets: all that tokenizer, generator and baselines ever learn from."""
-        return training_sequences(self.sequences)
-
-    def cases(self, part: str) -> Cases:
-        """Evaluation cases of "valid" or "test".
+    def cases(self, part: str, at_most: int | None = None) -> Cases:
+        """Evaluation cases of "valid" or "test", or an even sample of at most so many.
 
         Raises:
             UserError: there are none, so nothing could be chosen or reported.
         """
-        cases = evaluation_cases(self.sequences, part, self.config.dataset.targets_per_user)  # type: ignore[arg-type]
+        targets = self.config.dataset.targets_per_user
+        cases = evaluation_cases(self.sequences, part, targets, at_most)  # type: ignore[arg-type]
         if len(cases) == 0:
             purpose = {"valid": "validate", "test": "test"}[part]
             raise UserError(
@@ -294,7 +311,7 @@ class Run:
         with self.state.main_process_first():
             if self.state.is_main_process:
                 stage.begin()
-        sample = even_sample(self.cases("valid"), self.config.evaluate.validation_users)
+        sample = self.cases("valid", self.config.evaluate.validation_users)
         beam_width = self.config.evaluate.validation_beam_width
 
         def validate(trained: nn.Module) -> dict[str, float]:

@@ -11,6 +11,7 @@ from tokenizer.errors import TokenizerError
 from tokenizer.vectors import normalise_rows, reduce_dimensions
 
 CONTEXT_SMOOTHING = 0.75  # flattens the context distribution, so that rare items do not get the largest PMI
+PAIRS_AT_A_TIME = 1 << 22
 NEIGHBOURS = 10
 SIMILARITY_ELEMENTS = 1 << 23  # cold x warm similarities held at once; 32 MiB of float32
 
@@ -57,13 +58,23 @@ def co_occurrence(item_index: np.ndarray, offsets: np.ndarray, item_count: int, 
 
 def positive_pmi(counts_NN: sparse.csr_matrix) -> sparse.csr_matrix:
     """max(0, log(p(a,b) / (p(a) p'(b)))) of every counted pair, with p' the smoothed context distribution."""
-    pairs = counts_NN.tocoo()
     item_N = np.asarray(counts_NN.sum(axis=1)).ravel()
     context_N = item_N**CONTEXT_SMOOTHING
-    with np.errstate(divide="ignore"):
-        pmi = np.log(pairs.data * context_N.sum() / (item_N[pairs.row] * context_N[pairs.col]))
+    total = context_N.sum()
+    pmi = np.empty(counts_NN.nnz)
+    kept_N = np.zeros(len(item_N), dtype=np.int64)
+    # Some rows at a time: the places of all pairs side by side would take more than the counts themselves.
+    rows = np.arange(len(item_N))
+    for block in np.split(rows, np.flatnonzero(np.diff(counts_NN.indptr[:-1] // PAIRS_AT_A_TIME)) + 1):
+        entries = slice(counts_NN.indptr[block[0]], counts_NN.indptr[block[-1] + 1])
+        row = np.repeat(block, np.diff(counts_NN.indptr[block[0] : block[-1] + 2]))
+        with np.errstate(divide="ignore"):
+            scale = item_N[row] * context_N[counts_NN.indices[entries]]
+            pmi[entries] = np.log(counts_NN.data[entries] * total / scale)
+        kept_N[block] = np.bincount(row[pmi[entries] > 0] - block[0], minlength=len(block))
     kept = pmi > 0
-    return sparse.csr_matrix((pmi[kept], (pairs.row[kept], pairs.col[kept])), shape=counts_NN.shape)
+    starts = np.concatenate([[0], np.cumsum(kept_N)])
+    return sparse.csr_matrix((pmi[kept], counts_NN.indices[kept], starts), shape=counts_NN.shape)
 
 
 def fill_cold(collaborative_ND: np.ndarray, content_NE: np.ndarray, has_events: np.ndarray) -> np.ndarray:

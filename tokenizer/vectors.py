@@ -8,6 +8,7 @@ from scipy import sparse
 from tokenizer.checks import check_vectors
 from tokenizer.errors import TokenizerError
 
+BLOCK_ROWS = 1 << 17
 ROUNDING = 1e-6  # a row shorter than this share of the longest one is rounding left over from a zero row
 
 
@@ -18,9 +19,17 @@ def normalise_rows(vectors_ND: np.ndarray, shortest: float | None = None) -> np.
     that a row's result does not depend on its neighbours.
     """
     vectors_ND = np.asarray(vectors_ND, dtype=np.float32)
-    length_N1 = np.linalg.norm(vectors_ND.astype(np.float64), axis=1, keepdims=True)
+    # Double precision for some rows at a time: of a million wide rows it would take gigabytes.
+    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(vectors_ND), BLOCK_ROWS)]
+    length_N1 = np.empty((len(vectors_ND), 1))
+    for rows in blocks:
+        length_N1[rows] = np.linalg.norm(vectors_ND[rows].astype(np.float64), axis=1, keepdims=True)
     tiny = ROUNDING * length_N1.max(initial=0.0) if shortest is None else shortest
-    return np.where(length_N1 > tiny, vectors_ND / np.where(length_N1 > tiny, length_N1, 1), 0).astype(np.float32)
+    unit_ND = np.empty_like(vectors_ND)
+    for rows in blocks:
+        length_R1 = length_N1[rows]
+        unit_ND[rows] = np.where(length_R1 > tiny, vectors_ND[rows] / np.where(length_R1 > tiny, length_R1, 1), 0)
+    return unit_ND
 
 
 def reduce_dimensions(matrix_NF: np.ndarray | sparse.csr_matrix, dimensions: int, seed: int) -> np.ndarray:

@@ -1,17 +1,21 @@
 """The checks every table passes before anything else sees it; each failure names file, column, row and the way out.
 
 Rows are counted from 1 and a table's header is not counted. Polars expressions do the looking, so a million events take
-about a second.
+about a second, and a log is looked through piece by piece.
 """
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from onerec.data.event_log import ROW, EventLog
 from onerec.errors import UserError
+
+Table = pl.DataFrame | EventLog
 
 PERIODS = {"history": 0, "train": 0, "valid": 1, "test": 2}
 """What a `period` column may say, and the part of the split it means: 0 training, 1 validation, 2 test."""
@@ -39,30 +43,46 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def first_row(frame: pl.DataFrame, broken: pl.Expr) -> tuple[int, int] | None:
-    """The first row (counted from 1) where `broken` is true, and how many there are; None when there is none."""
-    mask = frame.select(broken.fill_null(False).alias("broken"))["broken"]
-    count = int(mask.sum())
-    if not count:
-        return None
-    first = mask.arg_max()
-    assert first is not None
-    return first + 1, count
+def first_row(table: Table, broken: pl.Expr, user: str | None = None) -> tuple[int, int] | None:
+    """The first row (counted from 1) where `broken` is true, and how many there are; None when there is none.
+
+    Args:
+        table: where to look.
+        broken: says it of every row.
+        user: where rows are compared with others of the same user, the column that says whose they are.
+    """
+    columns = list(dict.fromkeys(broken.meta.root_names()))
+    parts: Iterable[pl.DataFrame]
+    if isinstance(table, pl.DataFrame):
+        parts = [table.select(columns).with_row_index(ROW)]
+    else:
+        parts = table.pieces(columns) if user is None else table.slices_of_users(user, columns)
+    first, count = table.height, 0
+    for part in parts:
+        rows = part[ROW].filter(part.select(broken.fill_null(False).alias("broken"))["broken"])
+        if len(rows):
+            first, count = min(first, int(rows[0])), count + len(rows)
+    return (first + 1, count) if count else None
 
 
-def check_column(frame: pl.DataFrame, file: Path, column: str, meaning: str) -> None:
+def value_of(table: Table, column: str, row: int) -> Any:
+    """The cell that a message shows; rows counted from 1."""
+    return table.value(column, row - 1) if isinstance(table, EventLog) else table[column][row - 1]
+
+
+def check_column(frame: Table, file: Path, column: str, meaning: str) -> None:
     """`column` must exist; `meaning` is the key of dataset.yaml (or the flag) that asks for it."""
-    if column not in frame.columns:
-        hint = nearest_name(column, frame.columns)
+    if column not in frame.schema:
+        hint = nearest_name(column, frame.schema)
         raise UserError(f'{file}: no column "{column}", which {meaning} asks for; {hint}')
 
 
-def check_not_empty(frame: pl.DataFrame, file: Path) -> None:
+def check_not_empty(frame: Table, file: Path) -> None:
     if frame.height == 0:
         raise UserError(f"{file}: the table has no rows; give a file with at least one")
 
 
-def check_ids(frame: pl.DataFrame, file: Path, column: str, what: str) -> None:
+def check_ids(frame: Table, file: Path, column: str, what: str) -> None:
     """Ids are integers or strings; none may be null or empty. `what` is "user" or "item"."""
     kind = frame.schema[column]
     if not (kind.is_integer() or kind == pl.String):
@@ -103,7 +123,7 @@ def comparable(ids: pl.Series) -> pl.Series:
 
 
 def check_known_ids(
-    events: pl.DataFrame, events_file: Path, column: str, known: pl.Series, known_file: Path, what: str
+    events: Table, events_file: Path, column: str, known: pl.Series, known_file: Path, what: str
 ) -> None:
     """Every id in `events` must stand in the other table (`known`)."""
     kind, known_kind = events.schema[column], known.dtype
@@ -112,22 +132,26 @@ def check_known_ids(
             f"{place(events_file, column)}: ids are {kind} here and {known_kind} in {known_file}; "
             "write both as integers or both as strings"
         )
-    here = comparable(events[column]).alias(SHARED_KEY)
-    there = comparable(known).alias(SHARED_KEY)
-    unknown = here.unique().to_frame().join(there.to_frame(), on=SHARED_KEY, how="anti")[SHARED_KEY]
+    there = comparable(known).alias(SHARED_KEY).to_frame()
+    unknown = there[SHARED_KEY].clear()
+    log = events if isinstance(events, EventLog) else EventLog(events)
+    for piece in log.pieces([column]):
+        here = comparable(piece[column]).alias(SHARED_KEY).unique().to_frame()
+        unknown = pl.concat([unknown, here.join(there, on=SHARED_KEY, how="anti")[SHARED_KEY]]).unique()
     if unknown.is_empty():
         return
-    found = first_row(here.to_frame(), pl.col(SHARED_KEY).is_in(unknown.implode()))
+    here_or_there = pl.col(column) if kind == pl.String else pl.col(column).cast(pl.Int64)
+    found = first_row(events, here_or_there.is_in(unknown.implode()))
     assert found is not None
     row, count = found
     raise UserError(
-        f'{place(events_file, column, row)}: {what} "{here[row - 1]}" is unknown, {known_file} has no such row '
+        f'{place(events_file, column, row)}: {what} "{value_of(events, column, row)}" is unknown, {known_file} has no such row '
         f"({counted(len(unknown), f'unknown {what}')} in {counted(count, 'event')}); "
         f"add the {what}s there or remove these events"
     )
 
 
-def check_time_type(events: pl.DataFrame, file: Path, column: str) -> None:
+def check_time_type(events: Table, file: Path, column: str) -> None:
     kind = events.schema[column]
     if not (kind.is_numeric() or kind in (pl.Date, pl.Datetime)):
         raise UserError(
@@ -146,12 +170,12 @@ def backwards(user: str, time: str) -> pl.Expr:
     return (pl.col(time) < before) | (pl.col(time).is_null() & before.is_not_null())
 
 
-def check_time_order(events: pl.DataFrame, file: Path, user: str, time: str) -> None:
+def check_time_order(events: Table, file: Path, user: str, time: str) -> None:
     """Within a user, time never runs backwards. Nulls are allowed only before the first known time."""
-    if not (found := first_row(events, backwards(user, time))):
+    if not (found := first_row(events, backwards(user, time), user)):
         return
     row, count = found
-    who, when = events[user][row - 1], events[time][row - 1]
+    who, when = value_of(events, user, row), value_of(events, time, row)
     if when is None:
         problem = "the time is missing although an earlier event of the same user has one; nulls may only come first"
     else:
@@ -167,18 +191,18 @@ def repeated(user: str, item: str, time: str) -> pl.Expr:
     return pl.col(time).is_not_null() & ~pl.struct(user, item, time).is_first_distinct()
 
 
-def check_repeats(events: pl.DataFrame, file: Path, user: str, item: str, time: str) -> None:
+def check_repeats(events: Table, file: Path, user: str, item: str, time: str) -> None:
     """No two events with the same user, item and time."""
-    if found := first_row(events, repeated(user, item, time)):
+    if found := first_row(events, repeated(user, item, time), user):
         row, count = found
         raise UserError(
-            f'{place(file, item, row)}: duplicated row, user "{events[user][row - 1]}" and item '
-            f'"{events[item][row - 1]}" at the same time stand in an earlier row '
+            f'{place(file, item, row)}: duplicated row, user "{value_of(events, user, row)}" and item '
+            f'"{value_of(events, item, row)}" at the same time stand in an earlier row '
             f"({counted(count, 'duplicate')} in all); remove them (`onerec data import` does it with --drop-duplicates)"
         )
 
 
-def check_periods(events: pl.DataFrame, file: Path, user: str, column: str, ordered: bool) -> None:
+def check_periods(events: Table, file: Path, user: str, column: str, ordered: bool) -> None:
     """A period is one of PERIODS, and in ordered data a user's periods follow each other."""
     if events.schema[column] != pl.String:
         raise UserError(f"{place(file, column)}: periods must be strings, these are {events.schema[column]}")
@@ -186,20 +210,20 @@ def check_periods(events: pl.DataFrame, file: Path, user: str, column: str, orde
     if found := first_row(events, ~pl.col(column).is_in(known) | pl.col(column).is_null()):
         row, count = found
         raise UserError(
-            f'{place(file, column, row)}: unknown period "{events[column][row - 1]}" ({counted(count, "such row")}); '
+            f'{place(file, column, row)}: unknown period "{value_of(events, column, row)}" ({counted(count, "such row")}); '
             f"use {', '.join(known)}"
         )
     if not ordered:
         return
-    parts = events.select(user, pl.col(column).replace_strict(PERIODS, return_dtype=pl.Int8).alias("part"))
-    if found := first_row(parts, pl.col("part") < pl.col("part").shift(1).over(user)):
+    part = pl.col(column).replace_strict(PERIODS, return_dtype=pl.Int8)
+    if found := first_row(events, part < part.shift(1).over(user), user):
         raise UserError(
-            f'{place(file, column, found[0])}: period "{events[column][found[0] - 1]}" comes after a later period '
+            f'{place(file, column, found[0])}: period "{value_of(events, column, found[0])}" comes after a later period '
             "of the same user; sort the events by user and time"
         )
 
 
-def check_signal(events: pl.DataFrame, file: Path, column: str) -> None:
+def check_signal(events: Table, file: Path, column: str) -> None:
     """Signals are 0, 1 or null (not recorded)."""
     kind = events.schema[column]
     if kind == pl.Boolean:
@@ -209,12 +233,12 @@ def check_signal(events: pl.DataFrame, file: Path, column: str) -> None:
     if found := first_row(events, (pl.col(column) != 0) & (pl.col(column) != 1)):
         row, count = found
         raise UserError(
-            f"{place(file, column, row)}: a signal is 0 or 1 (or empty where unknown), not {events[column][row - 1]} "
+            f"{place(file, column, row)}: a signal is 0 or 1 (or empty where unknown), not {value_of(events, column, row)} "
             f"({counted(count, 'such row')}); correct it, or leave the column out of the signals"
         )
 
 
-def check_numeric(frame: pl.DataFrame, file: Path, column: str) -> None:
+def check_numeric(frame: Table, file: Path, column: str) -> None:
     kind = frame.schema[column]
     if not kind.is_numeric():
         raise UserError(

@@ -6,6 +6,7 @@ writes, so an unusable dataset never gets further than this file. The format is 
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from onerec.data import checks
 from onerec.data.checks import nearest_name
+from onerec.data.event_log import EventLog, broken_file, missing_file, plain_strings
 from onerec.errors import UserError
 from onerec.files import write_file, write_text
 
@@ -93,18 +95,23 @@ class DatasetSpec(Section):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A checked dataset folder in memory.
+    """A checked dataset folder: items and users in memory, events where they are.
 
-    `events` keep the order of the file, which within a user is time order. `sha256` covers the content of every file
+    `log` keeps the order of the file, which within a user is time order. `sha256` covers the content of every file
     that belongs to the folder, so equal hashes mean equal data.
     """
 
     folder: Path
     spec: DatasetSpec
-    events: pl.DataFrame
+    log: EventLog
     items: pl.DataFrame
     users: pl.DataFrame | None
     sha256: str
+
+    @cached_property
+    def events(self) -> pl.DataFrame:
+        """All events in memory: for logs that are known to be small, and for pathways, which look at whole columns."""
+        return self.log.whole()
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -118,7 +125,8 @@ def read_dataset(folder: Path) -> Dataset:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; `onerec data --help` shows how to make a dataset folder")
     spec = read_spec(folder / "dataset.yaml")
-    events = read_parquet(folder / "events.parquet")
+    log = EventLog.of_file(folder / "events.parquet")
+    checks.check_not_empty(log, folder / "events.parquet")
     items = read_parquet(folder / "items.parquet")
     users_file = folder / "users.parquet"
     if spec.users is None and users_file.exists():
@@ -126,8 +134,8 @@ def read_dataset(folder: Path) -> Dataset:
             f'{folder / "dataset.yaml"}: says nothing of {users_file}; add "users: {{id: …}}" or remove the file'
         )
     users = None if spec.users is None else read_parquet(users_file)
-    check_tables(folder, spec, events, items, users)
-    return Dataset(folder, spec, events, items, users, content_hash(folder, spec))
+    check_tables(folder, spec, log, items, users)
+    return Dataset(folder, spec, log, items, users, content_hash(folder, spec))
 
 
 def write_dataset(
@@ -144,12 +152,12 @@ def write_dataset(
         raise UserError(f"{folder}: is a file; name a folder to write the dataset to")
     if (spec.users is None) != (users is None):
         raise UserError(f"{folder}: a users table and the users section of dataset.yaml go together; give both or none")
-    events, items = plain_strings(events), plain_strings(items)
+    log, items = EventLog(events), plain_strings(items)
     users = None if users is None else plain_strings(users)
-    check_tables(folder, spec, events, items, users)
+    check_tables(folder, spec, log, items, users)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.yaml").unlink(missing_ok=True)
-    write_file(folder / "events.parquet", lambda path: events.write_parquet(path, compression="zstd"))
+    write_file(folder / "events.parquet", lambda path: log.whole().write_parquet(path, compression="zstd"))
     write_file(folder / "items.parquet", lambda path: items.write_parquet(path, compression="zstd"))
     if users is None:
         (folder / "users.parquet").unlink(missing_ok=True)
@@ -204,27 +212,19 @@ def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
 def read_parquet(path: Path) -> pl.DataFrame:
     """A whole Parquet file; UserError when it is missing, broken or empty."""
     if not path.is_file():
-        raise UserError(f"{path}: missing; a dataset folder needs this file (see docs/data.md)")
+        raise missing_file(path)
     try:
         frame = pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: broken, or not a Parquet file ({reason}); write it again") from error
+        raise broken_file(path, error) from error
     checks.check_not_empty(frame, path)
     return plain_strings(frame)
 
 
-def plain_strings(frame: pl.DataFrame) -> pl.DataFrame:
-    """Dictionary-encoded strings become plain strings, so that every later check knows one kind of string."""
-    return frame.with_columns(
-        pl.col(name).cast(pl.String) for name, kind in frame.schema.items() if kind in (pl.Categorical, pl.Enum)
-    )
-
-
 def check_tables(
-    folder: Path, spec: DatasetSpec, events: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame | None
+    folder: Path, spec: DatasetSpec, events: EventLog, items: pl.DataFrame, users: pl.DataFrame | None
 ) -> None:
-    """All checks on tables that are in memory; `folder` is only used for names in messages and for vector files."""
+    """All checks on tables; `folder` is only used for names in messages and for vector files."""
     check_items(folder / "items.parquet", spec.items, items)
     for name in spec.items.vectors:
         checks.check_vectors(folder / name, items.height)
@@ -272,7 +272,7 @@ def _check_features(
             check(frame, file, column)
 
 
-def check_events(file: Path, spec: DatasetSpec, events: pl.DataFrame) -> None:
+def check_events(file: Path, spec: DatasetSpec, events: EventLog) -> None:
     """Ids, times, periods and signals of the events; whether the ids are known is checked against the other tables."""
     columns = spec.events
     checks.check_not_empty(events, file)

@@ -1,10 +1,13 @@
 """Which events train, which validate, which test; and the questions that evaluation asks.
 
-Sequences are flat arrays (values and offsets), so a million events are split with a handful of array operations.
+Sequences are flat arrays (values and offsets) that may be maps of files. Events are read and put into their places a piece at a
+time, so memory grows with users and items but not with the log.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,11 +15,13 @@ import polars as pl
 
 from onerec.data import checks
 from onerec.data.contract import SPLIT_METHODS, Dataset
+from onerec.data.event_log import ROW
+from onerec.data.mapped_arrays import gather_ranges, new_array, pieces_of
+from onerec.data.order_statistics import values_at_ranks
 from onerec.errors import UserError
 
 TRAIN, VALID, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
-ROW = "__row"  # column of the events' rows while they are filtered
 
 Moment = int | float | date | datetime
 
@@ -80,6 +85,7 @@ def split_sequences(
     positive: str | None = None,
     fractions: tuple[float, float] = (0.8, 0.1),
     cuts: tuple[Moment, Moment] | None = None,
+    folder: Path | None = None,
 ) -> Sequences:
     """Sort events into users and parts.
 
@@ -92,7 +98,7 @@ def split_sequences(
     - `by_period`: the period column says it.
 
     `positive` names a signal; only events where it is 1 are kept, as history and as targets. An event that was logged
-    twice (same user, item and time) counts once.
+    twice (same user, item and time) counts once. With a `folder` the arrays are files there, mapped into memory.
 
     Raises UserError for unknown methods and signals, cuts that do not fit, and for order-dependent splits of sets.
     """
@@ -105,47 +111,106 @@ def split_sequences(
         raise UserError(
             f'{where}: events.order is "none", a user\'s events are a set; split {method} needs an order, use by_period'
         )
-    events = _positive_events(dataset, positive)
-    events = _keep_first_of_repeats(events, dataset)
-    user_ids, user_code, item_index = _codes(events, dataset)
-    order = np.argsort(user_code, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(user_code, minlength=len(user_ids)))]).astype(np.int64)
-    if method == "leave_one_out":
-        part = _leave_one_out(offsets)
-    elif method == "by_time":
-        part = _by_time(events, dataset, fractions, cuts)[order]
-    else:
-        part = _by_period(events, dataset)[order]
-    rows = events[ROW].to_numpy().astype(np.int64)[order]
-    return Sequences(user_ids, item_index[order], offsets, part, spec.events.ordered, rows)
-
-
-def _positive_events(dataset: Dataset, positive: str | None) -> pl.DataFrame:
-    if positive is None:
-        return dataset.events.with_row_index(ROW)
-    signals = dataset.spec.events.signals
-    if positive not in signals:
-        hint = checks.nearest_name(positive, signals)
-        raise UserError(f'{dataset.folder / "dataset.yaml"}: events.signals has no "{positive}"; {hint}')
-    events = dataset.events.with_row_index(ROW).filter(pl.col(positive) == 1)
-    if events.is_empty():
+    chosen = _choose_events(dataset, positive)
+    user_ids, counts_U = _count_users(chosen)
+    offsets = np.concatenate([[0], np.cumsum(counts_U)]).astype(np.int64)
+    if not offsets[-1]:
         raise UserError(f'{dataset.folder / "events.parquet"}, column "{positive}": never 1; choose another signal')
-    return events
+    said = None
+    if method == "by_time":
+        said = _by_time(chosen, fractions, cuts)
+    elif method == "by_period":
+        said = _by_period(dataset)
+    arrays = [
+        new_array(folder, name, int(offsets[-1]), dtype)
+        for name, dtype in (("item_index", np.int32), ("part", np.int8), ("event_rows", np.int64))
+    ]
+    _place_events(chosen, user_ids, offsets, said, *arrays)
+    item_index, part, event_rows = arrays
+    if said is None:
+        _leave_one_out(offsets, part)
+    return Sequences(user_ids, item_index, offsets, part, spec.events.ordered, event_rows)
 
 
-def _keep_first_of_repeats(events: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
-    """A player that reports one impression twice must not turn the second report into an easy target."""
+@dataclass(frozen=True)
+class _Chosen:
+    """The events that count: with the positive signal, where one is asked for, and of reports of one impression the first."""
+
+    dataset: Dataset
+    positive: str | None
+    first_report_E: np.ndarray | None  # of every row of the log; None where no impression is reported twice
+
+    def pieces(self, columns: list[str]) -> Iterator[pl.DataFrame]:
+        """Their `columns` and ROW, in the order of the log, a piece at a time."""
+        signal = [] if self.positive is None else [self.positive]
+        for piece in self.dataset.log.pieces(list(dict.fromkeys([*columns, *signal]))):
+            if self.positive is not None:
+                piece = piece.filter(pl.col(self.positive) == 1)
+            if self.first_report_E is not None:
+                piece = piece.filter(pl.Series(self.first_report_E[piece[ROW].to_numpy()]))
+            if piece.height:
+                yield piece
+
+
+def _choose_events(dataset: Dataset, positive: str | None) -> _Chosen:
     columns = dataset.spec.events
-    if columns.time is None or columns.play_time is None:  # elsewhere repeats were refused on reading
-        return events
-    return events.filter(~checks.repeated(columns.user, columns.item, columns.time))
+    if positive is not None and positive not in columns.signals:
+        hint = checks.nearest_name(positive, columns.signals)
+        raise UserError(f'{dataset.folder / "dataset.yaml"}: events.signals has no "{positive}"; {hint}')
+    if columns.time is None or columns.play_time is None:  # there repeats were refused on reading
+        return _Chosen(dataset, positive, None)
+    # A player that reports one impression twice must not turn the second report into an easy target.
+    first_report_E = np.ones(dataset.log.height, dtype=bool)
+    key = [columns.user, columns.item, columns.time]
+    for part in dataset.log.slices_of_users(columns.user, key if positive is None else [*key, positive]):
+        if positive is not None:
+            part = part.filter(pl.col(positive) == 1)
+        first_report_E[part.filter(checks.repeated(*key))[ROW].to_numpy()] = False
+    return _Chosen(dataset, positive, first_report_E)
 
 
-def _codes(events: pl.DataFrame, dataset: Dataset) -> tuple[pl.Series, np.ndarray, np.ndarray]:
-    """User ids in order of first appearance, each event's user as a position there, each event's item as a row."""
-    columns = dataset.spec.events
-    user_ids = events[columns.user].unique(maintain_order=True)
-    return user_ids, rows_of(events[columns.user], user_ids), rows_of(events[columns.item], items_of(dataset))
+def _count_users(chosen: _Chosen) -> tuple[pl.Series, np.ndarray]:
+    """User ids in order of first appearance, and how many events each has."""
+    column = chosen.dataset.spec.events.user
+    known = pl.Series(column, [], dtype=chosen.dataset.log.schema[column])
+    counts_U = np.zeros(0, dtype=np.int64)
+    for piece in chosen.pieces([column]):
+        here = piece[column].unique(maintain_order=True)
+        known = pl.concat([known, here.filter(pl.Series(rows_of(here, known) < 0))])
+        more_U = np.bincount(rows_of(piece[column], known), minlength=len(known))
+        more_U[: len(counts_U)] += counts_U
+        counts_U = more_U
+    return known, counts_U
+
+
+def _place_events(
+    chosen: _Chosen,
+    user_ids: pl.Series,
+    offsets: np.ndarray,
+    said: pl.Expr | None,
+    item_index: np.ndarray,
+    part: np.ndarray,
+    event_rows: np.ndarray,
+) -> None:
+    """Fill the arrays of `Sequences`: every event goes behind the events that its user had before.
+
+    `said` tells the part from an event's own columns; without it the parts are left as they are.
+    """
+    columns, item_ids = chosen.dataset.spec.events, items_of(chosen.dataset)
+    free_U = offsets[:-1].copy()
+    more = [] if said is None else said.meta.root_names()
+    for piece in chosen.pieces([columns.user, columns.item, *more]):
+        users = rows_of(piece[columns.user], user_ids)
+        order = np.argsort(users, kind="stable")
+        users = users[order]
+        starts = np.flatnonzero(np.diff(users, prepend=-1))
+        lengths = np.diff(starts, append=len(users))
+        places = free_U[users] + np.arange(len(users)) - np.repeat(starts, lengths)
+        free_U[users[starts]] += lengths
+        item_index[places] = rows_of(piece[columns.item], item_ids)[order]
+        event_rows[places] = piece[ROW].to_numpy()[order]
+        if said is not None:
+            part[places] = piece.select(said.alias("part"))["part"].to_numpy()[order]
 
 
 def items_of(dataset: Dataset) -> pl.Series:
@@ -161,23 +226,20 @@ def rows_of(ids: pl.Series, known: pl.Series) -> np.ndarray:
     return rows.cast(pl.Int32).fill_null(-1).to_numpy()
 
 
-def _leave_one_out(offsets: np.ndarray) -> np.ndarray:
-    part = np.zeros(offsets[-1], dtype=np.int8)
+def _leave_one_out(offsets: np.ndarray, part: np.ndarray) -> None:
     ends = offsets[1:][np.diff(offsets) >= 3]
     part[ends - 1] = TEST
     part[ends - 2] = VALID
-    return part
 
 
-def _by_time(
-    events: pl.DataFrame, dataset: Dataset, fractions: tuple[float, float], cuts: tuple[Moment, Moment] | None
-) -> np.ndarray:
+def _by_time(chosen: _Chosen, fractions: tuple[float, float], cuts: tuple[Moment, Moment] | None) -> pl.Expr:
+    dataset = chosen.dataset
     column = dataset.spec.events.time
     if column is None:
         where = dataset.folder / "dataset.yaml"
         raise UserError(f"{where}: split by_time needs events.time, the column that says it; use leave_one_out")
-    valid_start, test_start = cuts if cuts is not None else _quantile_cuts(events[column], fractions)
-    kind = events.schema[column]
+    valid_start, test_start = cuts if cuts is not None else _quantile_cuts(chosen, column, fractions)
+    kind = dataset.log.schema[column]
     place = checks.place(dataset.folder / "events.parquet", column)
     unfit = UserError(
         f"{place}: holds {kind}, the cuts {valid_start} and {test_start} cannot be compared with it; "
@@ -187,55 +249,85 @@ def _by_time(
     if any(isinstance(cut, date) != kind.is_temporal() for cut in (valid_start, test_start)):
         raise unfit
     time = pl.col(column)
-    part = pl.when(time >= test_start).then(TEST).when(time >= valid_start).then(VALID).otherwise(TRAIN)
+    part = pl.when(time >= test_start).then(TEST).when(time >= valid_start).then(VALID).otherwise(TRAIN).cast(pl.Int8)
     try:
         if valid_start > test_start:  # type: ignore[operator]
             raise UserError(f"{place}: validation must begin before the test, not at {valid_start} after {test_start}")
-        return events.select(part.cast(pl.Int8).alias("part"))["part"].to_numpy()
+        pl.DataFrame(schema={column: kind}).select(part)  # refuses what cannot be compared
     except (TypeError, pl.exceptions.PolarsError) as error:
         raise unfit from error
+    return part
 
 
-def _quantile_cuts(times: pl.Series, fractions: tuple[float, float]) -> tuple[Moment, Moment]:
+def _quantile_cuts(chosen: _Chosen, column: str, fractions: tuple[float, float]) -> tuple[Moment, Moment]:
     """The two moments before which the wished shares of the events lie; equal times always stay together."""
     train, valid = fractions
     if not (train > 0 and valid >= 0 and train + valid < 1):
         raise UserError(
             f"by_time: fractions {fractions} must be shares of training and validation that leave some for test"
         )
-    ranked = times.sort(nulls_last=False)
-    # Rounding first keeps 0.8 + 0.1 of ten events at nine.
-    cuts = [ranked[int(round(share * len(ranked), 6))] for share in (train, train + valid)]
-    if cuts[0] is None:
+    counts = [(piece.height, piece[column].null_count()) for piece in chosen.pieces([column])]
+    events, unknown = (sum(count) for count in zip(*counts, strict=True))
+    # Rounding first keeps 0.8 + 0.1 of ten events at nine. Events without a time come first.
+    ranks = [int(round(share * events, 6)) - unknown for share in (train, train + valid)]
+    if ranks[0] < 0:
         raise UserError(
-            f'column "{times.name}": {times.null_count()} of {len(times)} events have no time, more than the training '
+            f'column "{column}": {unknown} of {events} events have no time, more than the training '
             f"share {train}; give explicit cuts, or use by_period"
         )
-    return cuts[0], cuts[1]
+    first, second = values_at_ranks(lambda: (piece[column] for piece in chosen.pieces([column])), ranks)
+    return first, second
 
 
-def _by_period(events: pl.DataFrame, dataset: Dataset) -> np.ndarray:
+def _by_period(dataset: Dataset) -> pl.Expr:
     column = dataset.spec.events.period
     if column is None:
         where = dataset.folder / "dataset.yaml"
         raise UserError(f"{where}: split by_period needs events.period, the column that says it; use leave_one_out")
-    return events[column].replace_strict(checks.PERIODS, return_dtype=pl.Int8).to_numpy()
+    return pl.col(column).replace_strict(checks.PERIODS, return_dtype=pl.Int8)
 
 
-def training_sequences(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
-    """The training part alone, as (item_index [E'], offsets [U + 1]). Users keep their position; some may be empty."""
-    train = sequences.part == TRAIN
-    kept = np.concatenate([[0], np.cumsum(train)])
-    return sequences.item_index[train], kept[sequences.offsets].astype(np.int64)
+def _places_of(sequences: Sequences, part: int) -> Iterator[np.ndarray]:
+    """Where the events of a part stand, a piece of the sequences at a time."""
+    for piece in pieces_of(sequences.part):
+        yield np.flatnonzero(sequences.part[piece] == part) + piece.start
+
+
+def count_part(sequences: Sequences, part: int) -> np.ndarray:
+    """How many events of a part every user has, int64 `[U]`."""
+    counts_U = np.zeros(sequences.user_count, dtype=np.int64)
+    for places in _places_of(sequences, part):
+        users = np.searchsorted(sequences.offsets, places, side="right") - 1
+        if len(users):
+            counts_U[users[0] : users[-1] + 1] += np.bincount(users - users[0])
+    return counts_U
+
+
+def training_sequences(sequences: Sequences, folder: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The training part alone, as (item_index [E'], offsets [U + 1]). Users keep their position; some may be empty.
+
+    With a `folder` the items are a file there, mapped into memory.
+    """
+    offsets = np.concatenate([[0], np.cumsum(count_part(sequences, TRAIN))]).astype(np.int64)
+    items, filled = new_array(folder, "training_items", int(offsets[-1]), np.int32), 0
+    for piece in pieces_of(sequences.item_index):
+        found = sequences.item_index[piece][sequences.part[piece] == TRAIN]
+        items[filled : filled + len(found)] = found
+        filled += len(found)
+    return items, offsets
 
 
 def evaluation_cases(
-    sequences: Sequences, part: Literal["valid", "test"], targets_per_user: Literal["first", "all"]
+    sequences: Sequences,
+    part: Literal["valid", "test"],
+    targets_per_user: Literal["first", "all"],
+    at_most: int | None = None,
 ) -> Cases:
     """One case per target in `part`, with everything the user did before it (earlier parts included) as history.
 
     "first" asks once a user, for the first event of the part; "all" asks for each of them. Targets with nothing before
-    them are dropped and counted. Raises UserError when the sequences are sets: "next" has no meaning there.
+    them are dropped and counted. Of more than `at_most` cases an even sample is asked (`even_rows`). Raises UserError when
+    the sequences are sets: "next" has no meaning there.
     """
     if part not in ("valid", "test"):
         raise UserError(f'unknown part "{part}" to evaluate; {checks.nearest_name(part, ["valid", "test"])}')
@@ -243,27 +335,35 @@ def evaluation_cases(
         raise UserError(f'unknown targets_per_user "{targets_per_user}"; use first or all')
     if not sequences.ordered:
         raise UserError('events.order is "none": the events of a user are a set, so there is no next item to ask for')
-    offsets = sequences.offsets
-    user_of_event = np.repeat(np.arange(sequences.user_count), np.diff(offsets))
-    targets = np.flatnonzero(sequences.part == PARTS[part])
+    targets = np.concatenate([np.zeros(0, np.int64), *_places_of(sequences, PARTS[part])])
+    users = np.searchsorted(sequences.offsets, targets, side="right") - 1
     if targets_per_user == "first" and len(targets):
-        users = user_of_event[targets]
-        targets = targets[np.concatenate([[True], users[1:] != users[:-1]])]
-    starts = offsets[user_of_event[targets]]
-    asked = targets > starts
-    dropped = int(len(targets) - asked.sum())
-    targets, starts = targets[asked], starts[asked]
+        first = np.diff(users, prepend=-1) > 0
+        targets, users = targets[first], users[first]
+    starts = sequences.offsets[users]
+    asked = np.flatnonzero(targets > starts)
+    dropped = len(targets) - len(asked)
+    if at_most is not None:
+        asked = asked[even_rows(len(asked), at_most)]
+    targets, starts, users = targets[asked], starts[asked], users[asked]
     lengths = targets - starts
-    history_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    positions = np.arange(history_offsets[-1]) + np.repeat(starts - history_offsets[:-1], lengths)
+    history_items = np.empty(int(lengths.sum()), dtype=np.int32)
+    gather_ranges(sequences.item_index, starts, lengths, history_items)
     return Cases(
-        user_index=user_of_event[targets].astype(np.int32),
-        history_offsets=history_offsets,
-        history_items=sequences.item_index[positions].astype(np.int32),
+        user_index=users.astype(np.int32),
+        history_offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        history_items=history_items,
         target=sequences.item_index[targets].astype(np.int32),
         dropped=dropped,
         target_event=targets,
     )
+
+
+def even_rows(count: int, size: int) -> np.ndarray:
+    """At most `size` of `count` rows, spread evenly: users stand in a file in an order that matters."""
+    if size >= count:
+        return np.arange(count)
+    return np.linspace(0, count - 1, size).round().astype(np.int64)
 
 
 def held_out_pairs(sequences: Sequences, seed: int = 0) -> np.ndarray:
@@ -272,11 +372,14 @@ def held_out_pairs(sequences: Sequences, seed: int = 0) -> np.ndarray:
     They tell whether what people took one after the other stays together in vectors and IDs. Where events are sets without
     order, one of each part is drawn at random.
     """
+    if sequences.ordered:
+        trained_U = count_part(sequences, TRAIN)
+        first = sequences.offsets[:-1] + trained_U
+        asked = (trained_U > 0) & (count_part(sequences, VALID) > 0)
+        return np.stack([sequences.item_index[first[asked] - 1], sequences.item_index[first[asked]]], axis=1)
     user_E = np.repeat(np.arange(sequences.user_count), np.diff(sequences.offsets))
-    event_E = np.arange(len(user_E))
-    if not sequences.ordered:
-        shuffled = np.random.default_rng(seed).permutation(len(user_E))
-        event_E = shuffled[np.argsort(user_E[shuffled], kind="stable")]  # users stay in their order, events do not
+    shuffled = np.random.default_rng(seed).permutation(len(user_E))
+    event_E = shuffled[np.argsort(user_E[shuffled], kind="stable")]  # users stay in their order, events do not
     train, valid = (event_E[sequences.part[event_E] == part] for part in (TRAIN, VALID))
     last, first = np.full(sequences.user_count, -1), np.full(sequences.user_count, -1)
     last[user_E[train]] = train  # of several writes to one place the last stays

@@ -79,9 +79,9 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
     """Name, sizes, hash and licence of a dataset."""
     return {
         "name": dataset.spec.name,
-        "users": dataset.events[dataset.spec.events.user].n_unique(),
+        "users": dataset.log.count_different(dataset.spec.events.user),
         "items": len(dataset.items),
-        "events": len(dataset.events),
+        "events": dataset.log.height,
         "sha256": dataset.sha256,
         "licence": dataset.spec.licence,
     }

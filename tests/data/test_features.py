@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from onerec.data.contract import Dataset, DatasetSpec
+from onerec.data.event_log import EventLog
 from onerec.data.features import FeatureColumn, FeatureVocabulary, PathwaysConfig, event_values, feature_names
 from onerec.errors import UserError
 
@@ -44,7 +45,7 @@ def dataset() -> Dataset:
         {"item": [0, 1, 2, 3], "author": [7, 7, 8, None], "tag": ["x y", "y", "x,z", ""], "year": [1.0, 2.0, None, 4.0]}
     )
     users = pl.DataFrame({"user": ["b", "a"], "country": ["FR", None], "age": [30.0, 40.0]})
-    return Dataset(Path("folder"), SPEC, events, items, users, "")
+    return Dataset(Path("folder"), SPEC, EventLog(events), items, users, "")
 
 
 ROWS, OFFSETS = np.array([0, 1, 3, 2, 4]), np.array([0, 3, 5])  # a: rows 0, 1, 3; b: rows 2, 4

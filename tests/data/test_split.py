@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onerec.data.contract import Dataset, DatasetSpec, read_dataset
+from onerec.data.event_log import EventLog
 from onerec.data.split import Sequences, evaluation_cases, rows_of, split_sequences, training_sequences
 from onerec.errors import UserError
 
@@ -40,7 +41,9 @@ def dataset_of(
             "items": {"id": "item"},
         }
     )
-    return Dataset(Path("generated"), spec, events, pl.DataFrame({"item": list(range(119, 99, -1))}), None, "0")
+    return Dataset(
+        Path("generated"), spec, EventLog(events), pl.DataFrame({"item": list(range(119, 99, -1))}), None, "0"
+    )
 
 
 @st.composite
@@ -165,7 +168,7 @@ def test_by_time_default_shares() -> None:
 def test_events_without_a_time_are_the_oldest() -> None:
     dataset = dataset_of([(0, item, item, 0, 0) for item in range(10)])
     events = dataset.events.with_columns(pl.when(pl.col("time") < 4).then(None).otherwise(pl.col("time")).alias("time"))
-    dataset = Dataset(dataset.folder, dataset.spec, events, dataset.items, None, "0")
+    dataset = Dataset(dataset.folder, dataset.spec, EventLog(events), dataset.items, None, "0")
     assert split_sequences(dataset, method="by_time").part.tolist() == [0] * 8 + [1, 2]
     with pytest.raises(UserError, match=r"4 of 10 events have no time.*cuts"):
         split_sequences(dataset, method="by_time", fractions=(0.3, 0.3))
@@ -174,7 +177,9 @@ def test_events_without_a_time_are_the_oldest() -> None:
 def test_datetime_cuts() -> None:
     dataset = dataset_of([(0, item, item, 0, 0) for item in range(4)])
     days = pl.Series("time", [datetime(2024, 1, day) for day in (1, 2, 3, 4)])
-    dataset = Dataset(dataset.folder, dataset.spec, dataset.events.with_columns(days), dataset.items, None, "0")
+    dataset = Dataset(
+        dataset.folder, dataset.spec, EventLog(dataset.events.with_columns(days)), dataset.items, None, "0"
+    )
     cuts = (datetime(2024, 1, 3), datetime(2024, 1, 4))
     assert split_sequences(dataset, method="by_time", cuts=cuts).part.tolist() == [0, 0, 1, 2]
     with pytest.raises(UserError, match="own unit"):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onerec.data.contract import Dataset, DatasetSpec
+from onerec.data.event_log import EventLog
 from onerec.data.features import PathwaysConfig
 from onerec.data.split import Sequences, evaluation_cases, split_sequences, training_sequences
 from onerec.data.stream import (
@@ -37,7 +38,7 @@ def logged(events: list[tuple[int, int, int | None, int]]) -> Dataset:
     table = pl.DataFrame(
         events, schema={"user": pl.Int64, "item": pl.Int64, "time": pl.Int64, "liked": pl.Int8}, orient="row"
     ).with_columns(played=0)
-    return Dataset(Path("folder"), SPEC, table, pl.DataFrame({"item": range(40)}), None, "")
+    return Dataset(Path("folder"), SPEC, EventLog(table), pl.DataFrame({"item": range(40)}), None, "")
 
 
 def streamed(dataset: Dataset, which: str = "all") -> tuple[Sequences, Stream, np.ndarray, np.ndarray]:

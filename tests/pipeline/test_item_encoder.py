@@ -177,7 +177,7 @@ def test_without_columns_behaviour_stands_alone_and_nobody_can_join(
     dataset: Dataset, training: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
     spec = dataset.spec.model_copy(update={"items": type(dataset.spec.items)(id="item")})
-    bare = Dataset(dataset.folder, spec, dataset.events, dataset.items.select("item"), None, dataset.sha256)
+    bare = Dataset(dataset.folder, spec, dataset.log, dataset.items.select("item"), None, dataset.sha256)
     encoder = ItemEncoder().fit(
         bare, training, TokenizerSection(**SECTIONS["aligned"]), seed=3
     )  # weight 0 would be nothing

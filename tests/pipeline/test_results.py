@@ -10,7 +10,7 @@ from command_line import TinyRun, results_of
 from onerec.data.contract import read_dataset
 
 CUTOFFS = (1, 5, 10, 20, 50)
-MODELS = ["onerec", "onerec_selection", "sasrec", "item_knn", "popularity"]
+MODELS = ["onerec", "onerec_selection", "sasrec", "item_knn", "content_knn", "popularity"]
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from command_line import TinyRun, configured, file_states
+from command_line import CONFIGS, TinyRun, configured, file_states
 
 from onerec.artefacts import Stage, key_of
 from onerec.cli import main
+from onerec.config import load_config
 from onerec.files import write_json
+from onerec.pipeline import Run
 
 SELECTED = {"selection", "lists/onerec_selection"}
-STAGES = ("semantic_ids", "generator", "baselines/sasrec", "lists/onerec", "lists/sasrec", "lists/item_knn", *SELECTED)
+LISTS = ("lists/onerec", "lists/sasrec", "lists/item_knn")
+STAGES = ("sequences", "semantic_ids", "generator", "baselines/sasrec", *LISTS, *SELECTED)
 
 
 def redone(tiny: TinyRun, *overrides: str) -> set[str]:
@@ -40,7 +44,7 @@ def test_the_same_command_again_does_nothing_again(tiny_copy: TinyRun, capsys: p
         ("selection.co_occurrence.window=3", SELECTED),
         ("baselines.item_knn.window=3", {"lists/item_knn"}),
         ("baselines.sasrec.model.layers=1", {"baselines/sasrec", "lists/sasrec"}),
-        ("recommend.exclude_seen=false", set(STAGES) - {"semantic_ids"}),
+        ("recommend.exclude_seen=false", set(STAGES) - {"sequences", "semantic_ids"}),
         ("dataset.targets_per_user=all", set(STAGES)),
         ("train.learning_rate=0.02", {"generator", "lists/onerec", *SELECTED}),
         ("tokenizer.quantizer.seed=3", {"semantic_ids", "generator", "lists/onerec", *SELECTED}),
@@ -48,6 +52,26 @@ def test_the_same_command_again_does_nothing_again(tiny_copy: TinyRun, capsys: p
 )
 def test_a_changed_key_redoes_what_depends_on_it(override: str, expected: set[str], tiny_copy: TinyRun) -> None:
     assert redone(tiny_copy, override) == expected
+
+
+def test_a_killed_conversion_is_made_again(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(CONFIGS / "own.yaml", [f"dataset.folder={tiny_run.dataset}"])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("onerec.pipeline.complete_folder", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Run(config, tmp_path).sequences  # noqa: B018  # a property that makes files
+    assert (tmp_path / "sequences" / "part.npy").exists()  # half-made
+    again, other = Run(config, tmp_path), Run(config, tmp_path / "other")
+    for name in ("item_index", "offsets", "part", "event_rows"):
+        assert np.array_equal(getattr(again.sequences, name), getattr(other.sequences, name))
+    assert all(map(np.array_equal, again.training, other.training))
+    before = file_states(tmp_path / "sequences")
+    assert Run(config, tmp_path).sequences.user_count == 150
+    assert file_states(tmp_path / "sequences") == before  # made once
 
 
 def test_changed_data_redo_everything(tiny_copy: TinyRun, chain_csv: Path, tmp_path: Path) -> None:

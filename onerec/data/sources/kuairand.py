@@ -76,8 +76,8 @@ def convert_kuairand(folder: Path, variant: str, out: Path, *, include_random: b
 
     Periods by Beijing time: history up to April 24, valid April 25 to 30, test May 1 to 8. Impressions of the random
     policy (`log_random_*`) stay out unless `include_random`; the column `is_rand` then marks them. 27K is sorted in 16
-    slices of users on disk, so that it never lies in memory as text; reading the finished folder needs it whole
-    (about 50 bytes an impression). Raises UserError for missing files or columns and whatever `read_dataset` refuses.
+    slices of users on disk, so that it never lies in memory as text. Raises UserError for missing files or columns and
+    whatever `read_dataset` refuses.
     """
     if variant not in VARIANTS:
         raise UserError(f'unknown KuaiRand variant "{variant}"; use {", ".join(VARIANTS)}')

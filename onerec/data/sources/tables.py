@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from onerec.data.checks import check_not_empty, counted, first_row, place
-from onerec.data.contract import plain_strings
+from onerec.data.event_log import plain_strings
 from onerec.errors import UserError
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
