@@ -25,6 +25,7 @@ GENERATOR = (
     "threads=1",
     "generator.item_head=false",
     "generator.item_loss=0",
+    "generator.lookahead=false",
     "generator.dropout=0",
     "generator.own_dropout=0",
     "train.average_decay=0",

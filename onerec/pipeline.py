@@ -183,7 +183,9 @@ class Run:
         if config is None:
             return None
         numeric = np.array([column.values is None for column in self.vocabulary.event], dtype=bool)
-        return LifelongSource(config, coded_vectors(self.tokenize()), numeric)
+        # Not by `tokenize`, which processes must call together: the IDs are there before anything is read.
+        ids = SemanticIds.load(self.ids_stage.folder / "ids")
+        return LifelongSource(config, coded_vectors(ids), numeric)
 
     def readings(self, cases: Cases) -> Readings | None:
         """What the generator reads of evaluation cases; None where it reads their items and nothing else."""
