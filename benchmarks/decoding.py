@@ -4,16 +4,18 @@
 
 Three parts (`--only` picks some), each on random weights and random histories, since speed does not depend on quality:
 - `beams`: our beam search and Hugging Face's with a prefix function over the same weights find the same items with the same
-  scores (checked, or the run fails); they take turns. Width 128, 12,101 items, 3 x 256 codes, histories of 50.
-- `trie`: what reading the trie takes of a step, for catalogues of 10,000 to 10,000,000 items, 3 x 8,192 codes.
-- `share`: operations a second of a beam search (counted as in `onerec.model.counting`) over those of plain matrix products of
-  the model's widths, measured in turns, width 512.
+  scores (checked, or the run fails); they take turns. Width 128, 12,101 items, histories of 50; once 3 x 256 codes, of which two
+  mostly settle an item, so that our search need not step the third; and once 256, 8 and 8 codes, where hardly anything settles.
+- `trie`: what reading the trie takes of a search, for catalogues of 10,000 to 10,000,000 items, 3 x 8,192 codes.
+- `share`: operations a second of a beam search (counted as in `onerec.model.counting`, of beams that were stepped) over those of
+  plain matrix products of the model's widths, measured in turns, width 512.
 
 All use the threads that torch takes (OMP_NUM_THREADS if set). `--quick` measures small sizes; its figures are no claim, and the
 file says so. Needs the extra `text`, which brings transformers.
 """
 
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.measured_parts import measure_parts
@@ -28,16 +30,28 @@ def main() -> int:
 
 def beams_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Users a second of both beam searches at several widths, and the ratio of each turn."""
+    catalogues = {"": (256,) * 3, "_branching": (16, 8, 8) if quick else (256, 8, 8)}
+    figures: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    for suffix, level_sizes in catalogues.items():
+        for name, figure, found in _both_searches(level_sizes, quick):
+            figures[name + suffix] = figure
+            rows += found
+    return figures, rows
+
+
+def _both_searches(
+    level_sizes: tuple[int, ...], quick: bool
+) -> Iterator[tuple[str, dict[str, float], list[dict[str, Any]]]]:
+    """For one catalogue and each beam width: the figure's name, the figure, and the rows."""
     import torch
 
     from benchmarks.hugging_face_beams import HuggingFaceBeams
     from onerec.decode.beam_search import beam_search
 
     items, users, repeats = (500, 4, 2) if quick else (12_101, 16, 5)
-    model = random_generator(items, (256,) * 3, width=32 if quick else 128, item_head=False)
+    model = random_generator(items, level_sizes, width=32 if quick else 128, item_head=False)
     rival, batch = HuggingFaceBeams(model).eval(), random_batch(items, users)
-    figures: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = []
     for beam_width in (10,) if quick else (50, 512):
         with torch.inference_mode():
             ours = beam_search(model.bind(batch), model.trie, beam_width=beam_width)
@@ -51,18 +65,13 @@ def beams_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
                 return rival.beams(batch, beam_width)
 
             seconds = in_turns({"ours": search, "hugging_face": generate}, repeats)
-        figures[f"speedup_beam_{beam_width}"] = ratios(seconds["hugging_face"], seconds["ours"])
-        for name, taken in seconds.items():
-            case = f"beam {beam_width}, {users} users at once, {items:,} items"
-            rows.append(
-                {
-                    "part": "beams",
-                    "case": case,
-                    "method": name,
-                    "users_per_second": spread([users / one for one in taken]),
-                }
-            )
-    return figures, rows
+        codes = " x ".join(map(str, level_sizes))
+        case = f"beam {beam_width}, {users} users at once, {items:,} items, {codes} codes"
+        rows = [
+            {"part": "beams", "case": case, "method": name, "users_per_second": spread([users / one for one in taken])}
+            for name, taken in seconds.items()
+        ]
+        yield f"speedup_beam_{beam_width}", ratios(seconds["hugging_face"], seconds["ours"]), rows
 
 
 def check_same(model: Any, items_BK: Any, scores_BK: Any, codes_BKL: Any, their_scores_BK: Any) -> None:
@@ -115,7 +124,7 @@ def trie_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             steps = walked_states(model, batch, beam_width)
 
             def walk(model: Any = model, steps: Any = steps) -> object:
-                return [model.trie.children(states, level) for level, states in enumerate(steps)]
+                return [model.trie.edges(states, level) for states, level in steps]
 
             seconds = in_turns({"search": search, "trie": walk}, repeats)
         share = ratios(seconds["trie"], seconds["search"])
@@ -141,23 +150,38 @@ def trie_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return figures, rows
 
 
-def walked_states(model: Any, batch: Any, beam_width: int) -> list[Any]:
-    """The trie states that a beam search asks for the children of, level by level."""
+def walked_states(model: Any, batch: Any, beam_width: int) -> list[tuple[Any, int]]:
+    """The trie states that a beam search asks for the edges of, with their level, in its order."""
     from onerec.decode.beam_search import beam_search
 
-    asked, trie = [], model.trie
-    children = type(trie).children
+    return arguments_of(
+        type(model.trie), "edges", lambda: beam_search(model.bind(batch), model.trie, beam_width=beam_width)
+    )
 
-    def noted(self: Any, states: Any, level: int) -> Any:
-        asked.append(states)
-        return children(self, states, level)
 
-    type(trie).children = noted  # the search itself must not be changed for being watched
+def stepped_beams(model: Any, batch: Any, beam_width: int) -> int:
+    """How many beams the decoder steps in one search, all levels together; settled ones it does not."""
+    from onerec.decode.beam_search import beam_search
+    from onerec.model.decoder import CodeDecoder
+
+    calls = arguments_of(CodeDecoder, "step", lambda: beam_search(model.bind(batch), model.trie, beam_width=beam_width))
+    return sum(inputs_BKD.shape[0] * inputs_BKD.shape[1] for inputs_BKD, *_ in calls)
+
+
+def arguments_of(owner: type, method: str, work: Callable[[], object]) -> list[tuple[Any, ...]]:
+    """The positional arguments of all calls of a method during some work, which is not changed for being watched."""
+    calls, original = [], getattr(owner, method)
+
+    def noted(self: Any, *arguments: Any) -> Any:
+        calls.append(arguments)
+        return original(self, *arguments)
+
+    setattr(owner, method, noted)
     try:
-        beam_search(model.bind(batch), trie, beam_width=beam_width)
+        work()
     finally:
-        type(trie).children = children
-    return asked
+        setattr(owner, method, original)
+    return calls
 
 
 def share_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -171,9 +195,9 @@ def share_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     model = random_generator(12_101, (256,) * 3, width=width, item_head=False)
     batch = random_batch(12_101, users)
     flops = forward_flops(model, batch.items_BT.shape[1])
-    # level 1 is walked by one beam per user, the others by all
     per_level = sum(flops.per_target.values()) / model.levels
-    counted = flops.total(batch.items_BT.numel(), 0) + users * per_level * (1 + (model.levels - 1) * beam_width)
+    with torch.inference_mode():
+        counted = flops.total(batch.items_BT.numel(), 0) + per_level * stepped_beams(model, batch, beam_width)
     rows_of_product = users * beam_width
     left, right = torch.randn(rows_of_product, width), torch.randn(width, 4 * width)
     with torch.inference_mode():

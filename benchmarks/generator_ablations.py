@@ -44,8 +44,7 @@ def kuairand_rows() -> list[Row]:
         row(
             "lifelong",
             "and the lifelong pathway, 100 representatives in 16 tokens",
-            "generator.pathways.lifelong.representatives=100",
-            "generator.pathways.lifelong.tokens=16",
+            "generator.pathways.lifelong={representatives: 100, tokens: 16}",
         ),
         row("items_only", "items of positive events alone", POSITIVE, *ITEMS_ALONE),
     ]

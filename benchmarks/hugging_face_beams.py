@@ -16,7 +16,7 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from onerec.data.windows import Batch
-from onerec.model.decoder import EncodedContext
+from onerec.model.decoder import EncodedContext, Past
 from onerec.model.generator import Generator
 
 
@@ -94,15 +94,23 @@ class HuggingFaceBeams(PreTrainedModel, GenerationMixin):
         if level == 0:
             states_RD = context.states_BTD[torch.arange(len(last_R)), last_R]
             inputs_R1D = generator.decoder.last_state(states_RD)[:, None]
-            cache = generator.decoder.empty_cache(len(last_R), context)
+            past = Past([], [])
         else:
             codes_R1 = decoder_input_ids[:, -1:] - self.level_starts[level - 1]
             inputs_R1D = generator.tokens.embed_codes(codes_R1, level - 1)
             layers = past_key_values.self_attention_cache.layers
-            cache = [(cast(Any, layer).keys[:, None], cast(Any, layer).values[:, None]) for layer in layers]
-        hidden_R1D, grown = generator.decoder.step(inputs_R1D, level, context, last_R, cache)
-        for layer, (keys, values) in enumerate(grown):
-            past_key_values.self_attention_cache.update(keys[:, 0, :, -1:], values[:, 0, :, -1:], layer)
+            # One beam per row: each level's keys and values are the row's own.
+            before = [
+                [
+                    (cast(Any, layer).keys[:, None, :, place], cast(Any, layer).values[:, None, :, place])
+                    for layer in layers
+                ]
+                for place in range(level)
+            ]
+            past = Past(before, [torch.zeros_like(codes_R1)] * level)
+        hidden_R1D, grown = generator.decoder.step(inputs_R1D, level, context, last_R, past)
+        for layer, (keys, values) in enumerate(grown.keys_values[-1]):
+            past_key_values.self_attention_cache.update(keys[:, 0, :, None], values[:, 0, :, None], layer)
         logits_RV = generator.decoder.heads[level](generator.decoder.head_norms[level](hidden_R1D[:, 0]))
         all_RV = logits_RV.new_full((len(last_R), self.config.vocab_size), -torch.inf)
         all_RV[:, self.level_starts[level] : self.level_starts[level + 1]] = logits_RV

@@ -22,17 +22,28 @@ class Children:
 
     Attributes:
         log_probabilities: float32 `[..., M]`, -inf where padded.
-        codes: int64 `[..., M]`, 0 where padded.
-        states: int64 `[..., M]`, the trie state that each code leads to.
+        first_edges: int64 `[...]`, the trie's edge to the first child of each state; the edges to the others follow it.
     """
 
     log_probabilities: Tensor
-    codes: Tensor
-    states: Tensor
+    first_edges: Tensor
 
 
 class StepDecoder(Protocol[Cache]):
     """What beam search needs of a model that is bound to an encoded batch of contexts."""
+
+    @property
+    def legal_only(self) -> bool:
+        """Whether all probability goes to legal continuations, so that a single one has probability 1."""
+        ...
+
+    def users_at_once(self, beam_width: int) -> int:
+        """How many users are best stepped together."""
+        ...
+
+    def part(self, users: slice, cache: Cache) -> "tuple[StepDecoder[Cache], Cache]":
+        """The same model bound to some of the users, and what belongs to them of a cache."""
+        ...
 
     def start(self) -> tuple[Tensor, Cache]:
         """Hidden states `[B, 1, D]` before the first code and the cache that belongs to them."""
@@ -78,40 +89,115 @@ def beam_search(
     Returns:
         Beams sorted by log-probability.
     """
-    hidden_BKD, cache = decoder.start()
-    users = len(hidden_BKD)
-    states_BK = torch.zeros((users, 1), dtype=torch.long, device=hidden_BKD.device)
-    scores_BK = torch.zeros((users, 1), device=hidden_BKD.device)
-    for level in range(trie.levels):
-        children = decoder.child_log_probabilities(hidden_BKD, states_BK, level)
-        steps_BKM = children.log_probabilities
-        if level == trie.levels - 1 and excluded_BS is not None:
-            # A padded child points at some state; only its item's number is read here, and its score is -inf already.
-            items_BKM = trie.items_of(children.states.clamp(min=_first_leaf(trie)))
-            steps_BKM = steps_BKM.masked_fill(_contains(excluded_BS, items_BKM), -torch.inf)
-        branch = steps_BKM.shape[-1]
-        scores_BX = (scores_BK[..., None] + steps_BKM).flatten(1)
-        scores_BK, chosen_BK = scores_BX.topk(min(beam_width, scores_BX.shape[1]), dim=1)
-        states_BK = children.states.flatten(1).gather(1, chosen_BK)
-        # A dead beam (score -inf) was reached through padding; any state of this level lets it go on harmlessly.
-        states_BK = torch.where(scores_BK > -torch.inf, states_BK, states_BK[:, :1])
-        if level < trie.levels - 1:
-            codes_BK = children.codes.flatten(1).gather(1, chosen_BK)
-            hidden_BKD, cache = decoder.step(codes_BK, chosen_BK // branch, level + 1, cache)
-    found_BK = scores_BK > -torch.inf
-    items_BK = trie.items_of(torch.where(found_BK, states_BK, _first_leaf(trie)))
-    return Beams(torch.where(found_BK, items_BK, -1), scores_BK)
+    beam_width = min(beam_width, trie.item_count)
+    hidden_B1D, cache = decoder.start()
+    at_once = decoder.users_at_once(beam_width)
+    found: list[Beams] = []
+    for first in range(0, len(hidden_B1D), at_once):
+        users = slice(first, first + at_once)
+        excluded = None if excluded_BS is None else excluded_BS[users]
+        found.append(_search(*decoder.part(users, cache), hidden_B1D[users], trie, beam_width, excluded))
+    width = max(beams.items_BK.shape[1] for beams in found)
+    return Beams(
+        torch.cat([_padded(beams.items_BK, width, -1) for beams in found]),
+        torch.cat([_padded(beams.log_probabilities_BK, width, -torch.inf) for beams in found]),
+    )
 
 
-def _first_leaf(trie: ItemTrie) -> int:
-    return len(trie.codes) - trie.item_count + 1
+@dataclass(frozen=True)
+class _Prefixes:
+    """The beams between two levels.
+
+    A prefix that a single item continues is settled: its other codes are certain, so no step is spent on it.
+
+    Attributes:
+        open_BQ, open_scores_BQ: states that the decoder steps, and their scores; -inf for a place that no beam takes.
+        settled_BS, settled_scores_BS: states that it need not step; -inf likewise.
+    """
+
+    open_BQ: Tensor
+    open_scores_BQ: Tensor
+    settled_BS: Tensor
+    settled_scores_BS: Tensor
 
 
-def _contains(sets_BS: Tensor, items_BKM: Tensor) -> Tensor:
-    """Whether each user's items are in that user's set: a binary search, so memory stays at B x (S + K x M)."""
+def _search(
+    decoder: StepDecoder[Cache],
+    cache: Cache,
+    hidden_BQD: Tensor,
+    trie: ItemTrie,
+    beam_width: int,
+    excluded_BS: Tensor | None,
+) -> Beams:
+    """Beam search over users that are stepped together, from their hidden states before the first code."""
+    root_B1 = torch.zeros((len(hidden_BQD), 1), dtype=torch.long, device=hidden_BQD.device)
+    score_B1 = torch.zeros_like(root_B1, dtype=torch.float32)
+    beams = _Prefixes(root_B1, score_B1, root_B1[:, :0], score_B1[:, :0])
+    # Elsewhere the shapes of a step stay what they are whatever the beams are.
+    settle = decoder.legal_only and hidden_BQD.device.type == "cpu"
+    for level in range(trie.levels - 1):
+        children = decoder.child_log_probabilities(hidden_BQD, beams.open_BQ, level)
+        scores_BK, states_BK, parents_BK = _best(beams, children, trie, beam_width)
+        beams, stepped_BQ = _split(scores_BK, states_BK, trie, settle)
+        codes_BQ = trie.codes[beams.open_BQ - 1].long()
+        hidden_BQD, cache = decoder.step(codes_BQ, parents_BK.gather(1, stepped_BQ), level + 1, cache)
+    children = decoder.child_log_probabilities(hidden_BQD, beams.open_BQ, trie.levels - 1)
+    # So many more that enough are left when all excluded items are among them.
+    spare = 0 if excluded_BS is None else excluded_BS.shape[1]
+    scores_BK, states_BK, _ = _best(beams, children, trie, beam_width + spare)
+    items_BK = torch.where(scores_BK > -torch.inf, trie.items_of(states_BK), -1)
+    if excluded_BS is not None:
+        scores_BK = scores_BK.masked_fill(_contains(excluded_BS, items_BK), -torch.inf)
+        scores_BK, kept_BK = scores_BK.topk(min(beam_width, scores_BK.shape[1]), dim=1)
+        items_BK = torch.where(scores_BK > -torch.inf, items_BK.gather(1, kept_BK), -1)
+    return Beams(items_BK, scores_BK)
+
+
+def _best(beams: _Prefixes, children: Children, trie: ItemTrie, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores and states of the best continuations of all beams, and which open beam each grew from (0 where from none)."""
+    places, branch = children.log_probabilities.shape[1:]
+    grown_BX = (beams.open_scores_BQ[..., None] + children.log_probabilities).flatten(1)
+    scores_BX = torch.cat([grown_BX, beams.settled_scores_BS], dim=1)
+    scores_BK, chosen_BK = scores_BX.topk(min(count, scores_BX.shape[1]), dim=1)
+    parents_BK = chosen_BK.div(branch, rounding_mode="floor")
+    edges_BQS = torch.cat([children.first_edges, trie.offsets[beams.settled_BS]], dim=1)
+    of_settled_BK = chosen_BK - places * branch
+    grown_BK = of_settled_BK < 0
+    from_BK = torch.where(grown_BK, parents_BK, places + of_settled_BK)
+    steps_BK = torch.where(grown_BK, chosen_BK - parents_BK * branch, 0)
+    states_BK = edges_BQS.gather(1, from_BK) + steps_BK + 1
+    # A dead beam (score -inf) was reached through padding; any state of this level lets it go on harmlessly.
+    states_BK = torch.where(scores_BK > -torch.inf, states_BK, states_BK[:, :1])
+    return scores_BK, states_BK, torch.where(grown_BK, parents_BK, 0)
+
+
+def _split(scores_BK: Tensor, states_BK: Tensor, trie: ItemTrie, settle: bool) -> tuple[_Prefixes, Tensor]:
+    """Tell settled beams from open ones, and say which beams the places of the open ones were."""
+    if not settle:
+        every_BK = torch.arange(states_BK.shape[1], device=states_BK.device).expand_as(states_BK)
+        return _Prefixes(states_BK, scores_BK, states_BK[:, :0], scores_BK[:, :0]), every_BK
+    settled_BK = trie.settled[states_BK]
+    open_BK = ~settled_BK & (scores_BK > -torch.inf)
+    places = max(1, int(open_BK.sum(dim=1).max()))
+    order_BQ = open_BK.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :places]
+    open_scores_BK = scores_BK.masked_fill(~open_BK, -torch.inf)
+    beams = _Prefixes(
+        states_BK.gather(1, order_BQ),
+        open_scores_BK.gather(1, order_BQ),
+        states_BK,
+        scores_BK.masked_fill(open_BK, -torch.inf),
+    )
+    return beams, order_BQ
+
+
+def _padded(beams_BK: Tensor, width: int, value: float) -> Tensor:
+    return torch.nn.functional.pad(beams_BK, (0, width - beams_BK.shape[1]), value=value)
+
+
+def _contains(sets_BS: Tensor, items_BK: Tensor) -> Tensor:
+    """Whether each user's items are in that user's set."""
     if sets_BS.shape[1] == 0:
-        return torch.zeros_like(items_BKM, dtype=torch.bool)
+        return torch.zeros_like(items_BK, dtype=torch.bool)
     sorted_BS = sets_BS.sort(dim=1).values
-    flat_BX = items_BKM.flatten(1)
-    places_BX = torch.searchsorted(sorted_BS, flat_BX).clamp(max=sorted_BS.shape[1] - 1)
-    return (sorted_BS.gather(1, places_BX) == flat_BX).view_as(items_BKM)
+    places_BK = torch.searchsorted(sorted_BS, items_BK).clamp(max=sorted_BS.shape[1] - 1)
+    return sorted_BS.gather(1, places_BK) == items_BK

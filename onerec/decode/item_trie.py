@@ -23,7 +23,8 @@ class ItemTrie:
 
     Attributes:
         offsets: int64 `[interior states + 1]`, where the edges of each interior state begin.
-        codes: int64 `[edges]`, the code that each edge stands for, ascending within a state.
+        padded_codes: int32 `[edges + widest branch]`, the code that each edge stands for, ascending within a state, and zeros.
+        settled: boolean `[interior states]`, whether a single item lies below a state.
         items: int64 `[N]`, the item reached by each edge of the last level, in edge order.
         states_NL: int64 `[N, L]`, the state an item's path is in before each level's code is chosen.
         child_places_NL: int64 `[N, L]`, the place of an item's code among the children of that state.
@@ -32,7 +33,8 @@ class ItemTrie:
     """
 
     offsets: Tensor
-    codes: Tensor
+    padded_codes: Tensor
+    settled: Tensor
     items: Tensor
     states_NL: Tensor
     child_places_NL: Tensor
@@ -59,6 +61,7 @@ class ItemTrie:
         new_prefix[0] = True
         states_NL = np.zeros((item_count, levels), dtype=np.int64)
         edge_codes, child_counts, branches = [], [], []
+        settled = [np.array([item_count == 1])]
         parent = np.zeros(item_count, dtype=np.int64)  # state of each sorted row before this level
         parents, first_state = 1, 0
         for level in range(levels):
@@ -69,6 +72,7 @@ class ItemTrie:
             counts = np.bincount(parent[starts] - first_state, minlength=parents)
             child_counts.append(counts)
             branches.append(int(counts.max()))
+            settled.append(np.diff(starts, append=item_count) == 1)
             first_state += parents
             parents = len(starts)
             parent = first_state + np.cumsum(new_prefix) - 1
@@ -84,7 +88,10 @@ class ItemTrie:
         following_NL[order, -1] = parent
         return cls(
             offsets=torch.from_numpy(offsets),
-            codes=torch.from_numpy(np.concatenate(edge_codes)),
+            padded_codes=torch.from_numpy(
+                np.concatenate([*edge_codes, np.zeros(max(branches), dtype=np.int64)]).astype(np.int32)
+            ),
+            settled=torch.from_numpy(np.concatenate(settled[:-1])),
             items=torch.from_numpy(order),
             states_NL=torch.from_numpy(states_NL),
             child_places_NL=torch.from_numpy(following_NL - 1 - offsets[states_NL]),
@@ -106,13 +113,41 @@ class ItemTrie:
         """The same trie with its tensors on `device`."""
         return ItemTrie(
             self.offsets.to(device),
-            self.codes.to(device),
+            self.padded_codes.to(device),
+            self.settled.to(device),
             self.items.to(device),
             self.states_NL.to(device),
             self.child_places_NL.to(device),
             self.level_sizes,
             self.branches,
         )
+
+    @property
+    def codes(self) -> Tensor:
+        """int32 `[edges]`, the code that each edge stands for."""
+        return self.padded_codes[: int(self.padded_codes.shape[0]) - max(self.branches)]
+
+    def edges(self, states: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The edges out of states on one level, padded to that level's widest branch M.
+
+        A state's edges lie behind each other, so reading them is a copy of M neighbours per state; what follows a narrower
+        branch are edges of other states, which `legal` tells apart. Edge `first + m` leads to state `first + m + 1`.
+
+        Args:
+            states: int64 `[...]`, states that are all on `level`.
+
+        Returns:
+            codes `[..., M]`, legal or not all within the codebook; the first edge of each state, int64 `[...]`; and a boolean
+            `[..., M]` that is true for real children.
+        """
+        starts = self.offsets[states]
+        branch, size = self.branches[level], self.level_sizes[level]
+        windows = self.padded_codes.unfold(0, branch, 1)
+        codes = windows.index_select(0, starts.flatten()).view(*states.shape, branch)
+        if max(self.level_sizes[level:]) > size:  # the neighbours may belong to a level with more codes
+            codes = codes.clamp(max=size - 1)
+        steps = torch.arange(branch, device=states.device)
+        return codes, starts, steps < (self.offsets[states + 1] - starts)[..., None]
 
     def children(self, states: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
         """The legal continuations of states on one level, padded to that level's widest branch M.
@@ -121,14 +156,12 @@ class ItemTrie:
             states: int64 `[...]`, states that are all on `level`.
 
         Returns:
-            codes `[..., M]` (0 where padded), next states `[..., M]`, and a boolean `[..., M]` that is true for real children.
+            codes int64 `[..., M]` (0 where padded), next states `[..., M]`, and a boolean `[..., M]` that is true for real
+            children.
         """
-        starts = self.offsets[states]
-        counts = self.offsets[states + 1] - starts
-        steps = torch.arange(self.branches[level], device=states.device)
-        legal = steps < counts[..., None]
-        edges = torch.where(legal, starts[..., None] + steps, 0)
-        return torch.where(legal, self.codes[edges], 0), edges + 1, legal
+        codes, starts, legal = self.edges(states, level)
+        following = starts[..., None] + 1 + torch.arange(self.branches[level], device=states.device)
+        return torch.where(legal, codes, 0).long(), torch.where(legal, following, 1), legal
 
     def legal_mask(self, states: Tensor, level: int) -> Tensor:
         """Boolean `[..., V]`: which codes of `level` continue each state towards an item."""

@@ -18,7 +18,7 @@ from onerec.decode.beam_search import Children
 from onerec.decode.item_trie import ItemTrie
 from onerec.errors import UserError
 from onerec.model.context import ItemTokens
-from onerec.model.decoder import CodeDecoder, Decoder, EncodedContext, KeysValues
+from onerec.model.decoder import CodeDecoder, Decoder, EncodedContext, Past
 from onerec.model.encoder import Encoder
 from onerec.model.experts import ExpertsSpec
 from onerec.model.features import EventFeatures
@@ -29,6 +29,8 @@ from onerec.model.lookahead import ahead_of_all, ahead_of_targets
 from onerec.model.prefix import Prefix, PrefixTokens
 from tokenizer.semantic_ids import SemanticIds
 
+# Numbers in one activation of the beams that a CPU steps at a time: half a MiB, so several of them fit into a core's cache.
+BEAM_FLOATS = 2**17
 CONFIG_FILE, WEIGHTS_FILE, FEATURES_FOLDER = "config.json", "model.safetensors", "features"
 
 
@@ -314,20 +316,27 @@ class Generator(nn.Module, ModelHubMixin):
             states: int64 `[...]`, the trie states they belong to.
             ahead: gives what lies behind child states `[..., M]`, added to their logits; None where there is no lookahead.
         """
-        codes, following, legal = self.trie.children(states, level)
+        codes, starts, legal = self.trie.edges(states, level)
         normed = self.decoder.head_norms[level](hidden)
         logits = self.decoder.heads[level](normed).float()
-        chosen = logits.gather(-1, codes)
+        # Half the memory to read where gathering takes such indices.
+        chosen = logits.gather(-1, codes if codes.device.type == "cpu" else codes.long())
         if self.item_vectors is not None and level == self.levels - 1:
             # Only for real children: the widest branch is many times the usual one, so most places are padding.
             queries_XD = (normed * self.tokens.scale)[..., None, :].expand(*legal.shape, -1)[legal]
-            scores_X = (queries_XD * self.item_vectors[self.trie.items_of(following[legal])]).sum(dim=-1)
+            leaves_X = self._following(starts, legal)[legal]
+            scores_X = (queries_XD * self.item_vectors[self.trie.items_of(leaves_X)]).sum(dim=-1)
             chosen = chosen + torch.zeros_like(chosen).masked_scatter(legal, scores_X.float())
         if ahead is not None:
-            chosen = chosen + ahead(following)
+            chosen = chosen + ahead(self._following(starts, legal))
         chosen = chosen.masked_fill(~legal, -torch.inf)
         total = chosen if self.config.softmax == "legal" else logits
-        return Children(chosen - total.logsumexp(dim=-1, keepdim=True), codes, following)
+        return Children(chosen - total.logsumexp(dim=-1, keepdim=True), starts)
+
+    @staticmethod
+    def _following(starts: Tensor, legal: Tensor) -> Tensor:
+        """The states that children lead to, `[..., M]`; where padded, that of the first child."""
+        return torch.where(legal, torch.arange(legal.shape[-1], device=legal.device), 0) + starts[..., None] + 1
 
     def _log_probabilities_of(self, hidden: Tensor, items: Tensor, level: int, ahead: Tensor | None = None) -> Tensor:
         """`log p(code of this level | history, codes before)` of known items, in nats.
@@ -351,7 +360,7 @@ class Generator(nn.Module, ModelHubMixin):
         if self.item_scorer is not None and self.config.lookahead:
             newest_BD = states_BTD[torch.arange(len(last_B), device=last_B.device), last_B]
             ahead_BE = ahead_of_all(self.item_scorer.scores_of_all(newest_BD, self.tokens, self.trie.items), self.trie)
-        return BoundGenerator(self, self.decoder.read_context(states_BTD, prefix), last_B, ahead_BE)
+        return BoundGenerator(self, self.decoder.read_context(states_BTD, prefix, last_B), last_B, ahead_BE)
 
 
 @dataclass(frozen=True)
@@ -370,20 +379,33 @@ class BoundGenerator:
     last_B: Tensor
     ahead_BE: Tensor | None = None
 
-    def start(self) -> tuple[Tensor, list[KeysValues]]:
+    @property
+    def legal_only(self) -> bool:
+        return self.generator.config.softmax == "legal"
+
+    def users_at_once(self, beam_width: int) -> int:
+        """On a CPU, as many as keep one activation of their beams within half a MiB; elsewhere all.
+
+        What a step writes is then still in the cache when the next operation reads it, and matrix products are tall enough.
+        """
+        if self.last_B.device.type != "cpu":
+            return len(self.last_B)
+        return max(1, BEAM_FLOATS // (self.generator.config.width * beam_width))
+
+    def part(self, users: slice, cache: Past) -> tuple["BoundGenerator", Past]:
+        ahead_BE = None if self.ahead_BE is None else self.ahead_BE[users]
+        return BoundGenerator(self.generator, self.context.part(users), self.last_B[users], ahead_BE), cache.part(users)
+
+    def start(self) -> tuple[Tensor, Past]:
         decoder = self.generator.decoder
         rows = torch.arange(len(self.last_B), device=self.last_B.device)
         inputs_B1D = decoder.last_state(self.context.states_BTD[rows, self.last_B])[:, None]
-        cache = decoder.empty_cache(len(self.last_B), self.context)
-        return decoder.step(inputs_B1D, 0, self.context, self.last_B, cache)
+        return decoder.step(inputs_B1D, 0, self.context, self.last_B, Past([], []))
 
-    def step(
-        self, codes_BK: Tensor, parents_BK: Tensor, level: int, cache: list[KeysValues]
-    ) -> tuple[Tensor, list[KeysValues]]:
-        rows = torch.arange(len(parents_BK), device=parents_BK.device)[:, None]
-        cache = [(key[rows, parents_BK], value[rows, parents_BK]) for key, value in cache]
+    def step(self, codes_BK: Tensor, parents_BK: Tensor, level: int, cache: Past) -> tuple[Tensor, Past]:
         inputs_BKD = self.generator.tokens.embed_codes(codes_BK, level - 1)
-        return self.generator.decoder.step(inputs_BKD, level, self.context, self.last_B, cache)
+        past = cache.followed_by(parents_BK)
+        return self.generator.decoder.step(inputs_BKD, level, self.context, self.last_B, past)
 
     def log_probabilities_of(self, items_BX: Tensor) -> Tensor:
         """Teacher-forced `log p(item | history)` in nats of X items of each user, `[B, X]`."""

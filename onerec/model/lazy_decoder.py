@@ -33,9 +33,9 @@ class ContextProcessor(nn.Module):
         self.project = nn.Linear(width, split * sets * groups * head_width, bias=False)
         self.norms = nn.ModuleList(nn.RMSNorm(groups * head_width) for _ in range(split * sets))
 
-    def forward(self, states_BTD: Tensor, positions_T: Tensor) -> list[KeysValues]:
-        """Per set, rotated keys and values `[B, groups, T, head width]` of states at these positions."""
-        angles = rotary_angles(positions_T, self.head_width)
+    def forward(self, states_BTD: Tensor, positions: Tensor) -> list[KeysValues]:
+        """Per set, rotated keys and values `[B, groups, T, head width]` of states at positions `[T]` or `[B, 1, T]`."""
+        angles = rotary_angles(positions, self.head_width)
         chunks = self.project(states_BTD).chunk(len(self.norms), dim=-1)
         normed = [
             rearrange(norm(chunk), "b t (g d) -> b g t d", g=self.groups)
@@ -54,13 +54,16 @@ class LazyCrossAttention(nn.Module):
         self.project_query = nn.Linear(width, width, bias=False)
         self.project_out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x_BQD: Tensor, angles: tuple[Tensor, Tensor], keys_values: KeysValues, mask: Tensor) -> Tensor:
-        """Attend from queries `[B, Q, D]` to a context; `mask` is boolean `[B or 1, 1, Q, T]`."""
-        query = rotate(rearrange(self.project_query(x_BQD), "b q (h d) -> b h q d", h=self.heads), angles)
+    def forward(
+        self, x_BQD: Tensor, angles: tuple[Tensor, Tensor] | None, keys_values: KeysValues, mask: Tensor
+    ) -> Tensor:
+        """Attend from queries `[B, Q, D]` to a context; arguments as in `CrossAttention`."""
+        query = rearrange(self.project_query(x_BQD), "b q (h d) -> b h q d", h=self.heads)
+        query = query if angles is None else rotate(query, angles)
         # The heads of a group become further queries of one head, so keys and values are never copied per head.
         shared = self.heads // self.groups
         query = rearrange(query, "b (g s) q d -> b g (s q) d", s=shared)
-        mask = mask if shared == 1 else mask.repeat(1, 1, shared, 1)
+        mask = mask if shared == 1 or mask.shape[2] == 1 else mask.repeat(1, 1, shared, 1)
         attended = functional.scaled_dot_product_attention(
             query,
             *keys_values,
@@ -129,7 +132,10 @@ class LazyDecoder(CodeDecoder):
             width, key_value_layers, key_value_split, key_value_groups, width // heads
         )
 
-    def read_context(self, states_BTD: Tensor, prefix: Prefix | None = None) -> EncodedContext:
-        sets, layers = self.context_processor(*self._keys_of(states_BTD, prefix)), len(self.layers)
+    def read_context(
+        self, states_BTD: Tensor, prefix: Prefix | None = None, last_B: Tensor | None = None
+    ) -> EncodedContext:
+        sets, layers = self.context_processor(*self._keys_of(states_BTD, prefix, last_B)), len(self.layers)
         keys_values = [sets[layer * self.key_value_layers // layers] for layer in range(layers)]
-        return EncodedContext(states_BTD, keys_values, None if prefix is None else prefix.filled_BP)
+        prefix_BP = None if prefix is None else prefix.filled_BP
+        return EncodedContext(states_BTD, keys_values, prefix_BP, relative=last_B is not None)

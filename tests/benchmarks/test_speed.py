@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.decoding import check_same, walked_states
+from benchmarks.decoding import check_same, stepped_beams, walked_states
 from benchmarks.random_models import random_batch, random_generator
 from benchmarks.timing import in_turns, ratios, spread
 from benchmarks.training import our_step, t5_like, t5_step
@@ -37,11 +37,16 @@ def test_the_item_head_is_refused() -> None:
 
 @torch.inference_mode()
 def test_states_that_a_search_walks_are_noted_and_the_trie_is_left_as_it_was() -> None:
-    model = random_generator(300, (12, 9, 10), width=16, item_head=False)
-    before = type(model.trie).children
-    asked = walked_states(model, random_batch(300, users=2, length=5), 6)
-    assert type(model.trie).children is before
-    assert [states.shape for states in asked] == [(2, 1), (2, 6), (2, 6)]
+    """Six beams a user below the root; at the last level only those that more than one item continues."""
+    model, batch = random_generator(300, (12, 9, 10), width=16, item_head=False), random_batch(300, users=2, length=5)
+    before = type(model.trie).edges
+    asked = walked_states(model, batch, 6)
+    assert type(model.trie).edges is before
+    assert [level for _, level in asked] == [0, 1, 2]
+    assert [states.shape for states, _ in asked[:2]] == [(2, 1), (2, 6)]
+    stepped = [states.shape[0] * states.shape[1] for states, _ in asked]
+    assert stepped[2] <= 12
+    assert stepped_beams(model, batch, 6) == sum(stepped)
 
 
 def test_both_steps_train_models_of_one_size() -> None:
