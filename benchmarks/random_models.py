@@ -12,7 +12,8 @@ def random_generator(items: int, level_sizes: tuple[int, ...], *, width: int, it
     import polars as pl
     import torch
 
-    from onerec.model.generator import Generator, GeneratorConfig
+    from onerec.model.generator import Generator
+    from onerec.model.generator_config import GeneratorConfig
     from tokenizer.semantic_ids import SemanticIds
 
     numbers = np.random.default_rng(0).choice(int(np.prod(level_sizes)), size=2 * items)

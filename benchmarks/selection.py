@@ -94,10 +94,11 @@ def proposed(run: Any, rows: dict[str, np.ndarray]) -> tuple[list[str], dict[str
     To those of validation come the cases with new items that a scorer is fitted on; `even` tells them apart.
     """
     from onerec.select.recommend import FittingCases, fitting_cases, proposals
+    from onerec.selection_stage import make_evidence, proposing_generator
 
     section, exclude_seen = run.config.selection, run.config.recommend.exclude_seen
-    generator = run.proposing_generator(section)
-    evidence, parts = run.evidence(section, generator), {}
+    generator = proposing_generator(run, section)
+    evidence, parts = make_evidence(run, section, generator), {}
     for part, chosen in rows.items():
         asked = FittingCases(run.cases(part).pick(chosen), np.ones(len(chosen)), np.ones(len(chosen), bool))
         if part == "valid":

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from onerec.baselines.sasrec import SASRecConfig
 from onerec.data.contract import SplitMethod, parse_section
 from onerec.errors import UserError
-from onerec.model.generator import GeneratorConfig
+from onerec.model.generator_config import GeneratorConfig
 from onerec.train.trainer import TrainConfig
 from tokenizer.alignment import AlignmentSpec
 from tokenizer.content import BlockWeights

@@ -9,6 +9,7 @@ from rich.table import Table
 from onerec.errors import UserError
 from onerec.evaluate.results import titles_of
 from onerec.pipeline import Run
+from onerec.selection_stage import load_selection
 
 SHOWN_HISTORY = 10
 
@@ -35,7 +36,7 @@ def print_list(run: Run, user: str | None, history: list[str] | None, count: int
         items, readings = run.sequences.item_index[begin:end], run.reading_of_user(row)
     else:
         items = items_of_history(run, history or [])
-    recommender = run.load_generator() if run.config.selection is None else run.load_selection()
+    recommender = run.load_generator() if run.config.selection is None else load_selection(run)
     found_CK, scores_CK = recommender.recommend(items, np.array([0, len(items)]), count, exclude_seen, readings)
     titles, ids = titles_of(run.dataset), run.item_ids
     who = f"user {user}" if user is not None else "this history"

@@ -7,16 +7,12 @@ Each stage leaves a folder under `runs/<name>/` and is skipped when that folder 
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
-from accelerate import PartialState
-from rich.console import Console
 from torch import nn
 
 from onerec.artefacts import Stage, key_of
@@ -24,19 +20,12 @@ from onerec.baselines.content_knn import ContentKNN
 from onerec.baselines.item_knn import ItemKNN
 from onerec.baselines.popularity import Popularity
 from onerec.baselines.sasrec import SASRec, SASRecRecommender
-from onerec.config import RunConfig, SelectionSection, load_config
-from onerec.data.contract import Dataset, read_dataset
-from onerec.data.features import FeatureVocabulary, feature_names
+from onerec.config import RunConfig, load_config
+from onerec.data.features import FeatureVocabulary
 from onerec.data.lifelong import LifelongSource
-from onerec.data.sequence_files import complete_folder, open_sequences
-from onerec.data.sources.movielens import fetch_movielens_100k
 from onerec.data.split import (
     Cases,
-    Sequences,
-    evaluation_cases,
-    even_rows,
     held_out_pairs,
-    split_sequences,
 )
 from onerec.data.stream import (
     EventOrder,
@@ -56,106 +45,21 @@ from onerec.evaluate.ranking import LIST_LENGTH, Recommender, quick_figures
 from onerec.files import write_json
 from onerec.item_vectors import ItemEncoder
 from onerec.model.generator import FEATURES_FOLDER, Generator
-from onerec.select.evidence import Evidence, directly_after
-from onerec.select.recommend import SelectingRecommender, fit_scorer, fitting_cases
-from onerec.select.scorer import Scorer
-from onerec.train.runtime import compute_on_cpu, lone_process_note, set_threads
+from onerec.run_data import RunData
+from onerec.select.recommend import SelectingRecommender
+from onerec.selection_stage import fit_selection, load_selection
+from onerec.train.runtime import lone_process_note, set_threads
 from onerec.train.trainer import TrainConfig, Trainer
 from tokenizer.quality import format_quality
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import coded_vectors, tokenize_items
 
 CONFIG_FILE = "config.json"
-SCORER_FILE = "scorer.json"
 EVALUATED_PARTS = ("valid", "test")
 
 
-@dataclass
-class Run:
-    """One run: its config, its folder, and its stages as methods that may be called in any order.
-
-    Args:
-        config: what to do.
-        folder: `runs/<name>`.
-        wandb_project: mirror training metrics to Weights & Biases under this project, or None.
-        trained_with: the config its models were trained with, where `config` asks for another measurement of them.
-    """
-
-    config: RunConfig
-    folder: Path
-    wandb_project: str | None = None
-    trained_with: RunConfig | None = None
-    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
-    started: float = field(default_factory=time.time)
-
-    # -- dataset ------------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        """The dataset, read and checked; fetched first where the config names a public source and the folder is new."""
-        section = self.config.dataset
-        with self.state.main_process_first():
-            if section.fetch == "movielens-100k" and not (section.folder / "dataset.yaml").exists():
-                self.say(f"fetching MovieLens-100K into {section.folder}")
-                fetch_movielens_100k(section.folder)
-        dataset = read_dataset(section.folder)
-        feature_names(dataset, self.config.generator.pathways)  # refuses unknown names before any work is done
-        return dataset
-
-    @property
-    def sequences(self) -> Sequences:
-        """Every user's events with the part (train, valid, test) each belongs to."""
-        return self._stored_sequences[0]
-
-    @property
-    def training(self) -> tuple[np.ndarray, np.ndarray]:
-        """Training events as items and offsets: all that tokenizer, generator and baselines ever learn from."""
-        return self._stored_sequences[1]
-
-    @cached_property
-    def _stored_sequences(self) -> tuple[Sequences, tuple[np.ndarray, np.ndarray]]:
-        """Both, as files of the run that are mapped into memory."""
-        stage = Stage(self.folder / "sequences", key_of("sequences", self.data_key))
-        with self.state.main_process_first():
-            if not stage.done:
-                stage.begin()
-                complete_folder(self._split(stage.folder), stage.folder)
-                stage.finish()
-        return open_sequences(stage.folder)
-
-    def _split(self, folder: Path) -> Sequences:
-        section = self.config.dataset
-        sequences = split_sequences(
-            self.dataset,
-            method=section.split,
-            positive=section.positive,
-            fractions=(section.train_share, section.valid_share),
-            folder=folder,
-        )
-        if not sequences.ordered:
-            raise UserError(f"{self.dataset.folder}: its events have no order, so there is no next item to learn")
-        return sequences
-
-    def cases(self, part: str, at_most: int | None = None) -> Cases:
-        """Evaluation cases of "valid" or "test", or an even sample of at most so many.
-
-        Raises:
-            UserError: there are none, so nothing could be chosen or reported.
-        """
-        targets = self.config.dataset.targets_per_user
-        cases = evaluation_cases(self.sequences, part, targets, at_most)  # type: ignore[arg-type]
-        if len(cases) == 0:
-            purpose = {"valid": "validate", "test": "test"}[part]
-            raise UserError(
-                f"{self.dataset.folder}: no user has an event to {purpose} on; "
-                "leave-one-out needs users with at least three events"
-            )
-        return cases
-
-    @property
-    def data_key(self) -> str:
-        """Identifies the training and evaluation data: the dataset's bytes and how they are split."""
-        return key_of(self.dataset.sha256, self.config.dataset.model_dump(exclude={"folder", "fetch"}, mode="json"))
+class Run(RunData):
+    """One run: its stages as methods that may be called in any order, each done once; arguments as in `RunData`."""
 
     # -- what a generator with pathways reads -------------------------------------------------------------------------
 
@@ -228,11 +132,6 @@ class Run:
                 self.say(format_quality(ids.quality))
         return SemanticIds.load(stage.folder / "ids")
 
-    @property
-    def item_ids(self) -> pl.Series:
-        """Item ids in the order of the items table, which is the order of item numbers everywhere."""
-        return self.dataset.items[self.dataset.spec.items.id]
-
     # -- training -----------------------------------------------------------------------------------------------------
 
     @property
@@ -240,6 +139,12 @@ class Run:
         config = self.config
         parts = (config.generator.model_dump(), config.train.model_dump(), config.seed, self._validation_settings)
         return Stage(self.folder / "generator", key_of("generator", self.ids_stage.key, *parts))
+
+    @property
+    def selection_stage(self) -> Stage:
+        section = self.config.selection
+        inputs = (section.model_dump() if section else None, self.config.recommend.exclude_seen)
+        return Stage(self.folder / "selection", key_of("selection", self.generator_stage.key, *inputs))
 
     @property
     def sasrec_stage(self) -> Stage:
@@ -338,72 +243,6 @@ class Run:
         (stage.folder / "checkpoint.pt").unlink(missing_ok=True)
         stage.finish(position.seconds)
 
-    # -- selection ----------------------------------------------------------------------------------------------------
-
-    @property
-    def selection_stage(self) -> Stage:
-        section = self.config.selection
-        inputs = (section.model_dump() if section else None, self.config.recommend.exclude_seen)
-        return Stage(self.folder / "selection", key_of("selection", self.generator_stage.key, *inputs))
-
-    def fit_selection(self) -> None:
-        """Fit the scorer that selects from the beam on validation cases, which no training saw."""
-        stage, section = self.selection_stage, self.config.selection
-        if stage.done or section is None:
-            return
-        stage.begin()
-        self.say(f"selection: weighing what speaks for the items of a beam of {section.beam_width}")
-        set_threads(self.config.threads, self.config.generator.width)
-        generator = self.proposing_generator(section)
-        evidence = self.evidence(section, generator)
-        cases = self.cases("valid")
-        even = even_rows(len(cases), section.fit_cases)
-        fitting = fitting_cases(cases, even, evidence, section.new_item_weight)
-        exclude_seen = self.config.recommend.exclude_seen
-        scorer, figures = fit_scorer(generator, evidence, fitting, exclude_seen, self.readings(fitting.cases))
-        if not figures["pays"]:
-            self.say("selection: no gain on validation cases that were not fitted; lists keep the generator's order")
-        scorer.save(stage.folder / SCORER_FILE, **figures)
-        stage.finish()
-
-    def load_selection(self) -> SelectingRecommender:
-        """Beam search followed by selection."""
-        section = self.config.selection
-        assert section is not None
-        self.fit_selection()
-        generator = self.proposing_generator(section)
-        evidence = self.evidence(section, generator)
-        scorer = Scorer.load(self.selection_stage.folder / SCORER_FILE, evidence.names)
-        return SelectingRecommender(generator, evidence, scorer)
-
-    def proposing_generator(self, section: SelectionSection) -> GeneratorRecommender:
-        """The trained generator with as wide a beam as selection wants."""
-        generator = self.load_generator()
-        generator.beam_width = section.beam_width
-        return generator
-
-    def evidence(self, section: SelectionSection, generator: GeneratorRecommender) -> Evidence:
-        """What selection knows beside the generator, from training events and item content."""
-        co_occurrence = ItemKNN(**section.co_occurrence.model_dump(), seed=self.config.seed)
-        encoder = ItemEncoder.load(self.ids_stage.folder / "encoder")
-        vectors = {"content": encoder.described, "behaviour": encoder.behaviour_ND}
-        return Evidence(
-            generator.generator.item_scorer is not None,
-            co_occurrence.fit(*self.training, len(self.item_ids)),
-            directly_after(*self.training, len(self.item_ids)),
-            {name: block_ND for name, block_ND in vectors.items() if block_ND.shape[1]},
-            section.decay,
-            self._new_items(section, encoder.described),
-            section.new_items,
-        )
-
-    def _new_items(self, section: SelectionSection, content_ND: np.ndarray) -> ContentKNN | None:
-        """Finds items without training events by their content; None where there are none to find."""
-        new_M = np.flatnonzero(np.bincount(self.training[0], minlength=len(self.item_ids)) == 0)
-        if not (section.new_items and len(new_M) and content_ND.shape[1]):
-            return None
-        return ContentKNN(content_ND, section.decay, new_M, self.config.seed)
-
     # -- lists --------------------------------------------------------------------------------------------------------
 
     def recommenders(self) -> dict[str, Callable[[], Recommender]]:
@@ -411,7 +250,7 @@ class Run:
         baselines = self.config.baselines
         made: dict[str, Callable[[], Recommender]] = {"onerec": self.load_generator}
         if self.config.selection is not None:
-            made["onerec_selection"] = self.load_selection
+            made["onerec_selection"] = lambda: load_selection(self)
         if baselines.sasrec is not None:
             made["sasrec"] = self.load_sasrec
         if baselines.item_knn is not None:
@@ -497,16 +336,6 @@ class Run:
 
     # -- everything ---------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def state(self) -> PartialState:
-        """This process among those that `accelerate launch` started."""
-        return PartialState(cpu=compute_on_cpu())
-
-    def say(self, text: str) -> None:
-        """Tell the person at the terminal, once however many processes there are."""
-        if self.state.is_main_process:
-            self.console.print(text, markup=False)
-
     def total_seconds(self) -> float:
         """Wall-clock seconds of all stages together, also of those that an earlier command did."""
         stages = [self.ids_stage, self.generator_stage, self.selection_stage, self.sasrec_stage]
@@ -517,7 +346,7 @@ class Run:
         self.tokenize()
         self.train_generator()
         if self.state.is_main_process:
-            self.fit_selection()
+            fit_selection(self)
         self.train_sasrec()
 
 

@@ -8,7 +8,8 @@ import torch
 from onerec.data.stream import Readings, padded_readings
 from onerec.data.windows import padded_histories
 from onerec.decode.beam_search import beam_search
-from onerec.model.generator import BoundGenerator, Generator
+from onerec.model.bound_generator import BoundGenerator
+from onerec.model.generator import Generator
 
 
 def padded_sets(history_items: np.ndarray, history_offsets: np.ndarray, cases: np.ndarray) -> torch.Tensor:

@@ -12,8 +12,9 @@ from onerec.data.split import Cases
 from onerec.evaluate.breakdown import training_counts
 from onerec.evaluate.ranking import Measure
 from onerec.files import write_json
-from onerec.pipeline import SCORER_FILE, Run
+from onerec.pipeline import Run
 from onerec.provenance import code_version, machine, versions
+from onerec.selection_stage import SCORER_FILE
 from tokenizer.semantic_ids import SemanticIds
 
 LABELS = {

@@ -2,26 +2,27 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from onerec.data.features import FeatureVocabulary, PathwaysConfig
+from onerec.data.features import FeatureVocabulary
 from onerec.data.windows import Batch
 from onerec.decode.beam_search import Children
 from onerec.decode.item_trie import ItemTrie
 from onerec.errors import UserError
+from onerec.model.bound_generator import BoundGenerator
 from onerec.model.context import ItemTokens
-from onerec.model.decoder import CodeDecoder, Decoder, EncodedContext, Past
+from onerec.model.decoder import CodeDecoder, Decoder, EncodedContext
 from onerec.model.encoder import Encoder
 from onerec.model.experts import ExpertsSpec
 from onerec.model.features import EventFeatures
+from onerec.model.generator_config import GeneratorConfig
 from onerec.model.item_scorer import ItemScorer
 from onerec.model.lazy_decoder import LazyDecoder
 from onerec.model.lifelong import LifelongTokens
@@ -29,91 +30,7 @@ from onerec.model.lookahead import ahead_of_all, ahead_of_targets
 from onerec.model.prefix import Prefix, PrefixTokens
 from tokenizer.semantic_ids import SemanticIds
 
-# Numbers in one activation of the beams that a CPU steps at a time: half a MiB, so several of them fit into a core's cache.
-BEAM_FLOATS = 2**17
 CONFIG_FILE, WEIGHTS_FILE, FEATURES_FOLDER = "config.json", "model.safetensors", "features"
-
-
-class GeneratorConfig(BaseModel):
-    """Sizes and choices of encoder and decoder. Widths are in features, dropouts are probabilities."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    width: int = Field(128, gt=0)
-    heads: int = Field(4, gt=0)
-    encoder_layers: int = Field(2, ge=0)
-    decoder_layers: int = Field(2, gt=0)
-    hidden_width: int = Field(256, gt=0)
-    decoder: Literal["encoder_decoder", "lazy"] = "encoder_decoder"
-    key_value_layers: int = Field(1, gt=0)
-    key_value_split: Literal[1, 2] = 1
-    key_value_groups: int | None = Field(None, gt=0)
-    experts: int = Field(0, ge=0)
-    experts_active: int = Field(2, gt=0)
-    expert_hidden_width: int = Field(256, gt=0)
-    shared_expert: bool = False
-    balance_step: float = Field(0.001, ge=0)
-    expert_layers: Literal["decoder", "encoder_and_decoder"] = "decoder"
-    dense_layers: int = Field(0, ge=0)
-    dropout: float = Field(0.2, ge=0, lt=1)
-    context: Literal["causal", "bidirectional"] = "causal"
-    own_embedding: bool = True
-    own_dropout: float = Field(0.2, ge=0, lt=1)
-    softmax: Literal["legal", "full"] = "legal"
-    item_head: bool = True
-    item_loss: float = Field(0.0, ge=0)
-    item_loss_sample: int = Field(16384, gt=0)
-    lookahead: bool | Literal["auto"] = "auto"
-    history_length: int = Field(50, gt=0)
-    pathways: PathwaysConfig = PathwaysConfig()
-
-    def experts_spec(self) -> ExpertsSpec | None:
-        """The experts as the stacks want them, or None where there are none."""
-        if not self.experts:
-            return None
-        return ExpertsSpec(
-            self.experts,
-            self.experts_active,
-            self.expert_hidden_width,
-            self.shared_expert,
-            self.balance_step,
-            self.dense_layers,
-        )
-
-
-def _with_lookahead_settled(config: GeneratorConfig, item_count: int) -> GeneratorConfig:
-    """`lookahead: auto` looks ahead where the item loss compares with the whole catalogue anyway."""
-    if config.lookahead != "auto":
-        return config
-    affordable = config.item_loss > 0 and config.softmax == "legal" and item_count <= config.item_loss_sample
-    return config.model_copy(update={"lookahead": affordable})
-
-
-def _check(config: GeneratorConfig) -> None:
-    """Refuse choices that do not go together."""
-    if config.width % (2 * config.heads):
-        raise UserError(f"generator.width is {config.width}; it must be a multiple of 2 x heads = {2 * config.heads}")
-    if config.item_head and config.softmax == "full":
-        raise UserError("generator.item_head scores items among the codes that lead to one: it needs softmax: legal")
-    if config.lookahead is True and config.softmax == "full":
-        raise UserError("generator.lookahead adds up items behind the codes that lead to one: it needs softmax: legal")
-    if config.decoder == "lazy" and config.heads % (config.key_value_groups or config.heads):
-        raise UserError(
-            f"generator.key_value_groups is {config.key_value_groups}; it must divide the {config.heads} heads"
-        )
-    if config.decoder == "lazy" and config.key_value_layers > config.decoder_layers:
-        raise UserError(
-            f"generator.key_value_layers is {config.key_value_layers}, more than the {config.decoder_layers} decoder layers"
-            " that could read them"
-        )
-    if config.experts and config.experts_active > config.experts:
-        raise UserError(f"generator.experts_active is {config.experts_active}, more than the {config.experts} experts")
-    lifelong = config.pathways.lifelong
-    if lifelong is not None and lifelong.events < lifelong.representatives:
-        raise UserError(
-            f"generator.pathways.lifelong.events is {lifelong.events}, fewer than the {lifelong.representatives} representatives"
-            " they would become"
-        )
 
 
 class Generator(nn.Module, ModelHubMixin):
@@ -140,8 +57,8 @@ class Generator(nn.Module, ModelHubMixin):
         self, config: GeneratorConfig, semantic_ids: SemanticIds, vocabulary: FeatureVocabulary | None = None
     ) -> None:
         super().__init__()
-        config = _with_lookahead_settled(config, len(semantic_ids.codes_NL))
-        _check(config)
+        config = config.settled(len(semantic_ids.codes_NL))
+        config.check()
         if config.pathways.names_features and vocabulary is None:
             raise UserError("generator.pathways names features: a generator needs their vocabulary beside its IDs")
         self.config, self.semantic_ids, self.vocabulary = config, semantic_ids, vocabulary
@@ -151,7 +68,7 @@ class Generator(nn.Module, ModelHubMixin):
             codes_NL, sizes, config.width, config.own_embedding, config.own_dropout, self._event_features()
         )
         shape = (config.width, config.heads, config.hidden_width, config.dropout)
-        experts = config.experts_spec() if config.expert_layers == "encoder_and_decoder" else None
+        experts = _experts_spec(config) if config.expert_layers == "encoder_and_decoder" else None
         self.encoder = Encoder(config.encoder_layers, *shape, config.context == "causal", experts)
         self.decoder = self._make_decoder(sizes)
         # Zero at the start, so an item that training never shows is judged by its codes alone.
@@ -191,7 +108,7 @@ class Generator(nn.Module, ModelHubMixin):
         return LifelongTokens(lifelong.tokens, lifelong.layers, self.tokens.joined_width, *shape)
 
     def _make_decoder(self, level_sizes: tuple[int, ...]) -> CodeDecoder:
-        config, experts = self.config, self.config.experts_spec()
+        config, experts = self.config, _experts_spec(self.config)
         shape = (config.decoder_layers, config.width, config.heads, config.hidden_width, config.dropout, level_sizes)
         if config.decoder == "encoder_decoder":
             return Decoder(*shape, experts)
@@ -353,7 +270,7 @@ class Generator(nn.Module, ModelHubMixin):
         """Teacher-forced `log p(item | history)` in nats of X items per history, `[B, X]`: the slow, plain reference."""
         return self.bind(batch).log_probabilities_of(items_BX)
 
-    def bind(self, batch: Batch) -> "BoundGenerator":
+    def bind(self, batch: Batch) -> BoundGenerator:
         """Encode a batch of histories once and return what beam search steps through."""
         states_BTD, prefix = self.encode(batch)
         last_B, ahead_BE = batch.lengths_B - 1, None
@@ -363,77 +280,15 @@ class Generator(nn.Module, ModelHubMixin):
         return BoundGenerator(self, self.decoder.read_context(states_BTD, prefix, last_B), last_B, ahead_BE)
 
 
-@dataclass(frozen=True)
-class BoundGenerator:
-    """A generator bound to encoded histories: the `StepDecoder` that `beam_search` asks for.
-
-    Attributes:
-        generator: the model.
-        context: the encoded histories.
-        last_B: int64, the position of each history's newest event.
-        ahead_BE: what lies behind every edge of the trie; None without lookahead.
-    """
-
-    generator: Generator
-    context: EncodedContext
-    last_B: Tensor
-    ahead_BE: Tensor | None = None
-
-    @property
-    def legal_only(self) -> bool:
-        return self.generator.config.softmax == "legal"
-
-    def users_at_once(self, beam_width: int) -> int:
-        """On a CPU, as many as keep one activation of their beams within half a MiB; elsewhere all.
-
-        What a step writes is then still in the cache when the next operation reads it, and matrix products are tall enough.
-        """
-        if self.last_B.device.type != "cpu":
-            return len(self.last_B)
-        return max(1, BEAM_FLOATS // (self.generator.config.width * beam_width))
-
-    def part(self, users: slice, cache: Past) -> tuple["BoundGenerator", Past]:
-        ahead_BE = None if self.ahead_BE is None else self.ahead_BE[users]
-        return BoundGenerator(self.generator, self.context.part(users), self.last_B[users], ahead_BE), cache.part(users)
-
-    def start(self) -> tuple[Tensor, Past]:
-        decoder = self.generator.decoder
-        rows = torch.arange(len(self.last_B), device=self.last_B.device)
-        inputs_B1D = decoder.last_state(self.context.states_BTD[rows, self.last_B])[:, None]
-        return decoder.step(inputs_B1D, 0, self.context, self.last_B, Past([], []))
-
-    def step(self, codes_BK: Tensor, parents_BK: Tensor, level: int, cache: Past) -> tuple[Tensor, Past]:
-        inputs_BKD = self.generator.tokens.embed_codes(codes_BK, level - 1)
-        past = cache.followed_by(parents_BK)
-        return self.generator.decoder.step(inputs_BKD, level, self.context, self.last_B, past)
-
-    def log_probabilities_of(self, items_BX: Tensor) -> Tensor:
-        """Teacher-forced `log p(item | history)` in nats of X items of each user, `[B, X]`."""
-        generator, positions_BX = self.generator, self.last_B[:, None].expand_as(items_BX)
-        states_BXLD = generator._teacher_forced(self.context, positions_BX, items_BX)
-        levels = []
-        for level in range(generator.levels):
-            states_BX = generator.trie.states_NL[items_BX, level]
-            children = self.child_log_probabilities(states_BXLD[:, :, level], states_BX, level)
-            places_BX1 = generator.trie.child_places_NL[items_BX, level, None]
-            levels.append(children.log_probabilities.gather(-1, places_BX1)[..., 0])
-        return torch.stack(levels).sum(dim=0)
-
-    def item_scores(self, items_BK: Tensor) -> Tensor | None:
-        """The item scorer's scores of some items of each user, `[B, K]`; None without an item scorer."""
-        generator = self.generator
-        if generator.item_scorer is None:
-            return None
-        rows = torch.arange(len(self.last_B), device=self.last_B.device)
-        newest_BD = self.context.states_BTD[rows, self.last_B]
-        return generator.item_scorer.scores(newest_BD, items_BK, generator.tokens)
-
-    def child_log_probabilities(self, hidden_BKD: Tensor, states_BK: Tensor, level: int) -> Children:
-        return self.generator.child_log_probabilities(
-            hidden_BKD, states_BK, level, None if self.ahead_BE is None else self._ahead
-        )
-
-    def _ahead(self, following_BKM: Tensor) -> Tensor:
-        assert self.ahead_BE is not None
-        edges_BX = following_BKM.flatten(1) - 1  # edge e leads to state e + 1
-        return self.ahead_BE.gather(1, edges_BX).view(following_BKM.shape)
+def _experts_spec(config: GeneratorConfig) -> ExpertsSpec | None:
+    """The experts as the stacks want them, or None where there are none."""
+    if not config.experts:
+        return None
+    return ExpertsSpec(
+        config.experts,
+        config.experts_active,
+        config.expert_hidden_width,
+        config.shared_expert,
+        config.balance_step,
+        config.dense_layers,
+    )

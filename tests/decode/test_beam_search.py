@@ -8,7 +8,8 @@ import torch
 from onerec.data.windows import Batch, padded_histories
 from onerec.decode.beam_search import beam_search
 from onerec.decode.recommend import GeneratorRecommender
-from onerec.model.generator import Generator, GeneratorConfig
+from onerec.model.generator import Generator
+from onerec.model.generator_config import GeneratorConfig
 from tokenizer.semantic_ids import SemanticIds
 
 # float32 sums of a few log-softmaxes, computed in a different order: 1e-5 is what the project promises.

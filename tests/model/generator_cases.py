@@ -5,7 +5,8 @@ import polars as pl
 import torch
 
 from onerec.data.windows import Batch
-from onerec.model.generator import Generator, GeneratorConfig
+from onerec.model.generator import Generator
+from onerec.model.generator_config import GeneratorConfig
 from tokenizer.semantic_ids import SemanticIds
 
 

@@ -20,7 +20,8 @@ from onerec.data.windows import Batch, Lifelong, share_of_batch
 from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
 from onerec.model.counting import batch_flops, count_parameters, forward_flops
-from onerec.model.generator import Generator, GeneratorConfig
+from onerec.model.generator import Generator
+from onerec.model.generator_config import GeneratorConfig
 from tokenizer.semantic_ids import SemanticIds
 
 ITEMS, USERS = 60, 6

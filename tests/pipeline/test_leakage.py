@@ -12,6 +12,7 @@ from onerec.data.contract import Dataset, read_dataset, write_dataset
 from onerec.data.split import TRAIN
 from onerec.item_vectors import ItemEncoder
 from onerec.pipeline import Run, open_run
+from onerec.selection_stage import load_selection
 from tokenizer.alignment import AlignmentSpec, pairs_from_behaviour
 
 
@@ -124,7 +125,7 @@ def test_selection_is_fitted_on_validation_and_blind_to_the_test(runs: tuple[Run
 
 
 def test_evidence_does_not_count_held_out_events(runs: tuple[Run, Run]) -> None:
-    first, second = (run.load_selection().evidence for run in runs)
+    first, second = (load_selection(run).evidence for run in runs)
     assert (first.co_occurrence.similarity_NN != second.co_occurrence.similarity_NN).nnz == 0
     assert all(np.array_equal(first.vectors[name], second.vectors[name]) for name in first.vectors)
 

@@ -1,0 +1,92 @@
+"""A generator that has read the histories of a batch, as beam search and scoring step through it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from onerec.decode.beam_search import Children
+from onerec.model.decoder import EncodedContext, Past
+
+if TYPE_CHECKING:
+    from onerec.model.generator import Generator
+
+# Numbers in one activation of the beams that a CPU steps at a time: half a MiB, so several of them fit into a core's cache.
+BEAM_FLOATS = 2**17
+
+
+@dataclass(frozen=True)
+class BoundGenerator:
+    """A generator bound to encoded histories: the `StepDecoder` that `beam_search` asks for.
+
+    Attributes:
+        generator: the model.
+        context: the encoded histories.
+        last_B: int64, the position of each history's newest event.
+        ahead_BE: what lies behind every edge of the trie; None without lookahead.
+    """
+
+    generator: "Generator"
+    context: EncodedContext
+    last_B: Tensor
+    ahead_BE: Tensor | None = None
+
+    @property
+    def legal_only(self) -> bool:
+        return self.generator.config.softmax == "legal"
+
+    def users_at_once(self, beam_width: int) -> int:
+        """On a CPU, as many as keep one activation of their beams within half a MiB; elsewhere all.
+
+        What a step writes is then still in the cache when the next operation reads it, and matrix products are tall enough.
+        """
+        if self.last_B.device.type != "cpu":
+            return len(self.last_B)
+        return max(1, BEAM_FLOATS // (self.generator.config.width * beam_width))
+
+    def part(self, users: slice, cache: Past) -> tuple["BoundGenerator", Past]:
+        ahead_BE = None if self.ahead_BE is None else self.ahead_BE[users]
+        return BoundGenerator(self.generator, self.context.part(users), self.last_B[users], ahead_BE), cache.part(users)
+
+    def start(self) -> tuple[Tensor, Past]:
+        decoder = self.generator.decoder
+        rows = torch.arange(len(self.last_B), device=self.last_B.device)
+        inputs_B1D = decoder.last_state(self.context.states_BTD[rows, self.last_B])[:, None]
+        return decoder.step(inputs_B1D, 0, self.context, self.last_B, Past([], []))
+
+    def step(self, codes_BK: Tensor, parents_BK: Tensor, level: int, cache: Past) -> tuple[Tensor, Past]:
+        inputs_BKD = self.generator.tokens.embed_codes(codes_BK, level - 1)
+        past = cache.followed_by(parents_BK)
+        return self.generator.decoder.step(inputs_BKD, level, self.context, self.last_B, past)
+
+    def log_probabilities_of(self, items_BX: Tensor) -> Tensor:
+        """Teacher-forced `log p(item | history)` in nats of X items of each user, `[B, X]`."""
+        generator, positions_BX = self.generator, self.last_B[:, None].expand_as(items_BX)
+        states_BXLD = generator._teacher_forced(self.context, positions_BX, items_BX)
+        levels = []
+        for level in range(generator.levels):
+            states_BX = generator.trie.states_NL[items_BX, level]
+            children = self.child_log_probabilities(states_BXLD[:, :, level], states_BX, level)
+            places_BX1 = generator.trie.child_places_NL[items_BX, level, None]
+            levels.append(children.log_probabilities.gather(-1, places_BX1)[..., 0])
+        return torch.stack(levels).sum(dim=0)
+
+    def item_scores(self, items_BK: Tensor) -> Tensor | None:
+        """The item scorer's scores of some items of each user, `[B, K]`; None without an item scorer."""
+        generator = self.generator
+        if generator.item_scorer is None:
+            return None
+        rows = torch.arange(len(self.last_B), device=self.last_B.device)
+        newest_BD = self.context.states_BTD[rows, self.last_B]
+        return generator.item_scorer.scores(newest_BD, items_BK, generator.tokens)
+
+    def child_log_probabilities(self, hidden_BKD: Tensor, states_BK: Tensor, level: int) -> Children:
+        return self.generator.child_log_probabilities(
+            hidden_BKD, states_BK, level, None if self.ahead_BE is None else self._ahead
+        )
+
+    def _ahead(self, following_BKM: Tensor) -> Tensor:
+        assert self.ahead_BE is not None
+        edges_BX = following_BKM.flatten(1) - 1  # edge e leads to state e + 1
+        return self.ahead_BE.gather(1, edges_BX).view(following_BKM.shape)

@@ -1,0 +1,79 @@
+"""Sizes and choices of a generator, as they stand in a config file and in a saved model."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from onerec.data.features import PathwaysConfig
+from onerec.errors import UserError
+
+
+class GeneratorConfig(BaseModel):
+    """Sizes and choices of encoder and decoder. Widths are in features, dropouts are probabilities."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    width: int = Field(128, gt=0)
+    heads: int = Field(4, gt=0)
+    encoder_layers: int = Field(2, ge=0)
+    decoder_layers: int = Field(2, gt=0)
+    hidden_width: int = Field(256, gt=0)
+    decoder: Literal["encoder_decoder", "lazy"] = "encoder_decoder"
+    key_value_layers: int = Field(1, gt=0)
+    key_value_split: Literal[1, 2] = 1
+    key_value_groups: int | None = Field(None, gt=0)
+    experts: int = Field(0, ge=0)
+    experts_active: int = Field(2, gt=0)
+    expert_hidden_width: int = Field(256, gt=0)
+    shared_expert: bool = False
+    balance_step: float = Field(0.001, ge=0)
+    expert_layers: Literal["decoder", "encoder_and_decoder"] = "decoder"
+    dense_layers: int = Field(0, ge=0)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    context: Literal["causal", "bidirectional"] = "causal"
+    own_embedding: bool = True
+    own_dropout: float = Field(0.2, ge=0, lt=1)
+    softmax: Literal["legal", "full"] = "legal"
+    item_head: bool = True
+    item_loss: float = Field(0.0, ge=0)
+    item_loss_sample: int = Field(16384, gt=0)
+    lookahead: bool | Literal["auto"] = "auto"
+    history_length: int = Field(50, gt=0)
+    pathways: PathwaysConfig = PathwaysConfig()
+
+    def settled(self, item_count: int) -> Self:
+        """The config for a catalogue: `lookahead: auto` looks ahead where the item loss compares with all of it anyway."""
+        if self.lookahead != "auto":
+            return self
+        affordable = self.item_loss > 0 and self.softmax == "legal" and item_count <= self.item_loss_sample
+        return self.model_copy(update={"lookahead": affordable})
+
+    def check(self) -> None:
+        """Refuse choices that do not go together. Raises UserError."""
+        if self.width % (2 * self.heads):
+            raise UserError(f"generator.width is {self.width}; it must be a multiple of 2 x heads = {2 * self.heads}")
+        if self.item_head and self.softmax == "full":
+            raise UserError(
+                "generator.item_head scores items among the codes that lead to one: it needs softmax: legal"
+            )
+        if self.lookahead is True and self.softmax == "full":
+            raise UserError(
+                "generator.lookahead adds up items behind the codes that lead to one: it needs softmax: legal"
+            )
+        if self.decoder == "lazy" and self.heads % (self.key_value_groups or self.heads):
+            raise UserError(
+                f"generator.key_value_groups is {self.key_value_groups}; it must divide the {self.heads} heads"
+            )
+        if self.decoder == "lazy" and self.key_value_layers > self.decoder_layers:
+            raise UserError(
+                f"generator.key_value_layers is {self.key_value_layers}, more than the {self.decoder_layers} decoder layers"
+                " that could read them"
+            )
+        if self.experts and self.experts_active > self.experts:
+            raise UserError(f"generator.experts_active is {self.experts_active}, more than the {self.experts} experts")
+        lifelong = self.pathways.lifelong
+        if lifelong is not None and lifelong.events < lifelong.representatives:
+            raise UserError(
+                f"generator.pathways.lifelong.events is {lifelong.events}, fewer than the {lifelong.representatives} "
+                "representatives they would become"
+            )
