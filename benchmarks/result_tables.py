@@ -55,7 +55,7 @@ def with_tables(text: str) -> str:
 def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
     """What turns a results file into Markdown: its benchmark's own function, or `table` for complete runs."""
     if "models" in results:
-        return table
+        return seeds_markdown if "runs" in results["run"] else table
     from benchmarks import (
         ablation_table,
         append_items,
@@ -86,6 +86,13 @@ def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
         "training": training.markdown,
     }
     return made[results["run"]["name"]]
+
+
+def seeds_markdown(results: dict[str, Any]) -> str:
+    """Of a file that holds several seeds."""
+    from benchmarks.seeds import markdown
+
+    return markdown(results)
 
 
 def origin(run: dict[str, Any]) -> str:
@@ -120,11 +127,9 @@ def table(results: dict[str, Any]) -> str:
         first, second = pair.split(" - ")
         pairs.append(f"{labels[first]} − {labels[second]} {signed(figures['recall@10'])}")
     lines.append(f"Paired differences of Recall@10: {'; '.join(pairs)}.")
-    run, dataset = results["run"], results["dataset"]
+    dataset = results["dataset"]
     lines.append(
-        f"{dataset['users']:,} users, {dataset['items']:,} items, {dataset['events']:,} events; seed {run['seed']}, "
-        f"{run['seconds'] / 60:.0f} min in all on {run['machine']['cores']} cores; commit `{run['commit'][:10]}`"
-        f"{' with changes' if run['dirty'] else ''}; `{run['command']}`."
+        f"{dataset['users']:,} users, {dataset['items']:,} items, {dataset['events']:,} events; {origin(results['run'])}"
     )
     return "\n".join(lines)
 

@@ -61,7 +61,7 @@ def test_a_killed_conversion_is_made_again(tiny_run: TinyRun, tmp_path: Path, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("onerec.pipeline.complete_folder", killed)
+        patch.setattr("onerec.run_data.complete_folder", killed)
         with pytest.raises(KeyboardInterrupt):
             Run(config, tmp_path).sequences  # noqa: B018  # a property that makes files
     assert (tmp_path / "sequences" / "part.npy").exists()  # half-made
