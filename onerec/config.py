@@ -124,7 +124,7 @@ class SelectionSection(Section):
     decay: float = Field(0.7, gt=0, le=1)
     fit_cases: int = Field(10000, gt=0)
     new_items: int = Field(50, ge=0)
-    new_item_weight: float = Field(2.0, gt=0)
+    new_item_weight: float = Field(3.0, gt=0)
     co_occurrence: ItemKNNSection = ItemKNNSection()
 
 
