@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cells import finished, origin_of_cell, write_cell
+from benchmarks.cells import CONFIGS, finished, origin_of_cell, write_cell
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 DATASETS = {"amazon-beauty": "beauty.yaml", "kuairand-pure": "kuairand.yaml"}
 # Validated once, at the end: the weights are those of the last epoch for every row alike.
 BUDGET: dict[str, tuple[str, ...]] = {
@@ -149,7 +148,7 @@ def share_ids(run: Any, shared: Path) -> None:
 
 def rows_of(run: Any, part: str, size: int) -> np.ndarray:
     """Numbers of cases spread evenly over those of the usual number, so that fewer are always some of them."""
-    from onerec.evaluate.ranking import even_rows
+    from onerec.data.split import even_rows
 
     usual = even_rows(len(run.cases(part)), USERS[part])
     return usual[even_rows(len(usual), size)]

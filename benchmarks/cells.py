@@ -14,6 +14,7 @@ import numpy as np
 
 from onerec.files import write_file, write_json
 
+CONFIGS = Path(__file__).parent.parent / "configs"
 CELL_FILE, CLAIM_FILE = "cell.json", ".claim"
 SAMPLES, BOOTSTRAP_SEED = 1000, 17  # of the bootstraps of all tables
 

@@ -17,7 +17,6 @@ there. `--quick` trains on a few hundred targets with random IDs, and the file s
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cells import claim
+from benchmarks.cells import claim, data_folder
 from benchmarks.generator_cells import Cell, read_cell, run_facts, run_missing
 from benchmarks.results_file import write_results_file
 from benchmarks.timing import in_turns, ratios, spread
@@ -93,9 +92,7 @@ def main() -> int:
     parser.add_argument("--finished", action="store_true", help="run no cell, make the table of those that are there")
     parser.add_argument("--quick", action="store_true")
     parsed = parser.parse_args()
-    data = os.environ.get("ONEREC_DATA")
-    if not data:
-        parser.error("the environment variable ONEREC_DATA must name the folder that holds the datasets")
+    data = data_folder(parser)
     cells = parsed.cells / ("quick" if parsed.quick else "full")
     pairs = [
         (dataset, mode, size)
@@ -105,7 +102,7 @@ def main() -> int:
     ]
     lengths = [size for size in parsed.sizes if CONTEXTS in parsed.modes]
     if not parsed.finished:
-        run_cells(pairs, lengths, parsed.seeds, Path(data), cells, parsed.quick)
+        run_cells(pairs, lengths, parsed.seeds, data, cells, parsed.quick)
     rows = [*rows_of(pairs, parsed.seeds, cells, parsed.quick), *context_rows(lengths, cells)]
     if not rows:
         print("no pair of cells is finished yet")

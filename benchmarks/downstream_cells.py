@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.cells import origin_of_cell, write_cell
+from benchmarks.cells import CONFIGS, origin_of_cell, write_cell
 from onerec.files import write_file
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 # Nothing but its ID tells the generator which item an item is: no own embedding, no item head.
 CODES_ONLY = ("generator.own_embedding=false", "generator.item_head=false")
 BUDGET = (
@@ -151,9 +150,8 @@ def tokenize(run: Any, row: Row, vectors_ND: np.ndarray, behaviour_ND: np.ndarra
 
 def test_cases(run: Any, quick: bool) -> Any:
     """All test cases, or a few spread evenly."""
-    from onerec.evaluate.ranking import even_sample
 
-    return even_sample(run.cases("test"), QUICK_USERS) if quick else run.cases("test")
+    return run.cases("test", QUICK_USERS if quick else None)
 
 
 def figures_of(run: Any, ids: Any, cases: Any, items_CK: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:

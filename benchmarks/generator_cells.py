@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cells import claim
-from benchmarks.downstream_cells import CONFIGS
+from benchmarks.cells import CONFIGS, claim
 from onerec.files import write_file, write_json
 
 # The reports' generator: codes decide, no output vector per item and no loss on whole items. Targets are seen once, so nothing is
@@ -204,9 +203,7 @@ def held_out_losses(run: Any, model: Any, most: int) -> tuple[np.ndarray, np.nda
     """-log p(item) in nats of validation targets, at most so many and spread evenly, and their users."""
     import torch
 
-    from onerec.evaluate.ranking import even_sample
-
-    cases = even_sample(run.cases("valid"), most)
+    cases = run.cases("valid", most)
     losses_C = np.zeros(len(cases))
     for rows, batch in case_batches(run, cases):
         targets_B1 = torch.from_numpy(cases.target[rows].astype(np.int64))[:, None]

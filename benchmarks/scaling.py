@@ -14,13 +14,13 @@ share the cells that are left. Datasets are folders below $ONEREC_DATA. `--quick
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.cells import data_folder
 from benchmarks.generator_cells import DATASETS, Cell, read_cell, run_facts, run_missing
 from benchmarks.power_law import fit_with_intervals
 from benchmarks.results_file import write_results_file
@@ -68,9 +68,7 @@ def main() -> int:
     parser.add_argument("--finished", action="store_true", help="run no cell, fit those that are there")
     parser.add_argument("--quick", action="store_true")
     parsed = parser.parse_args()
-    data = os.environ.get("ONEREC_DATA")
-    if not data:
-        parser.error("the environment variable ONEREC_DATA must name the folder that holds the datasets")
+    data = data_folder(parser)
     widths = sorted(set(parsed.widths or (QUICK_WIDTHS if parsed.quick else WIDTHS)))
     if len(widths) < 3:
         parser.error("three unknowns need at least three widths")
@@ -82,7 +80,7 @@ def main() -> int:
             for seed in parsed.seeds
             for width in widths
         ]
-        run_missing(wanted, Path(data), cells)
+        run_missing(wanted, data, cells)
     rows, fits = points_and_fits(parsed, widths, cells)
     if not fits:
         print("fewer than three sizes are finished for all seeds")

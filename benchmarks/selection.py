@@ -62,7 +62,7 @@ def main() -> int:
 
 def measure(run: Any, users: int) -> list[dict[str, Any]]:
     """One row per set of features: the generator's order, all evidence, all but one kind, and one kind alone."""
-    from onerec.evaluate.ranking import even_rows
+    from onerec.data.split import even_rows
 
     sizes = {"valid": run.config.selection.fit_cases, "test": users}
     names, parts = proposed(run, {part: even_rows(len(run.cases(part)), size) for part, size in sizes.items()})

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from onerec.data.split import Cases, even_rows
+from onerec.data.split import Cases
 from onerec.evaluate.bootstrap import intervals, paired_intervals
 from onerec.evaluate.breakdown import by_cold, by_history_length, by_popularity
 from onerec.evaluate.metrics import CUTOFFS, case_metrics, coverage, id_case_metrics, id_ranks_of, ranks_of
@@ -72,8 +72,3 @@ def quick_figures(items_CK: np.ndarray, cases: Cases) -> dict[str, float]:
     """The means that validation during training looks at: NDCG@10 first, it chooses the weights."""
     values = case_metrics(ranks_of(items_CK, cases.target), cutoffs=(10,))
     return {name: float(values[name].mean()) for name in ("ndcg@10", "recall@10")}
-
-
-def even_sample(cases: Cases, size: int) -> Cases:
-    """At most `size` cases, spread evenly over the file: users stand there in an order that matters."""
-    return cases if size >= len(cases) else cases.pick(even_rows(len(cases), size))

@@ -1,5 +1,6 @@
 """A generator that has read the histories of a batch, as beam search and scoring step through it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,12 +65,10 @@ class BoundGenerator:
         """Teacher-forced `log p(item | history)` in nats of X items of each user, `[B, X]`."""
         generator, positions_BX = self.generator, self.last_B[:, None].expand_as(items_BX)
         states_BXLD = generator._teacher_forced(self.context, positions_BX, items_BX)
-        levels = []
-        for level in range(generator.levels):
-            states_BX = generator.trie.states_NL[items_BX, level]
-            children = self.child_log_probabilities(states_BXLD[:, :, level], states_BX, level)
-            places_BX1 = generator.trie.child_places_NL[items_BX, level, None]
-            levels.append(children.log_probabilities.gather(-1, places_BX1)[..., 0])
+        levels = [
+            generator.log_probabilities_of(states_BXLD[:, :, level], items_BX, level, self._ahead)
+            for level in range(generator.levels)
+        ]
         return torch.stack(levels).sum(dim=0)
 
     def item_scores(self, items_BK: Tensor) -> Tensor | None:
@@ -82,11 +81,13 @@ class BoundGenerator:
         return generator.item_scorer.scores(newest_BD, items_BK, generator.tokens)
 
     def child_log_probabilities(self, hidden_BKD: Tensor, states_BK: Tensor, level: int) -> Children:
-        return self.generator.child_log_probabilities(
-            hidden_BKD, states_BK, level, None if self.ahead_BE is None else self._ahead
-        )
+        return self.generator.child_log_probabilities(hidden_BKD, states_BK, level, self._ahead)
 
-    def _ahead(self, following_BKM: Tensor) -> Tensor:
-        assert self.ahead_BE is not None
-        edges_BX = following_BKM.flatten(1) - 1  # edge e leads to state e + 1
-        return self.ahead_BE.gather(1, edges_BX).view(following_BKM.shape)
+    @property
+    def _ahead(self) -> Callable[[Tensor], Tensor] | None:
+        """What lies behind states that children lead to; None without lookahead."""
+        logits_BE = self.ahead_BE
+        if logits_BE is None:
+            return None
+        # Edge e leads to state e + 1.
+        return lambda following_BKM: logits_BE.gather(1, following_BKM.flatten(1) - 1).view(following_BKM.shape)

@@ -1,8 +1,9 @@
 """The generator: histories in, log-probabilities of items out, one code at a time."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +31,7 @@ from onerec.model.lookahead import ahead_of_all, ahead_of_targets
 from onerec.model.prefix import Prefix, PrefixTokens
 from tokenizer.semantic_ids import SemanticIds
 
+Ahead = Callable[[Tensor], Tensor]  # what lies behind the states that children lead to, in nats
 CONFIG_FILE, WEIGHTS_FILE, FEATURES_FOLDER = "config.json", "model.safetensors", "features"
 
 
@@ -135,14 +137,14 @@ class Generator(nn.Module, ModelHubMixin):
         rows = torch.arange(len(states_BTD), device=states_BTD.device)[:, None]
         ahead, item_loss = self._items_at_targets(states_BTD[rows, positions_BP][counted_BP], targets_X)
         losses = [
-            -self._log_probabilities_of(counted_XLD[:, level], targets_X, level, ahead[level]).sum()
+            -self.log_probabilities_of(counted_XLD[:, level], targets_X, level, ahead[level]).sum()
             for level in range(self.levels)
         ]
         if self.config.item_loss > 0:
             losses.append(self.config.item_loss * item_loss)
         return torch.stack(losses)
 
-    def _items_at_targets(self, newest_XD: Tensor, targets_X: Tensor) -> tuple[list[Tensor] | list[None], Tensor]:
+    def _items_at_targets(self, newest_XD: Tensor, targets_X: Tensor) -> tuple[Sequence[Ahead | None], Tensor]:
         """What the item scorer says at the positions of targets: what lies ahead at each level, and its own summed loss."""
         if self.item_scorer is None:
             return [None] * self.levels, newest_XD.new_zeros(())
@@ -150,7 +152,7 @@ class Generator(nn.Module, ModelHubMixin):
             return [None] * self.levels, self.item_scorer.loss(newest_XD, targets_X, self.tokens)
         scores_NX = self.item_scorer.scores_of_all(newest_XD, self.tokens, self.trie.items)
         ahead, losses_X = ahead_of_targets(scores_NX, self.trie, targets_X)
-        return ahead, losses_X.sum()
+        return [partial(_already_gathered, logits_XM) for logits_XM in ahead], losses_X.sum()
 
     def target_positions(self, batch: Batch) -> Tensor:
         """Positions `[B, P]` whose targets the decoder writes in training; those that do not count may be among them."""
@@ -220,7 +222,7 @@ class Generator(nn.Module, ModelHubMixin):
         return states_BPLD
 
     def child_log_probabilities(
-        self, hidden: Tensor, states: Tensor, level: int, ahead: Callable[[Tensor], Tensor] | None = None
+        self, hidden: Tensor, states: Tensor, level: int, ahead: Ahead | None = None
     ) -> Children:
         """The model's distribution over the legal continuations of trie states, from which all else follows.
 
@@ -255,14 +257,9 @@ class Generator(nn.Module, ModelHubMixin):
         """The states that children lead to, `[..., M]`; where padded, that of the first child."""
         return torch.where(legal, torch.arange(legal.shape[-1], device=legal.device), 0) + starts[..., None] + 1
 
-    def _log_probabilities_of(self, hidden: Tensor, items: Tensor, level: int, ahead: Tensor | None = None) -> Tensor:
-        """`log p(code of this level | history, codes before)` of known items, in nats.
-
-        Args:
-            ahead: `[..., M]`, what lies behind each child of the states on the items' paths.
-        """
-        states = self.trie.states_NL[items, level]
-        children = self.child_log_probabilities(hidden, states, level, None if ahead is None else lambda _: ahead)
+    def log_probabilities_of(self, hidden: Tensor, items: Tensor, level: int, ahead: Ahead | None = None) -> Tensor:
+        """`log p(code of this level | history, codes before)` of known items, nats; `ahead` as in `child_log_probabilities`."""
+        children = self.child_log_probabilities(hidden, self.trie.states_NL[items, level], level, ahead)
         return children.log_probabilities.gather(-1, self.trie.child_places_NL[items, level, None])[..., 0]
 
     @torch.no_grad()
@@ -278,6 +275,11 @@ class Generator(nn.Module, ModelHubMixin):
             newest_BD = states_BTD[torch.arange(len(last_B), device=last_B.device), last_B]
             ahead_BE = ahead_of_all(self.item_scorer.scores_of_all(newest_BD, self.tokens, self.trie.items), self.trie)
         return BoundGenerator(self, self.decoder.read_context(states_BTD, prefix, last_B), last_B, ahead_BE)
+
+
+def _already_gathered(logits_XM: Tensor, _: Tensor) -> Tensor:
+    """What lies behind the children on a target's path, whose states need not be asked for."""
+    return logits_XM
 
 
 def _experts_spec(config: GeneratorConfig) -> ExpertsSpec | None:

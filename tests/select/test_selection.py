@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from onerec.baselines.content_knn import ContentKNN
-from onerec.data.split import Cases
+from onerec.data.split import Cases, even_rows
 from onerec.decode.recommend import GeneratorRecommender, Proposals
 from onerec.errors import UserError
-from onerec.evaluate.ranking import even_rows
 from onerec.select.recommend import FittingCases, SelectingRecommender, best, fit_scorer, fitting_cases
 from onerec.select.scorer import Scorer
 
