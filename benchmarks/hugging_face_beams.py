@@ -81,14 +81,14 @@ class HuggingFaceBeams(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         encoder_outputs: BaseModelOutput | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
         **_: Any,
     ) -> Seq2SeqLMOutput:
         """Logits of the code after the newest one, -inf for codes of other levels."""
         assert decoder_input_ids is not None and encoder_outputs is not None and attention_mask is not None
-        assert past_key_values is not None
-        level = past_key_values.get_seq_length()
-        context = self._context(encoder_outputs, past_key_values)
+        assert cache is not None
+        level = cache.get_seq_length()
+        context = self._context(encoder_outputs, cache)
         last_R = attention_mask.sum(dim=1) - 1
         generator = self.generator
         if level == 0:
@@ -98,7 +98,7 @@ class HuggingFaceBeams(PreTrainedModel, GenerationMixin):
         else:
             codes_R1 = decoder_input_ids[:, -1:] - self.level_starts[level - 1]
             inputs_R1D = generator.tokens.embed_codes(codes_R1, level - 1)
-            layers = past_key_values.self_attention_cache.layers
+            layers = cache.self_attention_cache.layers
             # One beam per row: each level's keys and values are the row's own.
             before = [
                 [
@@ -110,11 +110,11 @@ class HuggingFaceBeams(PreTrainedModel, GenerationMixin):
             past = Past(before, [torch.zeros_like(codes_R1)] * level)
         hidden_R1D, grown = generator.decoder.step(inputs_R1D, level, context, last_R, past)
         for layer, (keys, values) in enumerate(grown.keys_values[-1]):
-            past_key_values.self_attention_cache.update(keys[:, 0, :, None], values[:, 0, :, None], layer)
+            cache.self_attention_cache.update(keys[:, 0, :, None], values[:, 0, :, None], layer)
         logits_RV = generator.decoder.heads[level](generator.decoder.head_norms[level](hidden_R1D[:, 0]))
         all_RV = logits_RV.new_full((len(last_R), self.config.vocab_size), -torch.inf)
         all_RV[:, self.level_starts[level] : self.level_starts[level + 1]] = logits_RV
-        return Seq2SeqLMOutput(logits=all_RV[:, None], past_key_values=past_key_values)
+        return Seq2SeqLMOutput(logits=all_RV[:, None], cache=cache)
 
     def _context(self, encoder_outputs: BaseModelOutput, past: EncoderDecoderCache) -> EncodedContext:
         states_RTD = cast(Tensor, encoder_outputs.last_hidden_state)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from onerec.cli_options import CommandParser, add_config_command, add_run_options, open_configured
 from onerec.errors import UserError
+from onerec.memory import keep_freed_memory
 from tokenizer.errors import TokenizerError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status. Mistakes in the input end with one line and status 2."""
     # Idle OpenMP threads must sleep, not spin; libgomp reads this when torch is imported, later is too late.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     parser = build_parser()
     parsed, behind = parser.parse_known_args(arguments)
     # argparse takes KEY=VALUE from before the first option only; nobody who types them behind it means anything else.
