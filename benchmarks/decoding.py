@@ -11,7 +11,7 @@ Three parts (`--only` picks some), each on random weights and random histories, 
   plain matrix products of the model's widths, measured in turns, width 512.
 
 All use the threads that torch takes (OMP_NUM_THREADS if set). `--quick` measures small sizes; its figures are no claim, and the
-file says so. Needs the extra `text`, which brings transformers.
+file says so. Needs the extra `benchmarks`, which brings transformers.
 """
 
 import sys

@@ -9,7 +9,8 @@ forward, backward and AdamW, with dropout as in training.
 - `share`: operations a second of a training step (three times the forward pass as counted in `onerec.model.counting`) over
   those of plain matrix products, measured in turns, width 512.
 
-`--quick` measures small sizes; its figures are no claim, and the file says so. Needs the extra `text`, which brings transformers.
+`--quick` measures small sizes; its figures are no claim, and the file says so.
+Needs the extra `benchmarks`, which brings transformers.
 """
 
 import sys
