@@ -18,6 +18,7 @@ from tokenizer.quantizers.letter import (
     diversity_loss,
     random_partners,
 )
+from tokenizer.quantizers.rounding import AveragedRounding, GumbelRounding
 from tokenizer.quantizers.rq_vae import RQVAE
 
 
@@ -111,32 +112,50 @@ def test_behaviour_is_asked_for_and_checked() -> None:
     assert quantizer.fit(x, np.zeros((50, 3))).encode(x).shape == (50, 1)  # nothing known about anybody
 
 
+def diversity_after_rounding(gradient: str, weight: float, seed: int) -> float:
+    """The diversity loss of a codebook after 60 steps on the same rows. The rows stay where they are: an encoder would move
+    and stretch them meanwhile, and inner products with them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        rows = torch.randn(8, 8)[torch.randint(8, (128,))] + 0.3 * torch.randn(128, 8)
+        settings: dict[str, Any] = {"batch": 128, "commitment": 0.25, "decay": 0.9}
+        settings |= {"diversity_weight": weight, "diversity_clusters": 4}
+        averaged = gradient == "rotation"
+        rounding = (
+            AveragedRounding([32], 8, rotation=True, **settings) if averaged else GumbelRounding([32], 8, **settings)
+        )
+        codebook = rows[torch.randperm(128)[:32]].clone()
+        rounding.start([codebook], torch.cdist(rows, codebook).argmin(1)[:, None])
+        optimizer = None if averaged else torch.optim.Adam(rounding.parameters(), lr=0.01)
+        for step in range(60):
+            _, loss = rounding(rows, step / 60)
+            if optimizer is not None:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        torch.manual_seed(0)
+        (learnt,) = rounding.codebooks()
+        codes = torch.cdist(rows, learnt).argmin(1).repeat(20)  # 20 partners for each
+        return float(diversity_loss(learnt, codes, random_partners(codes, cluster_codes(learnt, 4))))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("gradient", ["rotation", "gumbel"])
-def test_diversity_term_lowers_its_loss_and_is_deterministic(gradient: Any) -> None:
+def test_diversity_term_lowers_its_loss(gradient: str, seed: int) -> None:
+    # By a third or more when this was written; 0.85 leaves room for other processors' rounding.
+    assert diversity_after_rounding(gradient, 1.0, seed) < 0.85 * diversity_after_rounding(gradient, 0.0, seed)
+
+
+@pytest.mark.parametrize("gradient", ["rotation", "gumbel"])
+def test_diversity_term_is_deterministic(gradient: Any) -> None:
     x = clustered(400)
-
-    def fitted(weight: float) -> RQVAE:
-        return RQVAE(
-            [32, 32],
-            gradient=gradient,
-            latent_dimensions=8,
-            decay=0.9,
-            diversity_weight=weight,
-            diversity_clusters=4,
-            **SMALL,
-        ).fit(x)
-
-    def loss(quantizer: RQVAE) -> float:
-        codebook = torch.from_numpy(quantizer.codebooks[0])
-        codes = torch.from_numpy(quantizer.encode(x)[:, 0]).long().repeat(20)  # 20 partners for each
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return float(diversity_loss(codebook, codes, random_partners(codes, cluster_codes(codebook, 4))))
-
-    with_term = fitted(0.3)
-    assert loss(with_term) < 0.95 * loss(fitted(0.0))
-    assert all(np.isfinite(codebook).all() for codebook in with_term.codebooks)
-    np.testing.assert_array_equal(with_term.codebooks[1], fitted(0.3).codebooks[1])
+    terms: dict[str, Any] = {"diversity_weight": 0.3, "diversity_clusters": 4}
+    first, second = (
+        RQVAE([32, 32], gradient=gradient, latent_dimensions=8, decay=0.9, **terms, **SMALL).fit(x) for _ in range(2)
+    )
+    assert all(np.isfinite(codebook).all() for codebook in first.codebooks)
+    for one, other in zip(first.codebooks, second.codebooks, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("gradient", ["rotation", "gumbel"])
