@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from onerec.data.split import Cases
 from onerec.data.stream import Readings
 
@@ -20,3 +22,10 @@ class Prompts:
 
     def __len__(self) -> int:
         return len(self.cases)
+
+    def pick(self, rows: np.ndarray) -> "Prompts":
+        """The prompts of these numbers, in their order; a number may come several times."""
+        readings = self.readings
+        if readings is not None:
+            readings = Readings(readings.stream, readings.users_C[rows], readings.ends_C[rows])
+        return Prompts(self.cases.pick(rows), readings)
