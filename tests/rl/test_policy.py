@@ -142,11 +142,13 @@ def test_with_the_full_softmax_legal_codes_have_the_same_probability_free_and_un
     codes_BGL = model.tokens.codes_NL[:10].expand(2, -1, -1)
     free, legal = (score_codes(model, batch, codes_BGL, free) for free in (True, False))
     assert (free.log_probabilities_BGL - legal.log_probabilities_BGL).abs().max() <= TOLERANCE
-    first_codes = torch.tensor([[code, 0, 0] for code in range(5)]).expand(2, -1, -1)
-    among_all_BV = code_log_probabilities(model, batch, first_codes, free=True)[..., 0]
-    among_legal = among_all_BV[:, model.trie.legal_mask(torch.tensor(0), 0)].log_softmax(dim=-1)
+    # The last code of item 3 again, among those that lead to an item alone.
+    last_codes = torch.tensor([[*model.tokens.codes_NL[3, :2].tolist(), code] for code in range(7)]).expand(2, -1, -1)
+    legal_V = model.trie.legal_mask(model.trie.states_NL[3, 2], 2)
+    assert 1 < legal_V.sum() < 7
+    among_legal = code_log_probabilities(model, batch, last_codes, free=True)[:, legal_V, 2].log_softmax(dim=-1)
     expected_B = -(among_legal.exp() * among_legal).sum(dim=-1)
-    assert (legal.entropies_BGL[..., 0] - expected_B[:, None]).abs().max() <= TOLERANCE
+    assert (legal.entropies_BGL[:, 3, 2] - expected_B).abs().max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("free", [False, True])
