@@ -71,6 +71,11 @@ class BoundGenerator:
         ]
         return torch.stack(levels).sum(dim=0)
 
+    def states_of_codes(self, codes_BGL: Tensor) -> Tensor:
+        """Teacher-forced decoder states `[B, G, L, D]` of G code sequences of each user, whether an item has them or not."""
+        positions_BG = self.last_B[:, None].expand(codes_BGL.shape[:2])
+        return self.generator._teacher_forced_codes(self.context, positions_BG, codes_BGL)
+
     def item_scores(self, items_BK: Tensor) -> Tensor | None:
         """The item scorer's scores of some items of each user, `[B, K]`; None without an item scorer."""
         generator = self.generator

@@ -214,8 +214,13 @@ class Generator(nn.Module, ModelHubMixin):
         self, context: EncodedContext, positions_BP: Tensor, items_BP: Tensor, counted_BP: Tensor | None = None
     ) -> Tensor:
         """Decoder states `[B, P, L, D]` for known items behind known positions."""
-        rows = torch.arange(len(items_BP), device=items_BP.device)[:, None]
-        codes_BPL = self.tokens.codes_NL[items_BP]
+        return self._teacher_forced_codes(context, positions_BP, self.tokens.codes_NL[items_BP], counted_BP)
+
+    def _teacher_forced_codes(
+        self, context: EncodedContext, positions_BP: Tensor, codes_BPL: Tensor, counted_BP: Tensor | None = None
+    ) -> Tensor:
+        """Decoder states `[B, P, L, D]` for known codes, an item's or not, behind known positions."""
+        rows = torch.arange(len(codes_BPL), device=codes_BPL.device)[:, None]
         inputs = [self.decoder.last_state(context.states_BTD[rows, positions_BP])]
         inputs += [self.tokens.embed_codes(codes_BPL[..., level], level) for level in range(self.levels - 1)]
         states_BPLD: Tensor = self.decoder(torch.stack(inputs, dim=2), context, positions_BP, counted_BP)
