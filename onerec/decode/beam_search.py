@@ -65,10 +65,12 @@ class Beams:
     Attributes:
         items_BK: int64, -1 where a user has fewer than K items to offer.
         log_probabilities_BK: float32, `log p(item | context)` in nats, -inf where there is no item.
+        log_probabilities_BKL: the same for each code given those before it; None where it was not asked for.
     """
 
     items_BK: Tensor
     log_probabilities_BK: Tensor
+    log_probabilities_BKL: Tensor | None = None
 
 
 def beam_search(
@@ -77,6 +79,7 @@ def beam_search(
     *,
     beam_width: int,
     excluded_BS: Tensor | None = None,
+    by_level: bool = False,
 ) -> Beams:
     """Find each user's most probable items.
 
@@ -85,6 +88,7 @@ def beam_search(
         beam_width: hypotheses kept per user after each level, K. A level that offers fewer keeps fewer.
         excluded_BS: int64 items that a user must not get (say, those already seen), padded with -1. They are removed when
             the last code is chosen; the probabilities of the others stay as they are.
+        by_level: also tell the log-probability of every code.
 
     Returns:
         Beams sorted by log-probability.
@@ -96,11 +100,13 @@ def beam_search(
     for first in range(0, len(hidden_B1D), at_once):
         users = slice(first, first + at_once)
         excluded = None if excluded_BS is None else excluded_BS[users]
-        found.append(_search(*decoder.part(users, cache), hidden_B1D[users], trie, beam_width, excluded))
+        found.append(_search(*decoder.part(users, cache), hidden_B1D[users], trie, beam_width, excluded, by_level))
     width = max(beams.items_BK.shape[1] for beams in found)
+    levels = [beams.log_probabilities_BKL for beams in found if beams.log_probabilities_BKL is not None]
     return Beams(
         torch.cat([_padded(beams.items_BK, width, -1) for beams in found]),
         torch.cat([_padded(beams.log_probabilities_BK, width, -torch.inf) for beams in found]),
+        torch.cat([_padded(one, width, -torch.inf) for one in levels]) if levels else None,
     )
 
 
@@ -128,6 +134,7 @@ def _search(
     trie: ItemTrie,
     beam_width: int,
     excluded_BS: Tensor | None,
+    by_level: bool,
 ) -> Beams:
     """Beam search over users that are stepped together, from their hidden states before the first code."""
     root_B1 = torch.zeros((len(hidden_BQD), 1), dtype=torch.long, device=hidden_BQD.device)
@@ -135,9 +142,12 @@ def _search(
     beams = _Prefixes(root_B1, score_B1, root_B1[:, :0], score_B1[:, :0])
     # Elsewhere the shapes of a step stay what they are whatever the beams are.
     settle = decoder.legal_only and hidden_BQD.device.type == "cpu"
+    prefixes: list[tuple[Tensor, Tensor]] = []
     for level in range(trie.levels - 1):
         children = decoder.child_log_probabilities(hidden_BQD, beams.open_BQ, level)
         scores_BK, states_BK, parents_BK = _best(beams, children, trie, beam_width)
+        if by_level:
+            prefixes.append((states_BK, scores_BK))
         beams, stepped_BQ = _split(scores_BK, states_BK, trie, settle)
         codes_BQ = trie.codes[beams.open_BQ - 1].long()
         hidden_BQD, cache = decoder.step(codes_BQ, parents_BK.gather(1, stepped_BQ), level + 1, cache)
@@ -150,7 +160,21 @@ def _search(
         scores_BK = scores_BK.masked_fill(_contains(excluded_BS, items_BK), -torch.inf)
         scores_BK, kept_BK = scores_BK.topk(min(beam_width, scores_BK.shape[1]), dim=1)
         items_BK = torch.where(scores_BK > -torch.inf, items_BK.gather(1, kept_BK), -1)
-    return Beams(items_BK, scores_BK)
+    return Beams(items_BK, scores_BK, _of_levels(items_BK, scores_BK, prefixes, trie) if by_level else None)
+
+
+def _of_levels(items_BK: Tensor, scores_BK: Tensor, prefixes: list[tuple[Tensor, Tensor]], trie: ItemTrie) -> Tensor:
+    """Log-probabilities of each code, `[B, K, L]`: what every level added to the score of an item's prefix."""
+    sums = [torch.zeros_like(scores_BK)]
+    for level, (states_BX, prefix_scores_BX) in enumerate(prefixes):
+        # Dead beams share a state with a living one, which is the one to find.
+        living_BX = states_BX.masked_fill(prefix_scores_BX == -torch.inf, -1)
+        sorted_BX, order_BX = living_BX.sort(dim=1)
+        wanted_BK = trie.states_NL[items_BK.clamp(min=0), level + 1]
+        places_BK = torch.searchsorted(sorted_BX, wanted_BK).clamp(max=sorted_BX.shape[1] - 1)
+        sums.append(prefix_scores_BX.gather(1, order_BX.gather(1, places_BK)))
+    levels_BKL = torch.stack([*sums, scores_BK], dim=2).diff(dim=2)
+    return levels_BKL.masked_fill(items_BK[..., None] < 0, -torch.inf)
 
 
 def _best(beams: _Prefixes, children: Children, trie: ItemTrie, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -191,7 +215,9 @@ def _split(scores_BK: Tensor, states_BK: Tensor, trie: ItemTrie, settle: bool) -
 
 
 def _padded(beams_BK: Tensor, width: int, value: float) -> Tensor:
-    return torch.nn.functional.pad(beams_BK, (0, width - beams_BK.shape[1]), value=value)
+    """Further places of every user, `[B, width]` or `[B, width, L]`."""
+    missing = (0, 0) * (beams_BK.ndim - 2) + (0, width - beams_BK.shape[1])
+    return torch.nn.functional.pad(beams_BK, missing, value=value)
 
 
 def _contains(sets_BS: Tensor, items_BK: Tensor) -> Tensor:

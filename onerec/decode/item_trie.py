@@ -9,6 +9,7 @@ The idea of decoding against flat tensors instead of Python dictionaries is STAT
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -189,6 +190,41 @@ class ItemTrie:
     def items_of(self, leaves: Tensor) -> Tensor:
         """Item numbers of last-level states."""
         return self.items[leaves - (len(self.codes) - self.item_count) - 1]
+
+    def items_with_codes(self, codes: Tensor) -> Tensor:
+        """Which item has these codes.
+
+        Args:
+            codes: integers `[..., L]`, whether legal or not.
+
+        Returns:
+            int64 `[...]`; -1 where no item has them.
+        """
+        states = torch.zeros(codes.shape[:-1], dtype=torch.long, device=codes.device)
+        found = torch.ones_like(states, dtype=torch.bool)
+        for level, size in enumerate(self.level_sizes):
+            wanted = codes[..., level].long()
+            keys = states * max(self.level_sizes) + wanted
+            edges = torch.searchsorted(self._edge_keys, keys).clamp(max=len(self._edge_keys) - 1)
+            found = found & (wanted >= 0) & (wanted < size) & (self._edge_keys[edges] == keys)
+            states = torch.where(found, edges + 1, 0)
+        return torch.where(found, self.items_of(torch.where(found, states, len(self.codes))), -1)
+
+    @cached_property
+    def _edge_keys(self) -> Tensor:
+        """int64 `[edges]`, ascending: the state that each edge leaves and its code, as one number."""
+        states = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
+        return torch.repeat_interleave(states, self.offsets.diff()) * max(self.level_sizes) + self.codes
+
+    def paths_of(self, items: Tensor) -> Tensor:
+        """The edges on the paths to items `[...]`, int64 `[..., L]`."""
+        return self.offsets[self.states_NL[items]] + self.child_places_NL[items]
+
+    @cached_property
+    def items_behind(self) -> Tensor:
+        """int64 `[edges]`, how many items each edge leads to."""
+        every_N = torch.arange(self.item_count, device=self.items.device)
+        return self.paths_of(every_N).flatten().bincount(minlength=len(self.codes))
 
 
 def _check_codes(codes_NL: np.ndarray, level_sizes: Sequence[int]) -> None:

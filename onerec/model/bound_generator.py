@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from onerec.decode.beam_search import Children
+from onerec.errors import UserError
 from onerec.model.decoder import EncodedContext, Past
 
 if TYPE_CHECKING:
@@ -75,6 +76,21 @@ class BoundGenerator:
         """Teacher-forced decoder states `[B, G, L, D]` of G code sequences of each user, whether an item has them or not."""
         positions_BG = self.last_B[:, None].expand(codes_BGL.shape[:2])
         return self.generator._teacher_forced_codes(self.context, positions_BG, codes_BGL)
+
+    def code_log_probabilities(self, hidden_BKD: Tensor, level: int) -> Tensor:
+        """Log-probabilities `[B, K, V]` of all codes of a level, of those too that lead to no item.
+
+        Raises:
+            UserError: the generator spreads its probability over legal codes alone.
+        """
+        if self.legal_only:
+            raise UserError(
+                "generator.softmax is legal, so codes that lead to no item have no probability; "
+                "free sampling needs a generator trained with softmax: full"
+            )
+        decoder = self.generator.decoder
+        logits_BKV: Tensor = decoder.heads[level](decoder.head_norms[level](hidden_BKD))
+        return logits_BKV.float().log_softmax(dim=-1)
 
     def item_scores(self, items_BK: Tensor) -> Tensor | None:
         """The item scorer's scores of some items of each user, `[B, K]`; None without an item scorer."""

@@ -78,3 +78,14 @@ def test_a_million_items_build_in_bounded_memory() -> None:
     codes, following, legal = trie.children(trie.states_NL[probe, 2], 2)
     true = torch.from_numpy(codes_NL[probe, 2])[:, None]
     assert (trie.items_of(following[(codes == true) & legal]) == torch.from_numpy(probe)).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(catalogues, st.integers(0, 10_000))
+def test_codes_lead_back_to_their_item_and_other_codes_to_none(codes_NL: np.ndarray, seed: int) -> None:
+    trie = ItemTrie.from_codes(codes_NL, sizes_of(codes_NL))
+    of_codes = {tuple(row): item for item, row in enumerate(codes_NL.tolist())}
+    asked = np.random.default_rng(seed).integers(-1, max(sizes_of(codes_NL)) + 1, size=(4, 30, trie.levels))
+    found = trie.items_with_codes(torch.from_numpy(asked))
+    assert found.tolist() == [[of_codes.get(tuple(row), -1) for row in rows] for rows in asked.tolist()]
+    assert trie.items_with_codes(torch.from_numpy(codes_NL)).tolist() == list(range(len(codes_NL)))
