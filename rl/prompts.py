@@ -1,11 +1,17 @@
 """What a policy is asked: users' histories at some moment, and what they took next."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from onerec.data.split import Cases
+from onerec.data.split import TRAIN, Cases, Sequences, cases_at, count_part, even_rows
 from onerec.data.stream import Readings
+from onerec.errors import UserError
+
+if TYPE_CHECKING:
+    from onerec.pipeline import Run
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,89 @@ class Prompts:
         return len(self.cases)
 
     def pick(self, rows: np.ndarray) -> "Prompts":
-        """The prompts of these numbers, in their order; a number may come several times."""
+        """The prompts of these numbers, in their order."""
         readings = self.readings
         if readings is not None:
             readings = Readings(readings.stream, readings.users_C[rows], readings.ends_C[rows])
         return Prompts(self.cases.pick(rows), readings)
+
+
+def training_prompts(
+    run: "Run",
+    *,
+    choice: Literal["newest", "random"] = "newest",
+    per_user: int = 1,
+    at_most: int | None = None,
+    seed: int = 0,
+) -> Prompts:
+    """Positions of the training part to generate at: what stands there is known to training, what comes later never is.
+
+    Args:
+        run: whose sequences and pathways are read.
+        choice: of each user's training events that have one before them, the `per_user` newest or as many at random.
+        at_most: of more prompts an even sample is taken (`onerec.data.split.even_rows`).
+        seed: of the random choice.
+
+    Raises:
+        UserError: no user has two training events.
+    """
+    cases = training_cases(run.sequences, choice=choice, per_user=per_user, at_most=at_most, seed=seed)
+    if not len(cases):
+        raise UserError(f"{run.dataset.folder}: no user has two training events, so there is nothing to ask a policy")
+    return Prompts(cases, run.readings(cases))
+
+
+def training_cases(
+    sequences: Sequences,
+    *,
+    choice: Literal["newest", "random"] = "newest",
+    per_user: int = 1,
+    at_most: int | None = None,
+    seed: int = 0,
+) -> Cases:
+    """The cases of `training_prompts`; `dropped` counts users whose only training event has nothing before it."""
+    if per_user < 1:
+        raise ValueError(f"per_user must be at least 1, got {per_user}")
+    trained_U = count_part(sequences, TRAIN)
+    asked_U = np.maximum(trained_U - 1, 0)  # the first event of a user has no history
+    counts_U = np.minimum(asked_U, per_user)
+    if choice == "newest":
+        before_last = np.arange(counts_U.sum()) - np.repeat(np.cumsum(counts_U) - counts_U, counts_U)
+        chosen = np.repeat(asked_U - counts_U, counts_U) + before_last
+    else:
+        chosen = _random_subsets(asked_U, per_user, np.random.default_rng(seed))
+    targets = np.repeat(sequences.offsets[:-1] + 1, counts_U) + chosen
+    if at_most is not None:
+        targets = targets[even_rows(len(targets), at_most)]
+    return cases_at(sequences, targets, dropped=int((trained_U == 1).sum()))
+
+
+def _random_subsets(counts_U: np.ndarray, size: int, draw: np.random.Generator) -> np.ndarray:
+    """For each count n, min(n, size) different numbers below n, evenly drawn, ascending; all back to back.
+
+    Floyd's way (Bentley and Floyd, Communications of the ACM 30(9), 1987) for all counts at once: as many draws as numbers
+    are wanted, however large the counts are.
+    """
+    sizes_U = np.minimum(counts_U, size)
+    chosen_US = np.full((len(counts_U), size), -1, dtype=np.int64)
+    for place in range(size):
+        highest_U = counts_U - sizes_U + place
+        drawn_U = draw.integers(0, highest_U + 1)
+        taken_U = (chosen_US[:, :place] == drawn_U[:, None]).any(axis=1)
+        chosen_US[:, place] = np.where(place < sizes_U, np.where(taken_U, highest_U, drawn_U), -1)
+    chosen_US.sort(axis=1)
+    return chosen_US[chosen_US >= 0]
+
+
+def prompt_batches(prompts: Prompts, size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Rows of every batch of one epoch: all prompts in an order that depends on seed and epoch alone, the last batch shorter."""
+    order = np.random.default_rng([seed, epoch]).permutation(len(prompts))
+    return [order[begin : begin + size] for begin in range(0, len(order), size)]
+
+
+def batches_from(prompts: Prompts, size: int, seed: int, step: int = 0) -> Iterator[np.ndarray]:
+    """Batches without end, epoch after epoch; a run that resumes at a step sees what it would have seen."""
+    epoch, skipped = divmod(step, -(-len(prompts) // size))
+    while True:
+        yield from prompt_batches(prompts, size, seed, epoch)[skipped:]
+        epoch, skipped = epoch + 1, 0

@@ -345,7 +345,17 @@ def evaluation_cases(
     dropped = len(targets) - len(asked)
     if at_most is not None:
         asked = asked[even_rows(len(asked), at_most)]
-    targets, starts, users = targets[asked], starts[asked], users[asked]
+    return cases_at(sequences, targets[asked], dropped)
+
+
+def cases_at(sequences: Sequences, targets: np.ndarray, dropped: int = 0) -> Cases:
+    """The cases whose targets stand at these places of the sequences, with everything before them as history.
+
+    Args:
+        targets: int64 places, none of them a user's first; `dropped` as in `Cases`.
+    """
+    users = np.searchsorted(sequences.offsets, targets, side="right") - 1
+    starts = sequences.offsets[users]
     lengths = targets - starts
     history_items = np.empty(int(lengths.sum()), dtype=np.int32)
     gather_ranges(sequences.item_index, starts, lengths, history_items)
