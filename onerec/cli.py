@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     from onerec import __version__
     from onerec.cli_data import add_data_commands
+    from onerec.cli_reward import add_reward_command
     from onerec.cli_tokenize import add_tokenize_command
 
     parser = argparse.ArgumentParser(
@@ -81,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         RUN_EXAMPLES,
         tracked=True,
     )
+    add_reward_command(commands)
     demo_parser = commands.add_parser(
         "demo",
         help="the whole pipeline on MovieLens-100K",

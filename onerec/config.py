@@ -14,6 +14,7 @@ from onerec.baselines.sasrec import SASRecConfig
 from onerec.data.contract import SplitMethod, parse_section
 from onerec.errors import UserError
 from onerec.model.generator_config import GeneratorConfig
+from onerec.reward_config import RewardConfig
 from onerec.train.trainer import TrainConfig
 from tokenizer.alignment import AlignmentSpec
 from tokenizer.content import BlockWeights
@@ -151,6 +152,7 @@ class RunConfig(Section):
     selection: SelectionSection | None = SelectionSection()
     evaluate: EvaluateSection = EvaluateSection()
     baselines: BaselinesSection = BaselinesSection()
+    reward: RewardConfig | None = RewardConfig()
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

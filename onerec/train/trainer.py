@@ -72,11 +72,11 @@ class Trainer:
         windows: training windows.
         config: see `TrainConfig`.
         folder: gets `metrics.jsonl`, `checkpoint.pt` and `best.safetensors`.
-        validate: called on the main process with the bare model in eval mode; must return "ndcg@10", by which the best
-            weights are chosen.
+        validate: called on the main process with the bare model in eval mode; must return `criterion`.
         seed: seeds data order and dropout.
         label: name shown by the progress bar.
         wandb_project: mirror metrics to Weights & Biases under this project.
+        criterion: the validation figure, not below 0, that is highest for the best weights.
     """
 
     def __init__(
@@ -90,10 +90,11 @@ class Trainer:
         seed: int,
         label: str,
         wandb_project: str | None = None,
+        criterion: str = "ndcg@10",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.config, self.windows, self.folder, self.validate = config, windows, folder, validate
-        self.seed, self.label, self.wandb_project = seed, label, wandb_project
+        self.seed, self.label, self.wandb_project, self.criterion = seed, label, wandb_project, criterion
         self.accelerator = Accelerator(cpu=compute_on_cpu(), mixed_precision=choose_precision(config.precision))
         seed_dropout(seed, self.accelerator.process_index)
         self.peak = config.learning_rate or learning_rate_for(size_without_tables(model))
@@ -216,7 +217,7 @@ class Trainer:
             figures = [self.validate(self.judged_model.eval())]
             restore_random_states(before)
         broadcast_object_list(figures)
-        score = figures[0]["ndcg@10"]
+        score = figures[0][self.criterion]
         if score > position.best_score:
             position.best_score, position.best_step, position.stale_validations = score, position.step, 0
             if self.accelerator.is_main_process:
