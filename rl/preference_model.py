@@ -11,6 +11,7 @@ from typing import Self
 
 import torch
 from einops import rearrange
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,6 +24,7 @@ from onerec.reward_config import RewardConfig
 from rl.impressions import NEXT_ITEM, ImpressionBatch
 
 CONFIG_FILE, WEIGHTS_FILE, FEATURES_FOLDER = "config.json", "model.safetensors", "features"
+SMALLEST = 1e-6  # of a hand-weighted sum, where objectives that speak against an item outweigh the others
 AGES = 12  # buckets of an event's age, each twice as wide as the one before
 
 
@@ -49,10 +51,10 @@ class PreferenceModel(nn.Module):
     An item is its vector, which content and training behaviour gave it before, its features and an embedding of its own. The
     latter is dropped at random in training, so that items which are rare or new can be judged without it.
 
-    `forward(batch)` gives summed losses `[O + 1]` in nats: the binary cross-entropy of each objective over the labels that are
-    known, and the fusion's. The fusion is trained on all labels at once, by their weights: the sum of weighted cross-entropies
-    against each label is one cross-entropy against their weighted mean. It learns from those events alone of which every label is
-    known, for otherwise its score would shift with what a log happens to record.
+    `forward(batch)` gives summed losses `[O + 1]` in nats: the binary cross-entropy of every objective over labels that are
+    known, and the fusion's. The fusion is trained on all labels at once, by their weights: the weighted sum of its cross-entropy
+    with each label is, up to a factor, that with their weighted mean. It learns from those events alone of which all labels are
+    known, for otherwise its score would shift with what a log happens to record. It begins as the hand-weighted sum of towers.
 
     Args:
         config: sizes and choices.
@@ -80,10 +82,8 @@ class PreferenceModel(nn.Module):
     ) -> None:
         super().__init__()
         weights = [1.0] * len(objectives) if config.weights is None else config.weights
-        if len(weights) != len(objectives) or not any(weights):
-            raise UserError(
-                f"reward.weights: {len(objectives)} of them are needed, one for each of {', '.join(objectives)}, not all 0"
-            )
+        if len(weights) != len(objectives):
+            raise UserError(f"reward.weights: {len(objectives)} are needed, one for each of {', '.join(objectives)}")
         if config.width % config.heads:
             raise UserError(f"reward.width must be a multiple of reward.heads, not {config.width} of {config.heads}")
         self.config, self.objectives, self.vocabulary = config, objectives, vocabulary
@@ -96,8 +96,12 @@ class PreferenceModel(nn.Module):
         self.register_buffer("rates_O", rates_O.float())
         self.register_buffer("negative_sums_N", negative_weights_N.double().cumsum(0))
         self.register_buffer("asked_weights_O", torch.tensor(weights), persistent=False)
-        if not bool(self.fusion_weights().isfinite().all()):
-            raise UserError(f"no objective of the reward model has both labels in training: {', '.join(objectives)}")
+        weights_O = self.fusion_weights()
+        if not bool(weights_O.isfinite().all()) or bool((weights_O * self.asked_weights_O < 0).any()):
+            raise UserError(
+                "reward.weights: those of objectives that show both labels in training, divided by the labels' standard "
+                f"deviations, must sum to more than 0; the objectives are {', '.join(objectives)}"
+            )
         self.item_features = FeatureEmbeddings(sizes["item"], config.feature_width) if sizes["item"] else None
         self.event_features = FeatureEmbeddings(sizes["event"], config.feature_width) if sizes["event"] else None
         self.user_features = FeatureEmbeddings(sizes["user"], config.feature_width) if sizes["user"] else None
@@ -113,30 +117,26 @@ class PreferenceModel(nn.Module):
         self.towers = nn.Linear(self.joined, len(objectives) * config.tower_width)
         self.heads = nn.Parameter(torch.zeros(len(objectives), config.tower_width))
         # Where learning starts, every objective is as likely as it is on the whole.
-        self.head_biases = nn.Parameter(torch.logit(self.rates_O.clamp(1e-6, 1 - 1e-6)))
+        self.head_biases = nn.Parameter(torch.logit(self.rates_O.clamp(SMALLEST, 1 - SMALLEST)))
         self.fuse = nn.Linear(len(objectives) * config.tower_width + self.joined, config.tower_width)
         self.fusion_head = nn.Linear(config.tower_width, 1)
         nn.init.zeros_(self.fusion_head.weight)
-        nn.init.constant_(self.fusion_head.bias, float(torch.logit(self.weighted(self.rates_O).clamp(1e-6, 1 - 1e-6))))
+        nn.init.zeros_(self.fusion_head.bias)
         self.dropout = nn.Dropout(config.dropout)
 
     def fusion_weights(self) -> Tensor:
-        """What each objective counts in the fusion, `[O]`: the config's weights, absolute values summing to one.
+        """What each objective counts in the fusion, `[O]`: the config's weights, summing to one.
 
         They are divided by the label's standard deviation first: a like is far rarer than a click and would not count unscaled. A
         label that is always the same says nothing and weighs nothing.
         """
         spread_O = (self.rates_O * (1 - self.rates_O)).sqrt()
         scaled_O = torch.where(spread_O > 0, self.asked_weights_O / spread_O.clamp(min=1e-9), 0.0)
-        return scaled_O / scaled_O.abs().sum()
+        return scaled_O / scaled_O.sum()
 
     def weighted(self, probabilities: Tensor) -> Tensor:
-        """The hand-weighted sum of probabilities `[..., O]`, from 0 to 1, which the fusion has to beat.
-
-        An objective with a weight below zero counts by its absence.
-        """
-        weights_O = self.fusion_weights()
-        return (torch.where(weights_O < 0, 1 - probabilities, probabilities) * weights_O.abs()).sum(dim=-1)
+        """The hand-weighted sum of probabilities `[..., O]`, which the fusion has to beat. At most 1."""
+        return (probabilities * self.fusion_weights()).sum(dim=-1)
 
     def items(self, items: Tensor) -> Tensor:
         """What items are, `[..., D]`."""
@@ -166,7 +166,10 @@ class PreferenceModel(nn.Module):
         hidden_BXOH = functional.silu(self.towers(joined_BXJ)).unflatten(-1, self.heads.shape)
         objectives_BXO = (self.dropout(hidden_BXOH) * self.heads).sum(dim=-1) + self.head_biases
         fused = functional.silu(self.fuse(torch.cat([hidden_BXOH.flatten(-2), joined_BXJ], dim=-1)))
-        return Judgement(objectives_BXO, self.fusion_head(self.dropout(fused))[..., 0])
+        # What the fusion learns comes on top of the hand-weighted sum, and its gradient leaves the towers calibrated.
+        summed_BX = self.weighted(objectives_BXO.detach().float().sigmoid())
+        start_BX = torch.logit(summed_BX.clamp(SMALLEST, 1 - SMALLEST))
+        return Judgement(objectives_BXO, start_BX + self.fusion_head(self.dropout(fused))[..., 0])
 
     def forward(self, batch: ImpressionBatch) -> Tensor:
         """Summed losses `[O + 1]`; labels that are NaN count nowhere."""
@@ -218,17 +221,19 @@ class PreferenceModel(nn.Module):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote. Raises UserError where it is missing or unreadable."""
-        vocabulary = FeatureVocabulary.load(folder / FEATURES_FOLDER) if folder.exists() else None
         try:
             content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             tensors = load_file(folder / WEIGHTS_FILE)
-            config, objectives = RewardConfig(**content["reward"]), list(content["objectives"])
-            rates_O, sums_N = tensors["rates_O"], tensors["negative_sums_N"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder}: no readable reward model there ({error}); `onerec reward` makes one") from error
-        assert vocabulary is not None  # the folder is there, or reading would have failed
-        model = cls(config, objectives, vocabulary, tensors["vectors_ND"], rates_O, torch.ones(len(sums_N)))
-        model.load_state_dict(tensors)
+            vectors_ND, rates_O = tensors["vectors_ND"], tensors["rates_O"]
+            parts = (RewardConfig(**content["reward"]), list(content["objectives"]))
+            vocabulary = FeatureVocabulary.load(folder / FEATURES_FOLDER)
+            model = cls(*parts, vocabulary, vectors_ND, rates_O, torch.ones(len(vectors_ND)))
+            model.load_state_dict(tensors)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{folder}: no readable reward model there ({reason}); `onerec reward` makes one"
+            ) from error
         return model.eval()
 
 
