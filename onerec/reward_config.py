@@ -9,6 +9,19 @@ from onerec.train.trainer import TrainConfig
 Half = Literal["first", "second"]
 
 
+class RewardSelectionConfig(BaseModel):
+    """How the reward model selects from the beam.
+
+    beam_width: items that the generator proposes. weight: of the score against the generator's probability, from 0 to 1, where 1
+    ranks by the score alone; None: the one that ranks validation cases best.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    beam_width: int = Field(128, ge=10)
+    weight: float | None = Field(None, ge=0, le=1)
+
+
 class RewardConfig(BaseModel):
     """What the reward model (P-Score) predicts, its sizes and its training.
 
@@ -16,7 +29,7 @@ class RewardConfig(BaseModel):
     weights: of the objectives in the fusion score, in their order; below 0 for one that speaks against an item. None: all 1.
     half: which users it learns from; None: all. negatives: items drawn beside every event where the next item is predicted.
     fusion_weight: of the fusion's loss beside those of the towers. validation_share: of users whose validation events are kept
-    out of training, to stop by.
+    out of training, to stop by. selection: how it selects from the beam once it is trained.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,3 +49,4 @@ class RewardConfig(BaseModel):
     fusion_weight: float = Field(1.0, gt=0)
     validation_share: float = Field(0.1, gt=0, lt=1)
     train: TrainConfig = TrainConfig()
+    selection: RewardSelectionConfig = RewardSelectionConfig()

@@ -48,7 +48,8 @@ def reward_section(run: Run) -> RewardConfig:
 def reward_stage(run: Run, section: RewardConfig) -> Stage:
     """Where the reward model lies: `reward`, or `reward_first` and `reward_second` for those of half of the users."""
     name = "reward" if section.half is None else f"reward_{section.half}"
-    return Stage(run.folder / name, key_of("reward", run.ids_stage.key, section.model_dump(), run.config.seed))
+    settings = section.model_dump(exclude={"selection"})
+    return Stage(run.folder / name, key_of("reward", run.ids_stage.key, settings, run.config.seed))
 
 
 def evaluation_stage(run: Run, section: RewardConfig) -> Stage:
@@ -135,7 +136,7 @@ def learnt_and_judged(log: ImpressionLog, section: RewardConfig) -> tuple[np.nda
     users_E = log.users()
     known_E = ~np.isnan(log.labels_EO).all(axis=1) & users_of_half(log.user_ids, section.half)[users_E]
     known_E &= np.arange(len(users_E)) > log.stream.offsets[users_E]  # something must stand before it
-    judging_E = (user_draws(log.user_ids, "validation") < section.validation_share)[users_E]
+    judging_E = validating_users(log, section)[users_E]
     judged_E = known_E & (log.parts_E == VALID) & judging_E
     learnt_E = known_E & ((log.parts_E == TRAIN) | ((log.parts_E == VALID) & ~judging_E))
     if not learnt_E.any() or not judged_E.any():
@@ -149,6 +150,12 @@ def learnt_and_judged(log: ImpressionLog, section: RewardConfig) -> tuple[np.nda
             f"no impression before the test part records all of {names}; name those reward.objectives that are"
         )
     return learnt_E, judged_E
+
+
+def validating_users(log: ImpressionLog, section: RewardConfig) -> np.ndarray:
+    """The users whose validation impressions a reward model does not learn, boolean `[U]`: a share of its own, and all others."""
+    validating_U: np.ndarray = user_draws(log.user_ids, "validation") < section.validation_share
+    return validating_U | ~users_of_half(log.user_ids, section.half)
 
 
 def even_places(chosen_E: np.ndarray, at_most: int) -> np.ndarray:
