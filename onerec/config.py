@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from onerec.align_config import AlignConfig
 from onerec.baselines.sasrec import SASRecConfig
 from onerec.data.contract import SplitMethod, parse_section
 from onerec.errors import UserError
@@ -153,6 +154,7 @@ class RunConfig(Section):
     evaluate: EvaluateSection = EvaluateSection()
     baselines: BaselinesSection = BaselinesSection()
     reward: RewardConfig | None = RewardConfig()
+    align: AlignConfig = AlignConfig()
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -41,7 +41,7 @@ class PolicyLoss:
     negative_coefficient: Tensor
 
 
-def group_advantages(rewards_BG: Tensor, *, scale: bool = True) -> Tensor:
+def group_advantages(rewards_BG: Tensor, counted_BG: Tensor | None = None, *, scale: bool = True) -> Tensor:
     """How much better each generation is than its group: (r - mean) / std.
 
     A group whose rewards are all alike says nothing about its members: its advantages are 0. Standard deviations divide by
@@ -51,14 +51,18 @@ def group_advantages(rewards_BG: Tensor, *, scale: bool = True) -> Tensor:
 
     Args:
         rewards_BG: G rewards for each of B users.
+        counted_BG: boolean, the generations that make up a group; all others have no advantage. None: all.
         scale: divide by the group's standard deviation. Without it, groups whose rewards differ more weigh more.
 
     Returns:
         advantages `[B, G]`.
     """
-    centred_BG = rewards_BG - rewards_BG.mean(dim=1, keepdim=True)
-    degrees = max(rewards_BG.shape[1] - 1, 1)
-    spread_B1 = (centred_BG.square().sum(dim=1, keepdim=True) / degrees).sqrt()
+    if counted_BG is None:
+        counted_BG = torch.ones_like(rewards_BG, dtype=torch.bool)
+    rewards_BG, sizes_B1 = rewards_BG.masked_fill(~counted_BG, 0.0), counted_BG.sum(dim=1, keepdim=True)
+    means_B1 = rewards_BG.sum(dim=1, keepdim=True) / sizes_B1.clamp(min=1)
+    centred_BG = (rewards_BG - means_B1).masked_fill(~counted_BG, 0.0)
+    spread_B1 = (centred_BG.square().sum(dim=1, keepdim=True) / (sizes_B1 - 1).clamp(min=1)).sqrt()
     alike_B1 = spread_B1 <= SMALLEST_SPREAD * rewards_BG.abs().amax(dim=1, keepdim=True).clamp(min=1.0)
     if scale:
         centred_BG = centred_BG / spread_B1.masked_fill(alike_B1, 1.0)

@@ -1,7 +1,8 @@
 """Pass@K: the best that a judge finds among K generations, as K grows.
 
 The Technical Report (arXiv 2506.13695, Table 4) judges each objective by the best of K = 8 ... 1024 generations. With hits in
-place of rewards it is the share of users for whom one of K generations is right.
+place of rewards it is the share of users for whom one of K generations is right. Lists that are shorter than others, such as
+beams that ran out of items, are filled with the least reward there is: 0 for P-Scores and for hits.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from onerec.align_config import RolloutConfig
 from onerec.data.stream import padded_readings
 from onerec.data.windows import padded_histories
 from onerec.decode.beam_search import beam_search
@@ -41,43 +40,9 @@ class Rollouts:
         return self.items_BG >= 0
 
 
-class RolloutConfig(BaseModel):
-    """How groups are generated.
-
-    Attributes:
-        method: "beam", the most probable items; "sample", independent samples of items, which may repeat;
-            "without_replacement", different items by stochastic beam search (arXiv 1903.06059); "free", independent samples of
-            codes, whether an item has them or not, which only a generator with `softmax: full` can give.
-        group_size: generations per user, G.
-        temperature, top_k, top_p: what is sampled from, see `rl.draws.Truncation`; not for beams.
-        exclude_seen: never generate an item of the user's history; not for free sampling.
-        batch_size: users that are generated for together; memory grows with batch_size x group_size.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    method: Literal["beam", "sample", "without_replacement", "free"] = "beam"
-    group_size: int = Field(32, gt=0)
-    temperature: float = Field(1.0, gt=0)
-    top_k: int | None = Field(None, gt=0)
-    top_p: float | None = Field(None, gt=0, le=1)
-    exclude_seen: bool = False
-    batch_size: int = Field(64, gt=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.method == "beam" and (self.temperature, self.top_k, self.top_p) != (1.0, None, None):
-            raise UserError("rollouts: temperature, top_k and top_p are for sampling; leave them out with method: beam")
-        if self.method == "free" and self.exclude_seen:
-            raise UserError(
-                "rollouts.exclude_seen: free sampling draws codes, not items; leave it out with method: free"
-            )
-        return self
-
-    @property
-    def truncation(self) -> Truncation:
-        """From the policy's distribution to the one that is sampled from."""
-        return Truncation(self.temperature, self.top_k, self.top_p)
+def truncation_of(config: RolloutConfig) -> Truncation:
+    """From the policy's distribution to the one that is sampled from."""
+    return Truncation(config.temperature, config.top_k, config.top_p)
 
 
 def generate_groups(generator: Generator, prompts: Prompts, config: RolloutConfig, rng: torch.Generator) -> Rollouts:
@@ -149,7 +114,7 @@ def groups_of(
     """
     generator, size = bound.generator, config.group_size
     if config.method == "free":
-        codes_BGL, levels_BGL = sample_codes(bound, size, config.truncation, partial(WithReplacement, size, rng))
+        codes_BGL, levels_BGL = sample_codes(bound, size, truncation_of(config), partial(WithReplacement, size, rng))
         return Rollouts(codes_BGL, generator.trie.items_with_codes(codes_BGL), levels_BGL)
     decoder: BoundGenerator | ExcludingDecoder = bound
     if config.exclude_seen:
@@ -162,7 +127,9 @@ def groups_of(
         items_BG, levels_BGL = beams.items_BK, beams.log_probabilities_BKL
     else:
         draw = WithReplacement if config.method == "sample" else WithoutReplacement
-        items_BG, levels_BGL = sample_items(decoder, generator.trie, size, config.truncation, partial(draw, size, rng))
+        items_BG, levels_BGL = sample_items(
+            decoder, generator.trie, size, truncation_of(config), partial(draw, size, rng)
+        )
     _check_full(items_BG, config)
     return Rollouts(generator.tokens.codes_NL[items_BG], items_BG, levels_BGL)
 

@@ -108,16 +108,6 @@ def fit_weight(
     return chosen["weight"], rows
 
 
-def pass_at(scores_CK: np.ndarray, widths: Sequence[int]) -> dict[int, float]:
-    """Pass@K: the mean over prompts of the highest score among the first K generations, for each K.
-
-    Args:
-        scores_CK: of a reward model, in the generator's order; -inf or less than any other where there is no item.
-    """
-    highest_CK = np.maximum.accumulate(scores_CK, axis=1)
-    return {width: float(highest_CK[:, min(width, highest_CK.shape[1]) - 1].mean()) for width in widths}
-
-
 def load_reward_selection(run: Run, section: RewardConfig) -> RewardSelectingRecommender:
     """The trained generator with selection by the trained reward model. The weight is fitted first where it is not yet.
 

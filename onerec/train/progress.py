@@ -15,16 +15,17 @@ class TrainingProgress:
         label: name of the model in training.
         total_steps: optimizer steps of the whole schedule; early stopping may end sooner.
         shown: false on the processes that should print nothing.
+        unit: what is counted per second.
     """
 
-    def __init__(self, label: str, total_steps: int, shown: bool) -> None:
+    def __init__(self, label: str, total_steps: int, shown: bool, unit: str = "targets") -> None:
         self.label, self.shown, self.started = label, shown, time.perf_counter()
-        self.rate = 0.0
+        self.rate, self.unit = 0.0, unit
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-            TextColumn("loss {task.fields[loss]:.3f} · {task.fields[rate]:,.0f} targets/s"),
+            TextColumn("loss {task.fields[loss]:.3f} · {task.fields[rate]:,.0f} " + f"{unit}/s"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             disable=not (shown and sys.stderr.isatty()),
@@ -51,5 +52,5 @@ class TrainingProgress:
             return
         text = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
         elapsed = time.perf_counter() - self.started
-        line = f"{self.label}: epoch {epoch:>3}  {text}  {self.rate:,.0f} targets/s  {elapsed:.0f} s"
+        line = f"{self.label}: epoch {epoch:>3}  {text}  {self.rate:,.0f} {self.unit}/s  {elapsed:.0f} s"
         self._bar.console.print(line + ("  (best)" if best else ""), highlight=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from onerec.errors import UserError
 from onerec.pipeline import Run
 from rl.prompts import Prompts
 from rl.reward_model import learnt_and_judged, reward_section, train_reward_model, validating_users
-from rl.selection import WEIGHTS, RewardSelectingRecommender, fit_weight, load_reward_selection, mixture, pass_at
+from rl.selection import WEIGHTS, RewardSelectingRecommender, fit_weight, load_reward_selection, mixture
 
 
 @dataclass
@@ -104,12 +104,6 @@ def test_weights_are_convex_and_in_order() -> None:
     assert WEIGHTS[0] == 0
     assert WEIGHTS[-1] == 1
     assert all(first < second for first, second in pairwise(WEIGHTS))
-
-
-def test_pass_at_never_falls() -> None:
-    scores = np.array([[0.1, 0.3, 0.2, 0.9], [0.5, 0.4, -np.inf, -np.inf]])
-    found = pass_at(scores, [1, 2, 4, 512])
-    assert found == pytest.approx({1: 0.3, 2: 0.4, 4: 0.7, 512: 0.7})
 
 
 @pytest.fixture(scope="module")

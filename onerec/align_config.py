@@ -1,0 +1,178 @@
+"""The settings of preference alignment; what they mean for it stands in `rl.align` and docs/alignment.md."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from onerec.errors import UserError
+from onerec.reward_config import Half
+
+AlignObjective = Literal["ecpo", "gbpo", "grpo", "dpo", "ipa"]
+PREFERENCE_OBJECTIVES = ("dpo", "ipa")
+
+
+class AlignPart(BaseModel):
+    """A part of the section; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RolloutConfig(AlignPart):
+    """How groups are generated.
+
+    Attributes:
+        method: "beam", the most probable items; "sample", independent samples of items, which may repeat;
+            "without_replacement", different items by stochastic beam search (arXiv 1903.06059); "free", independent samples of
+            codes, whether an item has them or not, which only a generator with `softmax: full` can give.
+        group_size: generations per user, G.
+        temperature, top_k, top_p: what is sampled from, see `rl.draws.Truncation`; not for beams.
+        exclude_seen: never generate an item of the user's history; not for free sampling.
+        batch_size: users that are generated for together; memory grows with batch_size x group_size.
+    """
+
+    method: Literal["beam", "sample", "without_replacement", "free"] = "beam"
+    group_size: int = Field(32, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    top_k: int | None = Field(None, gt=0)
+    top_p: float | None = Field(None, gt=0, le=1)
+    exclude_seen: bool = False
+    batch_size: int = Field(64, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.method == "beam" and (self.temperature, self.top_k, self.top_p) != (1.0, None, None):
+            raise UserError("rollouts: temperature, top_k and top_p are for sampling; leave them out with method: beam")
+        if self.method == "free" and self.exclude_seen:
+            raise UserError(
+                "rollouts.exclude_seen: free sampling draws codes, not items; leave it out with method: free"
+            )
+        return self
+
+
+class RewardWeights(AlignPart):
+    """What each reward counts in the sum whose advantages are learnt from; 0 leaves it out.
+
+    p_score: the reward model's. hit: 1 for what the user took next. rank: MiniOneRec's penalties of misses, by rank.
+    """
+
+    p_score: float = Field(1.0, ge=0)
+    hit: float = Field(0.0, ge=0)
+    rank: float = Field(0.0, ge=0)
+
+    @property
+    def used(self) -> dict[str, float]:
+        """The weights above 0, by name."""
+        return {name: weight for name, weight in self.model_dump().items() if weight > 0}
+
+
+class FormatConfig(AlignPart):
+    """The reward for legal codes, with a loss of its own: advantages 1 that no group mean is taken from.
+
+    weight: of that loss; 0 leaves it out. chosen: generations of a group that may earn it. by: how they are chosen.
+    """
+
+    weight: float = Field(0.0, ge=0)
+    chosen: int = Field(5, gt=0)
+    by: Literal["random", "most_probable"] = "random"
+
+
+class ScenarioConfig(AlignPart):
+    """A class of items whose rewards are multiplied by `factor` while it makes up more than a share `most`.
+
+    column, value: a categorical column of the items and what it says of those in the class.
+    """
+
+    column: str
+    value: str
+    factor: float = Field(0.5, ge=0, lt=1)
+    most: float = Field(0.1, ge=0, le=1)
+
+
+class PromptConfig(AlignPart):
+    """Which histories groups are generated for: positions of the training part.
+
+    choice, per_user, at_most: see `rl.prompts.training_prompts`. share: of these, how many an epoch takes, drawn anew each epoch.
+    """
+
+    choice: Literal["newest", "random"] = "newest"
+    per_user: int = Field(1, gt=0)
+    at_most: int | None = Field(None, gt=0)
+    share: float = Field(1.0, gt=0, le=1)
+
+
+class NextCodeConfig(AlignPart):
+    """The next-code loss that is trained along, on the generator's usual training windows.
+
+    weight: beside the objective's loss; 0 leaves it out. batch_size: windows per optimizer step.
+    """
+
+    weight: float = Field(1.0, ge=0)
+    batch_size: int = Field(32, gt=0)
+
+
+class LimitsConfig(AlignPart):
+    """When alignment stops by itself: after `patience` steps in a row below one of the limits.
+
+    legality: share of a step's generations that are an item's codes. entropy: of the policy's choices, as a share of what it was
+    in the first step.
+    """
+
+    legality: float = Field(0.5, ge=0, le=1)
+    entropy: float = Field(0.1, ge=0, le=1)
+    patience: int = Field(10, gt=0)
+
+
+class AlignConfig(AlignPart):
+    """How a trained generator is aligned with rewards.
+
+    objective: see `rl.objectives`; "ipa" is DPO on beams, best against worst. level: whose ratios ECPO and GRPO bound. clip,
+    excess: their epsilon and ECPO's delta. scale_advantages: divide by the group's standard deviation. beta, negatives: of DPO.
+    illegal: generations that are no item are left out of a group's advantages, or are its worst. judge_half: whose reward model
+    judges; that of the other half of the users rewards. None: the reward model of all users rewards, and none judges.
+    refresh_every: optimizer steps between copies of the policy that generate; DPO and IPA refresh theirs every epoch of prompts.
+    """
+
+    objective: AlignObjective = "ecpo"
+    level: Literal["item", "code"] = "item"
+    clip: float = Field(0.2, gt=0, lt=1)
+    excess: float = Field(0.1, gt=0)
+    scale_advantages: bool = True
+    beta: float = Field(0.1, gt=0)
+    negatives: Literal["hard", "softmax", "random"] = "hard"
+    rewards: RewardWeights = RewardWeights()
+    format: FormatConfig = FormatConfig()
+    scenario: ScenarioConfig | None = None
+    illegal: Literal["dropped", "worst"] = "dropped"
+    judge_half: Half | None = "second"
+    rollouts: RolloutConfig = RolloutConfig()
+    prompts: PromptConfig = PromptConfig()
+    batch_size: int = Field(32, gt=0)
+    steps: int = Field(300, gt=0)
+    learning_rate: float = Field(0.0002, gt=0)
+    warmup_steps: int = Field(20, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    next_code: NextCodeConfig = NextCodeConfig()
+    refresh_every: int = Field(10, gt=0)
+    limits: LimitsConfig = LimitsConfig()
+    checkpoint_every: int = Field(50, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        method = self.rollouts.method
+        if not self.rewards.used:
+            raise UserError("align.rewards: all weights are 0; give p_score, hit or rank one")
+        if self.format.weight and method != "free":
+            raise UserError(
+                f"align.format: with rollouts.method: {method} every generation is legal; its reward needs method: free"
+            )
+        if self.objective not in PREFERENCE_OBJECTIVES:
+            return self
+        if method == "free":
+            raise UserError(
+                f"align.objective: {self.objective} compares items; rollouts.method: free is for the other objectives"
+            )
+        if self.objective == "ipa" and (method != "beam" or self.negatives != "hard"):
+            raise UserError(
+                "align.objective: ipa is beams, best against worst; set rollouts.method: beam and negatives: hard, or take dpo"
+            )
+        return self
