@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     from onerec import __version__
+    from onerec.cli_align import add_align_command
     from onerec.cli_data import add_data_commands
     from onerec.cli_reward import add_reward_command
     from onerec.cli_tokenize import add_tokenize_command
@@ -83,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
         tracked=True,
     )
     add_reward_command(commands)
+    add_align_command(commands)
     demo_parser = commands.add_parser(
         "demo",
         help="the whole pipeline on MovieLens-100K",

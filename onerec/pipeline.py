@@ -261,10 +261,10 @@ class Run(RunData):
             made["popularity"] = self.fit_popularity
         return made
 
-    def load_generator(self) -> GeneratorRecommender:
-        """The trained generator, ready to recommend."""
+    def load_generator(self, folder: str = "generator") -> GeneratorRecommender:
+        """The trained generator, or the one of another folder of the run (`aligned_ecpo`), ready to recommend."""
         device = self.state.device
-        generator = Generator.from_pretrained(self.generator_stage.folder / "model").to(device)
+        generator = Generator.from_pretrained(self.folder / folder / "model").to(device)
         return self._generator_recommender(generator, self.config.recommend.beam_width)
 
     def load_sasrec(self) -> Recommender:

@@ -104,15 +104,24 @@ def _random_subsets(counts_U: np.ndarray, size: int, draw: np.random.Generator) 
     return chosen_US[chosen_US >= 0]
 
 
-def prompt_batches(prompts: Prompts, size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Rows of every batch of one epoch: all prompts in an order that depends on seed and epoch alone, the last batch shorter."""
-    order = np.random.default_rng([seed, epoch]).permutation(len(prompts))
+def prompt_batches(prompts: Prompts, size: int, seed: int, epoch: int, share: float = 1.0) -> list[np.ndarray]:
+    """Rows of every batch of one epoch: prompts in an order that depends on seed and epoch alone, the last batch shorter.
+
+    Args:
+        share: of the prompts, how many the epoch takes, at least one; which ones depends on seed and epoch too.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(prompts))[: count_in_epoch(prompts, share)]
     return [order[begin : begin + size] for begin in range(0, len(order), size)]
 
 
-def batches_from(prompts: Prompts, size: int, seed: int, step: int = 0) -> Iterator[np.ndarray]:
+def count_in_epoch(prompts: Prompts, share: float) -> int:
+    """How many prompts an epoch takes."""
+    return max(1, round(share * len(prompts)))
+
+
+def batches_from(prompts: Prompts, size: int, seed: int, step: int = 0, share: float = 1.0) -> Iterator[np.ndarray]:
     """Batches without end, epoch after epoch; a run that resumes at a step sees what it would have seen."""
-    epoch, skipped = divmod(step, -(-len(prompts) // size))
+    epoch, skipped = divmod(step, -(-count_in_epoch(prompts, share) // size))
     while True:
-        yield from prompt_batches(prompts, size, seed, epoch)[skipped:]
+        yield from prompt_batches(prompts, size, seed, epoch, share)[skipped:]
         epoch, skipped = epoch + 1, 0

@@ -6,6 +6,12 @@ from typing import Any
 from onerec.model.generator import Generator
 
 
+def frozen_copy(policy: Generator) -> Generator:
+    """A copy in eval mode that nothing trains; indices that nothing changes (trie, semantic IDs) are shared."""
+    shared = {id(one): one for one in (policy.trie, policy.semantic_ids, policy.vocabulary)}
+    return deepcopy(policy, shared).eval().requires_grad_(False)
+
+
 class Snapshot:
     """A policy as it was at the last multiple of N optimizer steps, to generate with and to compare with.
 
@@ -13,7 +19,7 @@ class Snapshot:
     sampling service every 1000 steps; its reference model of DPO in IPA (arXiv 2502.18965) is one that is refreshed every epoch.
 
     Args:
-        policy: what is trained, and copied now; indices that nothing changes (trie, semantic IDs) are shared.
+        policy: what is trained, and copied now.
         refresh_every: optimizer steps between copies, N.
     """
 
@@ -21,8 +27,7 @@ class Snapshot:
         if refresh_every < 1:
             raise ValueError(f"refresh_every must be at least 1, got {refresh_every}")
         self._policy, self.refresh_every, self.step = policy, refresh_every, 0
-        shared = {id(one): one for one in (policy.trie, policy.semantic_ids, policy.vocabulary)}
-        self._copy = deepcopy(policy, shared).eval().requires_grad_(False)
+        self._copy = frozen_copy(policy)
 
     def generator_at(self, step: int) -> Generator:
         """The behaviour policy before optimizer step number `step`, refreshed first where it is due.

@@ -42,29 +42,14 @@ def write_results(run: Run, command: str) -> dict[str, Any]:
 
 def collect_results(run: Run, command: str) -> dict[str, Any]:
     """Measure every model's lists and gather all that a reader needs to judge or repeat the run."""
-    # The IDs the generator speaks. Not run.tokenize(): that waits for all processes, and this is the main one alone.
-    ids, names = SemanticIds.load(run.generator_stage.folder / "model" / "semantic_ids"), list(run.recommenders())
+    ids, names = spoken_ids(run), list(run.recommenders())
     lists = {name: run.lists(name) for name in names}
-    counts = training_counts(run.training[0], len(run.item_ids))
-    _, groups = np.unique(ids.quantizer_codes_NQ, axis=0, return_inverse=True)
-    samples, seed = run.config.evaluate.bootstrap_samples, run.config.seed
-    measures = {part: Measure(run.cases(part), counts, groups.ravel(), samples, seed) for part in ("valid", "test")}
-    commit, dirty = code_version()
+    measures = measures_of(run, ids)
+    counts = measures["test"].training_counts_N
     return {
-        "run": {
-            "name": run.config.name,
-            "config": run.config.model_dump(mode="json"),
-            "command": command,
-            "commit": commit,
-            "dirty": dirty,
-            "seed": seed,
-            "versions": versions(),
-            "machine": machine(),
-            "started": datetime.fromtimestamp(run.started, UTC).isoformat(timespec="seconds"),
-            "seconds": run.total_seconds(),
-        },
+        "run": run_facts(run, command, run.total_seconds()),
         "dataset": dataset_facts(run.dataset),
-        "protocol": _protocol(run, measures["test"].cases, counts),
+        "protocol": protocol_of(run, measures["test"].cases, counts),
         "models": {name: _model(run, name, lists[name], measures) for name in names},
         "paired": {
             f"{own} - {other}": measures["test"].paired(lists[own]["test"], lists[other]["test"])
@@ -73,6 +58,36 @@ def collect_results(run: Run, command: str) -> dict[str, Any]:
         "semantic_ids": _semantic_ids(ids),
         "examples": _examples(run, lists, measures["test"].cases),
         "notes": _notes(run, counts, measures["test"].cases),
+    }
+
+
+def spoken_ids(run: Run) -> SemanticIds:
+    """The IDs the generator speaks. Not run.tokenize(): that waits for all processes, and this is the main one alone."""
+    return SemanticIds.load(run.generator_stage.folder / "model" / "semantic_ids")
+
+
+def measures_of(run: Run, ids: SemanticIds) -> dict[str, Measure]:
+    """What lists for validation and test cases are measured with."""
+    counts = training_counts(run.training[0], len(run.item_ids))
+    _, groups = np.unique(ids.quantizer_codes_NQ, axis=0, return_inverse=True)
+    options = (run.config.evaluate.bootstrap_samples, run.config.seed)
+    return {part: Measure(run.cases(part), counts, groups.ravel(), *options) for part in ("valid", "test")}
+
+
+def run_facts(run: Run, command: str, seconds: float) -> dict[str, Any]:
+    """Config, code, machine and time of a run; `seconds` of all that was needed."""
+    commit, dirty = code_version()
+    return {
+        "name": run.config.name,
+        "config": run.config.model_dump(mode="json"),
+        "command": command,
+        "commit": commit,
+        "dirty": dirty,
+        "seed": run.config.seed,
+        "versions": versions(),
+        "machine": machine(),
+        "started": datetime.fromtimestamp(run.started, UTC).isoformat(timespec="seconds"),
+        "seconds": seconds,
     }
 
 
@@ -104,7 +119,8 @@ def _comparisons(names: list[str]) -> list[tuple[str, str]]:
     return [(name, other) for place, name in enumerate(own) for other in [*own[place + 1 :], *others]]
 
 
-def _protocol(run: Run, cases: Cases, counts: np.ndarray) -> dict[str, Any]:
+def protocol_of(run: Run, cases: Cases, counts: np.ndarray) -> dict[str, Any]:
+    """How lists are made and judged."""
     recommend, dataset = run.config.recommend, run.config.dataset
     return {
         "split": dataset.split or run.dataset.spec.split,

@@ -1,0 +1,190 @@
+"""The stage and the command: from a trained generator to an evaluated, aligned one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import configured, file_states
+from reward_data import QUICK, planted_events, quick_run, write_planted
+
+from onerec.cli import main
+from onerec.errors import UserError
+from onerec.model.generator import Generator
+from onerec.pipeline import Run
+from rl.align import align_generator, align_stage, load_aligned
+from rl.align_evaluation import AFTER, BEFORE, evaluate_alignment
+from rl.align_rewards import judging_section, load_judge, load_rewards, rewarding_section
+
+USERS = 150
+ALIGN = (
+    "reward.train.epochs=5",
+    "align.rollouts.group_size=8",
+    "align.batch_size=16",
+    "align.steps=12",
+    "align.learning_rate=0.002",
+    "align.checkpoint_every=5",
+    "align.rollouts.exclude_seen=false",
+)
+LAZY = ("generator.decoder=lazy", "generator.encoder_layers=0")
+PATHWAYS = ("generator.pathways.stream=all", "generator.pathways.event_features=all")
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("aligned") / "data"
+    write_planted(folder, planted_events(USERS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs whose generator is trained."""
+    folder = tmp_path_factory.mktemp("runs")
+    run = quick_run(folder, planted, *ALIGN, *PATHWAYS)
+    run.tokenize()
+    run.train_generator()
+    return folder
+
+
+def command(runs: Path, planted: Path, *words: str) -> list[str]:
+    return ["align", *configured("planted", planted, *QUICK, *ALIGN, *PATHWAYS), "--runs", str(runs), *words]
+
+
+def test_the_command_needs_a_trained_generator_and_nothing_else(
+    runs: Path, planted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(runs, planted, "--objective", "gbpo")) == 0
+    output = capsys.readouterr().out
+    assert "aligned - before" in output and "p_score@10" in output
+    folder = runs / "planted" / "aligned_gbpo"
+    assert {"model", "metrics.jsonl", "training.json", "results.json"} <= {path.name for path in folder.iterdir()}
+    assert not (folder / "checkpoint.pt").exists()
+    assert (runs / "planted" / "reward_first" / "model").exists()  # rewards
+    assert (runs / "planted" / "reward_second" / "model").exists()  # judges
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert set(results["models"]) == {BEFORE, AFTER}
+    assert results["judge"] == "reward model of second users"
+    for part in ("valid", "test"):
+        for model in results["models"].values():
+            assert {"recall@10", "recall@50", "ndcg@10", "coverage@10", "p_score@10"} <= set(model[part])
+    pair = results["paired"][f"{AFTER} - {BEFORE}"]
+    for name in ("recall@10", "ndcg@10", "p_score@10"):
+        before, after = (results["models"][model]["test"][name]["value"] for model in (BEFORE, AFTER))
+        assert pair[name]["value"] == pytest.approx(after - before, abs=1e-9)
+        assert pair[name]["low"] <= pair[name]["value"] <= pair[name]["high"]
+    start, aligned = (
+        Generator.from_pretrained(runs / "planted" / name / "model") for name in ("generator", folder.name)
+    )
+    moved = [not one.equal(other) for one, other in zip(start.parameters(), aligned.parameters(), strict=True)]
+    assert any(moved)
+
+    before_again = file_states(folder / "model")
+    assert main(command(runs, planted, "--objective", "gbpo")) == 0
+    assert file_states(folder / "model") == before_again
+
+
+@pytest.mark.parametrize("objective", ["ecpo", "grpo", "dpo", "ipa"])
+def test_every_objective_has_its_stage(objective: str, runs: Path, planted: Path) -> None:
+    run = quick_run(runs, planted, *ALIGN, *PATHWAYS, f"align.objective={objective}")
+    align_generator(run)
+    results = evaluate_alignment(run, "a test")
+    assert results["models"][AFTER]["objective"] == objective
+    cases = run.cases("test")
+    items, _ = load_aligned(run).recommend(cases.history_items, cases.history_offsets, 5, True, run.readings(cases))
+    assert items.shape == (len(cases), 5)
+
+
+def test_the_judge_likes_what_the_other_reward_model_taught(runs: Path, planted: Path) -> None:
+    """Users like one of two kinds of items; a reward learnt from half of the users raises the other half's judgement."""
+    longer = ("align.steps=60", "align.learning_rate=0.003", "align.next_code.weight=0.1")
+    run = quick_run(runs, planted, *ALIGN, *PATHWAYS, *longer)
+    align_generator(run)
+    results = evaluate_alignment(run, "a test")
+    difference = results["paired"][f"{AFTER} - {BEFORE}"]["p_score@10"]
+    assert difference["low"] > 0.01
+    lines = [json.loads(line) for line in (align_stage(run).folder / "metrics.jsonl").read_text().splitlines()]
+    rewards = [line["reward/p_score"] for line in lines]
+    assert np.mean(rewards[-10:]) > np.mean(rewards[:10]) + 0.02
+
+
+def test_a_lazy_decoder_is_aligned_by_rules_without_a_reward_model(planted: Path, tmp_path: Path) -> None:
+    rules = ("align.rewards.p_score=0", "align.rewards.hit=1", "align.rewards.rank=1", "reward=null")
+    held = "align.scenario={column: shape, value: s1, factor: 0.5, most: 0.05}"
+    run = quick_run(tmp_path, planted, *ALIGN, *LAZY, *rules, held)
+    with pytest.raises(UserError, match="onerec train"):
+        align_generator(run)
+    run.tokenize()
+    run.train_generator()
+    align_generator(run)
+    results = evaluate_alignment(run, "a test")
+    assert results["judge"] is None
+    assert "p_score@10" not in results["models"][AFTER]["test"]
+    assert not list(run.folder.glob("reward*"))
+    assert load_rewards(run).in_class_N is not None
+
+
+def test_who_judges_does_not_reward(runs: Path, planted: Path) -> None:
+    def halves(*overrides: str) -> tuple[str | None, ...]:
+        run = quick_run(runs, planted, *ALIGN, *PATHWAYS, *overrides)
+        sections = rewarding_section(run), judging_section(run)
+        return tuple("nobody" if one is None else one.half for one in sections)
+
+    assert halves() == ("first", "second")
+    assert halves("align.judge_half=first") == ("second", "first")
+    assert halves("align.judge_half=null") == (None, "nobody")
+    assert halves("align.rewards.p_score=0", "align.rewards.hit=1", "align.judge_half=null") == ("nobody", None)
+
+
+def test_rules_are_judged_by_a_reward_model_that_is_there(runs: Path, planted: Path, tmp_path: Path) -> None:
+    rules = ("align.rewards.p_score=0", "align.rewards.hit=1")
+    train = quick_run(runs, planted, *ALIGN, *PATHWAYS)
+    from rl.align_rewards import train_reward_models
+
+    train_reward_models(train)
+    assert load_judge(quick_run(runs, planted, *ALIGN, *PATHWAYS, *rules)) is not None
+    assert load_judge(quick_run(tmp_path, planted, *ALIGN, *PATHWAYS, *rules)) is None
+
+
+def test_another_setting_starts_over_and_another_judge_does_not(runs: Path, planted: Path) -> None:
+    def key(*overrides: str) -> str:
+        return align_stage(quick_run(runs, planted, *ALIGN, *PATHWAYS, *overrides)).key
+
+    assert key() == key("align.judge_half=second") == key("evaluate.bootstrap_samples=300")
+    others = [key(one) for one in ("align.steps=13", "align.clip=0.3", "reward.width=8", "train.epochs=3", "seed=4")]
+    others.append(key("align.judge_half=first"))  # then the other one rewards
+    assert len({key(), *others}) == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--objective", "ppo"], 'key "align.objective"'),
+        (["--reward", "clicks"], 'there is no reward "clicks"'),
+        (["--reward", "hit=much"], 'key "align.rewards.hit"'),
+        (["--reward", "hit=0"], "all weights are 0"),
+        (["--reward", "hit", "--reward", "format"], "needs method: free"),
+    ],
+)
+def test_what_is_typed_wrong_is_said(
+    words: list[str], message: str, runs: Path, planted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(runs, planted, *words)) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_named_rewards_replace_those_of_the_config(planted: Path) -> None:
+    from onerec.cli_align import reward_overrides
+    from onerec.config import load_config
+
+    path, *settings = configured("x", planted, *reward_overrides(["hit", "rank=0.5"]))
+    assert load_config(Path(path), settings).align.rewards.used == {"hit": 1.0, "rank": 0.5}
+    assert reward_overrides(None) == []
+
+
+def test_several_processes_are_refused(runs: Path, planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Run = quick_run(runs, planted, *ALIGN, *PATHWAYS)
+    monkeypatch.setitem(run.state.__dict__, "num_processes", 2)
+    with pytest.raises(UserError, match="one process"):
+        align_generator(run)
