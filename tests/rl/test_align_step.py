@@ -70,7 +70,7 @@ def test_ipa_pushes_the_best_up_and_the_worst_down_and_leaves_the_rest() -> None
     loss, figures = objective_loss(
         settings(objective="ipa"), ScoredCodes(log_pi, log_pi.detach()), groups, torch.Generator()
     )
-    assert float(loss) == pytest.approx(0.6931, abs=1e-4)
+    assert loss.item() == pytest.approx(0.6931, abs=1e-4)
     loss.backward()
     assert log_pi.grad is not None
     assert log_pi.grad[0, :, 0].sign().tolist() == [0, -1, 0, 1]
