@@ -118,7 +118,7 @@ def _add_recommend(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         help="print a readable list for a user or a history",
         description="Recommend with the generator of a run.",
         epilog="examples:\n  onerec recommend runs/demo --user 42\n  onerec recommend runs/demo --history 50 181 258 --count 5\n"
-        "  onerec recommend runs/demo --user 42 --include-seen\n",
+        "  onerec recommend runs/demo --user 42 --include-seen\n  onerec recommend runs/demo --user 42 --aligned ecpo\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, help="folder of a trained run, such as runs/demo")
@@ -127,6 +127,9 @@ def _add_recommend(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     who.add_argument("--history", nargs="+", metavar="ITEM", help="item ids, oldest first")
     parser.add_argument("--count", type=int, default=10, help="items to list (default: 10)")
     parser.add_argument("--include-seen", action="store_true", help="allow items of the history in the list")
+    parser.add_argument(
+        "--aligned", metavar="OBJECTIVE", help="the generator that `onerec align` left, its beam as it is"
+    )
     parser.set_defaults(function=recommend)
 
 
@@ -168,7 +171,13 @@ def recommend(parsed: argparse.Namespace) -> None:
     from onerec.pipeline import reopen_run
 
     opened = reopen_run(parsed.run, [])
-    print_list(opened, parsed.user, parsed.history, parsed.count, exclude_seen=not parsed.include_seen)
+    generator = None
+    if parsed.aligned:
+        from rl.align import load_aligned
+
+        generator = load_aligned(opened, parsed.aligned)
+    exclude_seen = not parsed.include_seen
+    print_list(opened, parsed.user, parsed.history, parsed.count, exclude_seen=exclude_seen, generator=generator)
 
 
 def shipped_config(name: str) -> Path:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 from rich.table import Table
 
+from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
 from onerec.evaluate.results import titles_of
 from onerec.pipeline import Run
@@ -14,7 +15,15 @@ from onerec.selection_stage import load_selection
 SHOWN_HISTORY = 10
 
 
-def print_list(run: Run, user: str | None, history: list[str] | None, count: int, *, exclude_seen: bool) -> None:
+def print_list(
+    run: Run,
+    user: str | None,
+    history: list[str] | None,
+    count: int,
+    *,
+    exclude_seen: bool,
+    generator: GeneratorRecommender | None = None,
+) -> None:
     """Print the history and the list for it: selected from the beam where the run selects, else the most probable items.
 
     Args:
@@ -23,6 +32,7 @@ def print_list(run: Run, user: str | None, history: list[str] | None, count: int
         history: item ids, oldest first, used when `user` is None.
         count: items to list.
         exclude_seen: leave out items of the history.
+        generator: lists its most probable items, in place of the run's own.
 
     Raises:
         UserError: the user or an item is unknown, the history is empty, or count is not positive.
@@ -36,7 +46,8 @@ def print_list(run: Run, user: str | None, history: list[str] | None, count: int
         items, readings = run.sequences.item_index[begin:end], run.reading_of_user(row)
     else:
         items = items_of_history(run, history or [])
-    recommender = run.load_generator() if run.config.selection is None else load_selection(run)
+    selects = generator is None and run.config.selection is not None
+    recommender = load_selection(run) if selects else generator or run.load_generator()
     found_CK, scores_CK = recommender.recommend(items, np.array([0, len(items)]), count, exclude_seen, readings)
     titles, ids = titles_of(run.dataset), run.item_ids
     who = f"user {user}" if user is not None else "this history"
@@ -46,7 +57,7 @@ def print_list(run: Run, user: str | None, history: list[str] | None, count: int
     for item in items[-SHOWN_HISTORY:]:
         table.add_row(str(ids[int(item)]), titles[int(item)])
     run.console.print(table)
-    title = "recommended next" if run.config.selection is None else "recommended next; p is among the items of the beam"
+    title = "recommended next" + ("; p is among the items of the beam" if selects else "")
     table = Table(title=title, title_justify="left")
     for column, side in (("", "right"), ("item", "left"), ("title", "left"), ("log p", "right"), ("p", "right")):
         table.add_column(column, justify=side)  # type: ignore[arg-type]

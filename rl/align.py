@@ -4,6 +4,8 @@ The Technical Report's post-training (arXiv 2506.13695): groups of the model's o
 the next-code loss trained along; or OneRec's iterative preference alignment (arXiv 2502.18965), DPO on best against worst.
 """
 
+import json
+
 import torch
 
 from onerec.artefacts import Stage, key_of
@@ -63,6 +65,7 @@ def align_generator(run: Run) -> None:
     aligned.save_pretrained(stage.folder / MODEL_FOLDER)
     facts = {
         "objective": config.objective,
+        "generator": run.generator_stage.key,
         "parameters": sum(parameter.numel() for parameter in aligned.parameters()),
         "train_seconds": position.seconds,
         "steps": position.step,
@@ -90,9 +93,19 @@ def align_prompts(run: Run) -> Prompts:
     return training_prompts(run, **chosen, seed=run.config.seed)  # type: ignore[arg-type]
 
 
-def load_aligned(run: Run) -> GeneratorRecommender:
-    """The aligned generator of the config's objective, ready to recommend. Raises UserError where it is not there."""
-    stage = align_stage(run)
-    if not stage.done:
-        raise UserError(f"{stage.folder}: not aligned with the data and config on file; run `onerec align` first")
-    return run.load_generator(stage.folder.name)
+def load_aligned(run: Run, objective: str) -> GeneratorRecommender:
+    """The generator that was aligned by an objective, whatever the other settings of the config on file are, ready to recommend.
+
+    Raises:
+        UserError: there is none, or it was made from another generator than the run's.
+    """
+    folder = run.folder / f"aligned_{objective}"
+    try:
+        facts = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder}: no aligned generator there; `onerec align --objective {objective}` makes one"
+        ) from error
+    if facts["generator"] != run.generator_stage.key:
+        raise UserError(f"{folder}: aligned from another generator than the run's; run `onerec align` again")
+    return run.load_generator(folder.name)

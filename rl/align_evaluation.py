@@ -80,7 +80,7 @@ def aligned_lists(run: Run) -> dict[str, np.ndarray]:
         stage.begin()
         run.say("aligned generator: recommending to validation and test users")
         set_threads(run.config.threads, run.config.generator.width)
-        recommender, made = load_aligned(run), {}
+        recommender, made = load_aligned(run, run.config.align.objective), {}
         for part in EVALUATED_PARTS:
             cases = run.cases(part)
             asked = (cases.history_items, cases.history_offsets, LIST_LENGTH, recommend.exclude_seen)

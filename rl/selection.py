@@ -108,24 +108,30 @@ def fit_weight(
     return chosen["weight"], rows
 
 
-def load_reward_selection(run: Run, section: RewardConfig) -> RewardSelectingRecommender:
+def load_reward_selection(run: Run, section: RewardConfig, aligned: Stage | None = None) -> RewardSelectingRecommender:
     """The trained generator with selection by the trained reward model. The weight is fitted first where it is not yet.
 
     It is fitted on validation cases of users whose validation events the reward model has not learnt.
 
+    Args:
+        section: which reward model.
+        aligned: where an aligned generator lies that proposes in place of the trained one (`rl.align.align_stage`).
+
     Raises:
         UserError: the reward model is not trained, or there are no such cases.
     """
-    generator = run.load_generator()
+    proposing = aligned or run.generator_stage
+    generator = run.load_generator(proposing.folder.name)
     generator.beam_width = section.selection.beam_width
     recommender = RewardSelectingRecommender(
         generator, load_preference_score(run, section), section.selection.weight or 0
     )
     if section.selection.weight is not None:
         return recommender
-    inputs = (reward_stage(run, section).key, run.generator_stage.key, section.selection.beam_width)
+    inputs = (reward_stage(run, section).key, proposing.key, section.selection.beam_width)
     key = key_of("reward selection", *inputs, run.config.recommend.exclude_seen)
-    stage = Stage(reward_stage(run, section).folder / "selection", key)
+    trained = reward_stage(run, section).folder
+    stage = Stage(trained / "selection" if aligned is None else aligned.folder / f"selection_{trained.name}", key)
     if not stage.done:
         stage.begin()
         write_json(stage.folder / WEIGHT_FILE, _fitted(run, section, recommender))

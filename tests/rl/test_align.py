@@ -1,6 +1,7 @@
 """The stage and the command: from a trained generator to an evaluated, aligned one."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,16 @@ from onerec.model.generator import Generator
 from onerec.pipeline import Run
 from rl.align import align_generator, align_stage, load_aligned
 from rl.align_evaluation import AFTER, BEFORE, aligned_lists, evaluate_alignment
-from rl.align_rewards import judging_section, load_judge, load_rewards, rewarding_section
+from rl.align_rewards import (
+    judging_section,
+    load_judge,
+    load_rewards,
+    rewarding_section,
+    train_reward_models,
+    with_half,
+)
+from rl.reward_model import reward_section
+from rl.selection import load_reward_selection
 
 USERS = 150
 ALIGN = (
@@ -91,8 +101,29 @@ def test_every_objective_has_its_stage(objective: str, runs: Path, planted: Path
     results = evaluate_alignment(run, "a test")
     assert results["models"][AFTER]["objective"] == objective
     cases = run.cases("test")
-    items, _ = load_aligned(run).recommend(cases.history_items, cases.history_offsets, 5, True, run.readings(cases))
+    items, _ = load_aligned(run, objective).recommend(
+        cases.history_items, cases.history_offsets, 5, True, run.readings(cases)
+    )
     assert items.shape == (len(cases), 5)
+    section = with_half(reward_section(run), "second")
+    selecting = load_reward_selection(run, section, align_stage(run))
+    assert (align_stage(run).folder / "selection_reward_second" / "weight.json").exists()
+    proposed = load_aligned(run, objective).generator.state_dict()
+    assert all(one.equal(proposed[name]) for name, one in selecting.generator.generator.state_dict().items())
+
+
+def test_an_aligned_generator_recommends(runs: Path, planted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(runs, planted, "--objective", "ipa")) == 0
+    assert main(command(runs, planted, "--objective", "ecpo", "align.steps=3")) == 0
+    capsys.readouterr()
+    said = []
+    for words in ([], ["--aligned", "ipa"], ["--aligned", "ecpo"]):
+        assert main(["recommend", str(runs / "planted"), "--user", "u3", "--count", "20", *words]) == 0
+        said.append(capsys.readouterr().out)
+    assert len(set(said)) == 3
+    shutil.rmtree(runs / "planted" / "aligned_ipa")
+    assert main(["recommend", str(runs / "planted"), "--user", "u3", "--aligned", "ipa"]) == 2
+    assert "onerec align --objective ipa" in capsys.readouterr().err
 
 
 def test_what_one_reward_model_teaches_pleases_its_judge_and_the_users(tmp_path: Path) -> None:
@@ -147,8 +178,6 @@ def test_who_judges_does_not_reward(runs: Path, planted: Path) -> None:
 def test_rules_are_judged_by_a_reward_model_that_is_there(runs: Path, planted: Path, tmp_path: Path) -> None:
     rules = ("align.rewards.p_score=0", "align.rewards.hit=1")
     train = quick_run(runs, planted, *ALIGN, *PATHWAYS)
-    from rl.align_rewards import train_reward_models
-
     train_reward_models(train)
     assert load_judge(quick_run(runs, planted, *ALIGN, *PATHWAYS, *rules)) is not None
     assert load_judge(quick_run(tmp_path, planted, *ALIGN, *PATHWAYS, *rules)) is None
