@@ -10,7 +10,7 @@ from onerec.errors import UserError
 EXAMPLES = """examples:
   onerec align configs/kuairand.yaml --objective gbpo
   onerec align configs/beauty.yaml --objective ecpo --reward hit --reward rank=0.5
-  onerec align configs/demo.yaml --objective ipa align.prompts.share=0.2 align.steps=50
+  onerec align configs/demo.yaml align.prompts.share=0.2 align.steps=50 --objective ipa
   onerec align configs/kuairand.yaml --reward p_score --track wandb          # WANDB_MODE=offline without a network
 """
 REWARDS = {
