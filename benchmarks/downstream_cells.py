@@ -27,7 +27,14 @@ BUDGET = (
     "baselines.sasrec=null",
 )
 DATASETS: dict[str, tuple[str, ...]] = {
-    "amazon-beauty": ("beauty.yaml", "train.epochs=3", "train.validate_every=3"),
+    # Every position of a window is a target: less recall than what ships, in two thirds of the time.
+    "amazon-beauty": (
+        "beauty.yaml",
+        "train.epochs=3",
+        "train.validate_every=3",
+        "generator.context=causal",
+        "train.batch_size=64",
+    ),
     "kuairand-pure": ("kuairand.yaml", "train.epochs=2", "train.validate_every=2"),
 }
 QUICK = (
