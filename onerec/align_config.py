@@ -149,6 +149,7 @@ class AlignConfig(AlignPart):
     batch_size: int = Field(32, gt=0)
     steps: int = Field(300, gt=0)
     learning_rate: float = Field(0.0002, gt=0)
+    final_learning_rate_share: float = Field(0.05, ge=0, le=1)
     warmup_steps: int = Field(20, ge=0)
     clip_norm: float = Field(1.0, gt=0)
     next_code: NextCodeConfig = NextCodeConfig()

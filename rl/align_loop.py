@@ -210,7 +210,7 @@ class AlignLoop:
             peak=config.learning_rate,
             warmup_steps=config.warmup_steps,
             total_steps=config.steps,
-            final_share=1.0,
+            final_share=config.final_learning_rate_share,
         )
 
     def _seed_step(self) -> None:

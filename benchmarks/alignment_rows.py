@@ -1,0 +1,131 @@
+"""The rows of the alignment benchmark: which generator, which settings of `align`, what is measured, and against which row.
+
+A row changes keys of the dataset's config; the config as it ships is the row `ecpo`, so a difference is the work of one thing.
+"""
+
+from dataclasses import dataclass
+
+KUAIRAND, BEAUTY = "kuairand-pure", "amazon-beauty"
+CONFIG_FILES = {KUAIRAND: "kuairand.yaml", BEAUTY: "beauty.yaml"}
+SEEDS = (17, 18, 19)
+FEWER = SEEDS[:2]
+MAIN, GROUPS, SEARCH, BEHAVIOUR, LOSSES, LEGALITY = (
+    "objectives",
+    "size of the group",
+    "how groups are generated",
+    "who generates",
+    "what is learnt from",
+    "free sampling and the format reward",
+)
+# One core each, and one search for lists and for selection.
+COMMON = ("threads=1", "recommend.beam_width=128", "selection=null", "baselines.sasrec=null")
+QUICK = (
+    "tokenizer.quantizer.rq_vae.steps=50",
+    "train.epochs=1",
+    "reward.train.epochs=1",
+    "align.steps=4",
+    "align.batch_size=8",
+    "align.next_code.batch_size=8",
+    "align.rollouts.group_size=16",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name: identifies the row among those of its dataset.
+        group: heading it stands under.
+        label: what it is, in words.
+        settings: what it changes in the dataset's config.
+        start: the row whose generator is aligned; the row's own name for one that trains it and measures it as it is.
+        against: the row that its difference is taken to.
+        measured: "all" (lists, selection, Pass@K, every test user), "lists" (of fewer users) or "legality" (of free samples).
+        seeds: the training seeds that it is run with.
+    """
+
+    name: str
+    group: str
+    label: str
+    settings: tuple[str, ...] = ()
+    start: str = "start"
+    against: str = "start"
+    measured: str = "all"
+    seeds: tuple[int, ...] = SEEDS
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is a generator as next-code training leaves it."""
+        return self.start == self.name
+
+    def overrides(self, start: "Row", seed: int, folder: str, quick: bool) -> list[str]:
+        """Of the dataset's config, for a seed and the dataset's folder; the generator is that of the row `start`."""
+        chosen = [*COMMON, f"name={self.name}", f"seed={seed}", f"tokenizer.quantizer.seed={seed}", *start.settings]
+        chosen += [] if self.trains else self.settings
+        return [*chosen, *(QUICK if quick else ()), f"dataset.folder={folder}"]
+
+
+def kuairand_rows() -> list[Row]:
+    """Objectives with three seeds, everything else with two."""
+
+    def ablation(name: str, group: str, label: str, *settings: str, against: str = "ecpo") -> Row:
+        return Row(name, group, label, settings, against=against, measured="lists", seeds=FEWER)
+
+    def free(name: str, label: str, *settings: str) -> Row:
+        chosen = ("align.rollouts.method=free", "align.rollouts.exclude_seen=false", "align.limits.legality=0")
+        options = {"start": "start_free", "against": "start_free", "measured": "legality"}
+        return Row(name, LEGALITY, label, (*chosen, *settings), seeds=FEWER, **options)
+
+    def objective(name: str, label: str, *settings: str) -> Row:
+        return Row(name, MAIN, label, (f"align.objective={name}", *settings))
+
+    return [
+        Row("start", MAIN, "not aligned", start="start"),
+        Row("next_code", MAIN, "the next-code loss alone, as many steps", NO_OBJECTIVE),
+        objective("ecpo", "ECPO, as shipped"),
+        objective("grpo", "GRPO"),
+        objective("gbpo", "GBPO"),
+        objective("dpo", "DPO against all worse at once", "align.negatives=softmax"),
+        objective("ipa", "IPA: DPO, best against worst"),
+        ablation("group_8", GROUPS, "groups of 8", "align.rollouts.group_size=8"),
+        ablation("group_128", GROUPS, "groups of 128", "align.rollouts.group_size=128"),
+        ablation("group_512", GROUPS, "groups of 512", "align.rollouts.group_size=512"),
+        ablation("sample", SEARCH, "independent samples", "align.rollouts.method=sample"),
+        ablation("top_k_top_p", SEARCH, "samples with top-k 50 and top-p .9", *TOP_K_TOP_P),
+        ablation("without_replacement", SEARCH, "stochastic beams", "align.rollouts.method=without_replacement"),
+        ablation("on_policy", BEHAVIOUR, "the policy itself at every step", "align.refresh_every=1"),
+        ablation("off_policy", BEHAVIOUR, "the generator before alignment, ECPO", NEVER),
+        ablation("off_policy_grpo", BEHAVIOUR, "the same, GRPO", NEVER, "align.objective=grpo", against="off_policy"),
+        ablation("objective_alone", LOSSES, "without the next-code loss", "align.next_code.weight=0"),
+        ablation("codes", LOSSES, "ratios of codes instead of items", "align.level=code"),
+        ablation("hit", LOSSES, "rule reward: hits", "align.rewards.p_score=0", "align.rewards.hit=1"),
+        Row("long", LOSSES, "2,000 steps", ("align.steps=2000",), against="ecpo", measured="lists", seeds=SEEDS[:1]),
+        Row("start_free", LEGALITY, "not aligned", FREE_GENERATOR, "start_free", "start_free", "legality", FEWER),
+        free("format_none", "without format reward"),
+        free("format_random", "format reward, 5 at random", "align.format.weight=1"),
+        free("format_top", "format reward, the 5 most probable", "align.format.weight=1", MOST_PROBABLE),
+    ]
+
+
+def beauty_rows() -> list[Row]:
+    """Rewards by rule: nothing on Beauty says how much somebody liked an item."""
+
+    def rule(name: str, label: str, hit: float, rank: float) -> Row:
+        weights = ("align.rewards.p_score=0", f"align.rewards.hit={hit}", f"align.rewards.rank={rank}")
+        return Row(name, MAIN, label, weights, measured="ranks")
+
+    return [
+        Row("start", MAIN, "not aligned", start="start", measured="ranks"),
+        rule("hit", "ECPO, hits", 1, 0),
+        rule("hit_rank", "ECPO, hits and ranks", 1, 1),
+    ]
+
+
+FREE_GENERATOR = ("generator.softmax=full", "generator.item_head=false")
+# Rewards so small that advantages are those of a group whose rewards are all alike: none.
+NO_OBJECTIVE = ("align.rewards.p_score=1e-9",)
+NEVER = "align.refresh_every=1000000"
+MOST_PROBABLE = "align.format.by=most_probable"
+TOP_K_TOP_P = ("align.rollouts.method=sample", "align.rollouts.top_k=50", "align.rollouts.top_p=0.9")
+ROWS = {KUAIRAND: kuairand_rows, BEAUTY: beauty_rows}

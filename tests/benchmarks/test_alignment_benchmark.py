@@ -1,0 +1,215 @@
+"""The alignment benchmark on a log with a planted preference: every kind of row, resumed, compared, and told as a table."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from command_line import TINY
+from reward_data import QUICK as PLANTED
+from reward_data import planted_events, write_planted
+
+from benchmarks import alignment, alignment_cells, alignment_rows
+from benchmarks.alignment_cells import cell_folder, curves_of
+from benchmarks.alignment_durations import spearman, top_of_batches
+from benchmarks.alignment_markdown import markdown
+from benchmarks.alignment_measures import Yardstick
+from benchmarks.alignment_rows import LEGALITY, LOSSES, MAIN, Row, beauty_rows, kuairand_rows
+from benchmarks.alignment_table import table
+from benchmarks.cells import write_cell
+from onerec.config import load_config
+from onerec.data.split import Cases
+from rl.prompts import Prompts
+
+NAME = "planted"
+ROWS = [
+    Row("start", MAIN, "not aligned", start="start", seeds=(17,)),
+    Row("ecpo", MAIN, "ECPO", seeds=(17,)),
+    Row(
+        "hit",
+        LOSSES,
+        "hits",
+        ("align.rewards.p_score=0", "align.rewards.hit=1"),
+        against="ecpo",
+        measured="lists",
+        seeds=(17,),
+    ),
+    Row("start_free", LEGALITY, "free", alignment_rows.FREE_GENERATOR, "start_free", "start_free", "legality", (17,)),
+    Row(
+        "format_random",
+        LEGALITY,
+        "format",
+        (
+            "align.rollouts.method=free",
+            "align.rollouts.exclude_seen=false",
+            "align.limits.legality=0",
+            "align.format.weight=1",
+        ),
+        "start_free",
+        "start_free",
+        "legality",
+        (17,),
+    ),
+]
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with a dataset that the benchmark's rows are pointed at."""
+    folder = tmp_path / "data" / NAME
+    write_planted(folder, planted_events(60))
+    items = pl.read_parquet(folder / "items.parquet").with_columns(video_duration=pl.lit(20_000))
+    items.write_parquet(folder / "items.parquet")
+    tiny = [one for one in TINY if not one.startswith("baselines")]
+    quick = (*alignment_rows.QUICK, *tiny, *PLANTED, "reward.train.epochs=1", "train.epochs=1")
+    monkeypatch.setenv("ONEREC_DATA", str(folder.parent))
+    monkeypatch.setattr(
+        alignment_rows, "QUICK", (*quick, "recommend.beam_width=50", "align.rollouts.exclude_seen=false")
+    )
+    monkeypatch.setattr(alignment_cells, "CONFIG_FILES", {NAME: "own.yaml"})
+    monkeypatch.setattr(alignment, "ROWS", {NAME: lambda: ROWS})
+    return tmp_path
+
+
+def run_table(monkeypatch: pytest.MonkeyPatch, folder: Path, *options: str) -> dict[str, Any]:
+    out = folder / "out.json"
+    argv = ["x", NAME, "--cells", str(folder / "cells"), "--out", str(out), "--quick", "--seeds", "17", *options]
+    monkeypatch.setattr(sys, "argv", argv)
+    assert alignment.main() == 0
+    return dict(json.loads(out.read_text(encoding="utf-8")))
+
+
+def test_every_kind_of_row(planted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    results = run_table(monkeypatch, planted)
+    rows = {row["name"]: row for row in results["rows"]}
+    assert list(rows) == ["start", "ecpo", "hit", "start_free", "format_random"]
+    start, ecpo = rows["start"], rows["ecpo"]
+    assert {"judge", "hit", "long_views", "shown", "recall@10", "cold", "seconds"} <= start["beam"]["test"].keys()
+    assert start["beam"]["test"]["seconds"]["value"] == pytest.approx(20)
+    assert "difference" not in start["beam"] and "difference" in start["selection"]
+    gain, difference = (ecpo["beam"]["difference"][name]["value"] for name in ("judge_gain", "judge"))
+    assert gain == pytest.approx(difference / start["beam"]["test"]["judge"]["value"])
+    assert ecpo["beam"]["by_seed"].keys() == {"17"}
+    assert "against" in rows["hit"]["beam"] and "selection" not in rows["hit"]
+    assert rows["format_random"]["curves"]["legality"] and "difference" in rows["format_random"]
+    assert results["figures"]["judge_gain_ecpo"] == ecpo["beam"]["difference"]["judge_gain"]
+    told = markdown(results)
+    assert "ECPO + selection by the reward model" in told and "users with a hit" in told
+    # The lent stages are still there, the run that borrowed them is gone.
+    cells = planted / "cells" / "quick" / NAME
+    assert (cells / "start-17" / "run" / "generator" / "model").exists()
+    assert not (cells / "ecpo-17" / "run").exists()
+    capsys.readouterr()
+    before = {path: path.stat().st_mtime_ns for path in cells.rglob("cell.json")}
+    again = run_table(monkeypatch, planted)
+    assert {path: path.stat().st_mtime_ns for path in cells.rglob("cell.json")} == before
+    assert again["rows"] == results["rows"]
+
+
+def test_a_row_whose_start_is_missing_is_left_out(
+    planted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["x", NAME, "--cells", str(planted / "none"), "--out", str(planted / "o.json"), "--only", "ecpo"]
+    )
+    assert alignment.main() == 1
+    assert "left out" in capsys.readouterr().out
+
+
+def test_differences_are_of_the_users_that_both_rows_asked(tmp_path: Path) -> None:
+    rows = [Row("start", MAIN, "s", start="start"), Row("a", MAIN, "a", seeds=(17, 18))]
+    users = np.arange(40)
+    for seed in (17, 18, 19):
+        everyone = {
+            "test_beam_judge": np.full(40, 0.2),
+            "test_beam_recall@10": (users % 2).astype(float),
+            "test_users": users,
+        }
+        _write(tmp_path, rows[0], seed, everyone)
+    for seed in (17, 18):
+        fewer = users[::2]  # for whom the start has recall 0
+        few = {"test_beam_judge": np.full(20, 0.25), "test_beam_recall@10": np.full(20, 0.5), "test_users": fewer[::-1]}
+        _write(tmp_path, rows[1], seed, few)
+    entries = {entry["name"]: entry for entry in table(rows, NAME, tmp_path)}
+    difference = entries["a"]["beam"]["difference"]
+    assert difference["recall@10"]["value"] == pytest.approx(0.5)
+    assert difference["judge_gain"]["value"] == pytest.approx(0.25)
+    assert entries["a"]["seeds"] == [17, 18] and entries["start"]["seeds"] == [17, 18, 19]
+
+
+def _write(folder: Path, row: Row, seed: int, arrays: dict[str, np.ndarray]) -> None:
+    facts = {
+        "commit": "c",
+        "dirty": False,
+        "seconds": {"measuring": 1.0},
+        "figures": {"coverage@10": {"test_beam": 0.5}},
+    }
+    rest = {name: arrays[name] for name in arrays}
+    rest |= {"pass_judge": np.zeros((4, 2)), "pass_hit": np.zeros((4, 2)), "pass_users": np.arange(4)}
+    rest |= {name.replace("test", "valid"): values for name, values in arrays.items()}
+    write_cell(cell_folder(folder, NAME, row, seed), facts, **rest)
+
+
+def test_the_yardstick_counts_what_users_did() -> None:
+    items = np.array([[0, 2, 3, -1], [1, 0, -1, -1]], dtype=np.int32)
+    cases = Cases(
+        np.array([0, 3], np.int32), np.array([0, 1, 2]), np.array([9, 9], np.int32), np.array([3, 1], np.int32)
+    )
+    shown = np.array([0 * 10 + 0, 0 * 10 + 2, 3 * 10 + 2])  # user 3 was shown item 2, not 1
+    taken = np.array([0 * 10 + 2])
+
+    class Constant:
+        def score(self, prompts: Prompts, asked: Any) -> Any:
+            return asked.double() / 10
+
+    counts = np.array([5, 0, 5, 5, 5, 5, 5, 5, 5, 5])
+    yardstick = Yardstick(counts, np.array([1.0, 3.0, np.nan, 4.0] + [0.0] * 6), Constant(), shown, taken)
+    found = yardstick.measure(Prompts(cases), items)
+    assert found["long_views"].tolist() == [1, 0] and found["hit"].tolist() == [1, 0]
+    assert found["shown"].tolist() == [2, 0]
+    assert found["judge"].tolist() == pytest.approx([(0 + 0.2 + 0.3) / 3, 0.1 / 2])
+    assert found["cold"].tolist() == pytest.approx([0, 0.5])
+    assert found["seconds"].tolist() == pytest.approx([(1 + 4) / 2, 2])
+    assert found["recall@10"].tolist() == [1, 1]
+
+
+def test_curves_keep_every_step_in_some_piece(tmp_path: Path) -> None:
+    lines = [{"step": step + 1, "reward": float(step), "ratio_max": float(step)} for step in range(120)]
+    lines[3]["kl_to_start"] = 2.0
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    curves = curves_of(path)
+    assert len(curves["step"]) == 50 and curves["step"][-1] == 120
+    assert curves["ratio_max_largest"][-1] == 119 and curves["reward"][0] == pytest.approx(1.0)
+    assert [value for value in curves["kl_to_start"] if value is not None] == [2.0]
+
+
+def test_rank_correlation_and_its_interval() -> None:
+    draw = np.random.default_rng(0)
+    users, first = draw.integers(0, 50, size=2000), draw.normal(size=2000)
+    second = np.exp(first)  # the same order
+    assert spearman(first, second, users)["value"] == pytest.approx(1)
+    unrelated = spearman(first, draw.normal(size=2000), users)
+    assert unrelated["low"] < unrelated["value"] < unrelated["high"]
+    assert abs(unrelated["value"]) < 0.1  # 4.5 standard errors of 1 / sqrt(2000)
+    tied = spearman((first > 0).astype(float), first, users)
+    frame = pl.DataFrame({"a": (first > 0).astype(float), "b": first})
+    assert tied["value"] == pytest.approx(frame.select(pl.corr("a", "b", method="spearman")).item())
+
+
+def test_the_top_of_a_batch_is_its_own() -> None:
+    values, batches = np.array([1.0, 2, 3, 4, 10, 20, 30, 40]), np.repeat([0, 1], 4)
+    assert top_of_batches(values, batches).tolist() == [0, 0, 0, 1, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(("rows", "config"), [(kuairand_rows(), "kuairand.yaml"), (beauty_rows(), "beauty.yaml")])
+def test_every_row_is_a_config(rows: list[Row], config: str) -> None:
+    by_name = {row.name: row for row in rows}
+    assert len(by_name) == len(rows)
+    for row in rows:
+        assert row.against in by_name and by_name[row.start].trains
+        overrides = row.overrides(by_name[row.start], 17, "folder", quick=False)
+        load_config(alignment_cells.CONFIGS / config, overrides)
