@@ -9,12 +9,13 @@ KUAIRAND, BEAUTY = "kuairand-pure", "amazon-beauty"
 CONFIG_FILES = {KUAIRAND: "kuairand.yaml", BEAUTY: "beauty.yaml"}
 SEEDS = (17, 18, 19)
 FEWER = SEEDS[:2]
-MAIN, GROUPS, SEARCH, BEHAVIOUR, LOSSES, LEGALITY = (
+MAIN, GROUPS, SEARCH, BEHAVIOUR, LOSSES, DRIFT, LEGALITY = (
     "objectives",
     "size of the group",
     "how groups are generated",
     "who generates",
     "what is learnt from",
+    "far from the generator before alignment, no next-code loss",
     "free sampling and the format reward",
 )
 # One core each, and one search for lists and for selection.
@@ -97,10 +98,15 @@ def kuairand_rows() -> list[Row]:
         ablation("on_policy", BEHAVIOUR, "the policy itself at every step", "align.refresh_every=1"),
         ablation("off_policy", BEHAVIOUR, "the generator before alignment, ECPO", NEVER),
         ablation("off_policy_grpo", BEHAVIOUR, "the same, GRPO", NEVER, "align.objective=grpo", against="off_policy"),
-        ablation("objective_alone", LOSSES, "without the next-code loss", "align.next_code.weight=0"),
+        ablation("weight_20", LOSSES, "next-code loss x 20", "align.next_code.weight=20"),
+        ablation("weight_1", LOSSES, "next-code loss x 1", "align.next_code.weight=1"),
+        ablation("weight_0", LOSSES, "no next-code loss", "align.next_code.weight=0", NO_LIMIT),
         ablation("codes", LOSSES, "ratios of codes instead of items", "align.level=code"),
         ablation("hit", LOSSES, "rule reward: hits", "align.rewards.p_score=0", "align.rewards.hit=1"),
         Row("long", LOSSES, "2,000 steps", ("align.steps=2000",), against="ecpo", measured="lists", seeds=SEEDS[:1]),
+        ablation("drift_ecpo", DRIFT, "ECPO", *DRIFTING),
+        ablation("drift_grpo", DRIFT, "GRPO", *DRIFTING, "align.objective=grpo", against="drift_ecpo"),
+        ablation("drift_gbpo", DRIFT, "GBPO", *DRIFTING, "align.objective=gbpo", against="drift_ecpo"),
         Row("start_free", LEGALITY, "not aligned", FREE_GENERATOR, "start_free", "start_free", "legality", FEWER),
         free("format_none", "without format reward"),
         free("format_random", "format reward, 5 at random", "align.format.weight=1"),
@@ -126,6 +132,9 @@ FREE_GENERATOR = ("generator.softmax=full", "generator.item_head=false")
 # Rewards so small that advantages are those of a group whose rewards are all alike: none.
 NO_OBJECTIVE = ("align.rewards.p_score=1e-9",)
 NEVER = "align.refresh_every=1000000"
+NO_LIMIT = "align.limits.entropy=0"
+# Generations of the generator before alignment alone, and nothing that holds the policy near it: ratios grow.
+DRIFTING = (NEVER, "align.next_code.weight=0", NO_LIMIT)
 MOST_PROBABLE = "align.format.by=most_probable"
 TOP_K_TOP_P = ("align.rollouts.method=sample", "align.rollouts.top_k=50", "align.rollouts.top_p=0.9")
 ROWS = {KUAIRAND: kuairand_rows, BEAUTY: beauty_rows}
