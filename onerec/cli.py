@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     from onerec.cli_align import add_align_command
     from onerec.cli_data import add_data_commands
     from onerec.cli_reward import add_reward_command
+    from onerec.cli_rsft import add_rsft_command
     from onerec.cli_tokenize import add_tokenize_command
 
     parser = argparse.ArgumentParser(
@@ -84,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
         tracked=True,
     )
     add_reward_command(commands)
+    add_rsft_command(commands)
     add_align_command(commands)
     demo_parser = commands.add_parser(
         "demo",
@@ -118,7 +120,8 @@ def _add_recommend(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         help="print a readable list for a user or a history",
         description="Recommend with the generator of a run.",
         epilog="examples:\n  onerec recommend runs/demo --user 42\n  onerec recommend runs/demo --history 50 181 258 --count 5\n"
-        "  onerec recommend runs/demo --user 42 --include-seen\n  onerec recommend runs/demo --user 42 --aligned ecpo\n",
+        "  onerec recommend runs/demo --user 42 --include-seen\n  onerec recommend runs/demo --user 42 --aligned ecpo\n"
+        "  onerec recommend runs/mine --user 42 --rsft\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, help="folder of a trained run, such as runs/demo")
@@ -127,9 +130,11 @@ def _add_recommend(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     who.add_argument("--history", nargs="+", metavar="ITEM", help="item ids, oldest first")
     parser.add_argument("--count", type=int, default=10, help="items to list (default: 10)")
     parser.add_argument("--include-seen", action="store_true", help="allow items of the history in the list")
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--aligned", metavar="OBJECTIVE", help="the generator that `onerec align` left, its beam as it is"
     )
+    which.add_argument("--rsft", action="store_true", help="the generator that `onerec rsft` left, its beam as it is")
     parser.set_defaults(function=recommend)
 
 
@@ -176,6 +181,10 @@ def recommend(parsed: argparse.Namespace) -> None:
         from rl.align import load_aligned
 
         generator = load_aligned(opened, parsed.aligned)
+    elif parsed.rsft:
+        from rl.rsft_stage import load_rsft
+
+        generator = load_rsft(opened)
     exclude_seen = not parsed.include_seen
     print_list(opened, parsed.user, parsed.history, parsed.count, exclude_seen=exclude_seen, generator=generator)
 

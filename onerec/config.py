@@ -16,6 +16,7 @@ from onerec.data.contract import SplitMethod, parse_section
 from onerec.errors import UserError
 from onerec.model.generator_config import GeneratorConfig
 from onerec.reward_config import RewardConfig
+from onerec.rsft_config import RsftConfig
 from onerec.train.trainer import TrainConfig
 from tokenizer.alignment import AlignmentSpec
 from tokenizer.content import BlockWeights
@@ -154,6 +155,7 @@ class RunConfig(Section):
     evaluate: EvaluateSection = EvaluateSection()
     baselines: BaselinesSection = BaselinesSection()
     reward: RewardConfig | None = RewardConfig()
+    rsft: RsftConfig | None = None
     align: AlignConfig = AlignConfig()
 
 
@@ -182,7 +184,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise UserError(f'override "{override}": write it as key.subkey=value, for example train.epochs=10')
     *sections, key = path.split(".")
     for section in sections:
-        inner = content.setdefault(section, {})
+        if content.get(section) is None:
+            content[section] = {}  # a section that the file leaves out, or sets to null, begins with its defaults
+        inner = content[section]
         if not isinstance(inner, dict):
             raise UserError(f'override "{override}": "{section}" is a value, it has no keys of its own')
         content = inner

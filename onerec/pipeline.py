@@ -6,7 +6,7 @@ Each stage leaves a folder under `runs/<name>/` and is skipped when that folder 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,20 @@ class Run(RunData):
         model = Generator(self.config.generator, ids, vocabulary)
         self._train(stage, model, "onerec", self.config.train, self.generator_windows(), self._generator_recommender)
 
+    def train_on(
+        self, stage: Stage, generator: Generator, config: TrainConfig, windows: Windows, facts: Mapping[str, Any]
+    ) -> None:
+        """Train a trained generator on, in a stage of its own; validated, stopped and saved as in its first training.
+
+        Args:
+            stage: gets the model, its curves, and a `training.json` that holds `facts` too.
+            generator: on any device; it ends with the best weights.
+            config: of this training.
+            windows: of which kind the generator reads.
+            facts: plain values by name.
+        """
+        self._train(stage, generator, stage.folder.name, config, windows, self._generator_recommender, facts)
+
     def generator_windows(self) -> Windows:
         """Training windows as the generator's context wants them."""
         config = self.config.generator
@@ -214,6 +228,7 @@ class Run(RunData):
         config: TrainConfig,
         windows: Windows,
         recommender: Callable[[nn.Module, int], Recommender],
+        more_facts: Mapping[str, Any] | None = None,
     ) -> None:
         with self.state.main_process_first():
             if self.state.is_main_process:
@@ -235,6 +250,7 @@ class Run(RunData):
             "steps": position.step,
             "best_step": position.best_step,
             "best_epoch": position.best_step / trainer.steps_per_epoch,
+            **(more_facts or {}),
         }
         trained = trainer.bare_model.cpu().eval()
         if isinstance(trained, Generator):

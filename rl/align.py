@@ -4,8 +4,6 @@ The Technical Report's post-training (arXiv 2506.13695): groups of the model's o
 the next-code loss trained along; or OneRec's iterative preference alignment (arXiv 2502.18965), DPO on best against worst.
 """
 
-import json
-
 import torch
 
 from onerec.artefacts import Stage, key_of
@@ -19,8 +17,9 @@ from rl.align_loop import CHECKPOINT_FILE, AlignLoop
 from rl.align_rewards import load_rewards, rewarding_section, train_reward_models
 from rl.prompts import Prompts, training_prompts
 from rl.reward_model import reward_stage
+from rl.rsft_stage import TRAINING_FILE, alignment_start, check_alignment_start, load_later, next_code_windows
 
-MODEL_FOLDER, TRAINING_FILE = "model", "training.json"
+MODEL_FOLDER = "model"
 
 
 def align_stage(run: Run) -> Stage:
@@ -28,15 +27,17 @@ def align_stage(run: Run) -> Stage:
     align, rewarding = run.config.align, rewarding_section(run)
     reward_key = None if rewarding is None else reward_stage(run, rewarding).key
     settings = align.model_dump(exclude={"judge_half"})
-    key = key_of("align", run.generator_stage.key, reward_key, settings, run.config.seed)
+    key = key_of("align", alignment_start(run).key, reward_key, settings, run.config.seed)
     return Stage(run.folder / f"aligned_{align.objective}", key)
 
 
 def align_generator(run: Run) -> None:
     """Align the trained generator, or go on where a killed run stopped; reward models that are missing are trained first.
 
+    Where the config has a section rsft it is the generator after RSFT that is aligned.
+
     Raises:
-        UserError: the generator is not trained, there are several processes, or alignment has stopped by itself.
+        UserError: that generator is not trained, there are several processes, or alignment has stopped by itself.
     """
     check_alignable(run)
     train_reward_models(run)
@@ -46,13 +47,13 @@ def align_generator(run: Run) -> None:
     config, seed = run.config.align, run.config.seed
     set_threads(run.config.threads, run.config.generator.width)
     torch.manual_seed(seed)
-    policy = run.load_generator().generator
+    policy = run.load_generator(alignment_start(run).folder.name).generator
     rewards, prompts = load_rewards(run), align_prompts(run)
     stage.begin()
     run.say(f"{config.objective}: {config.steps} steps of {config.batch_size} of {len(prompts):,} prompts")
     loop = AlignLoop(
         policy,
-        run.generator_windows(),
+        next_code_windows(run),
         prompts,
         rewards,
         config,
@@ -66,6 +67,7 @@ def align_generator(run: Run) -> None:
     facts = {
         "objective": config.objective,
         "generator": run.generator_stage.key,
+        "start": alignment_start(run).folder.name,
         "parameters": sum(parameter.numel() for parameter in aligned.parameters()),
         "train_seconds": position.seconds,
         "steps": position.step,
@@ -80,10 +82,7 @@ def check_alignable(run: Run) -> None:
     """Refuse what could not be aligned. Raises UserError."""
     if run.state.num_processes > 1:
         raise UserError("onerec align runs in one process; start it without accelerate launch")
-    if not run.generator_stage.done:
-        raise UserError(
-            f"{run.generator_stage.folder}: no generator with the data and config on file; run `onerec train` first"
-        )
+    check_alignment_start(run)
 
 
 def align_prompts(run: Run) -> Prompts:
@@ -99,13 +98,4 @@ def load_aligned(run: Run, objective: str) -> GeneratorRecommender:
     Raises:
         UserError: there is none, or it was made from another generator than the run's.
     """
-    folder = run.folder / f"aligned_{objective}"
-    try:
-        facts = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder}: no aligned generator there; `onerec align --objective {objective}` makes one"
-        ) from error
-    if facts["generator"] != run.generator_stage.key:
-        raise UserError(f"{folder}: aligned from another generator than the run's; run `onerec align` again")
-    return run.load_generator(folder.name)
+    return load_later(run, f"aligned_{objective}", f"onerec align --objective {objective}")

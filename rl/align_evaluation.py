@@ -1,7 +1,8 @@
-"""What alignment has changed: figures of the generator before and after on the same cases, with paired intervals."""
+"""What alignment, or RSFT, has changed: figures of the generator before and after on the same cases, with paired intervals."""
 
 import json
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from onerec.artefacts import Stage, key_of
 from onerec.data.split import Cases
+from onerec.decode.recommend import GeneratorRecommender
 from onerec.evaluate.bootstrap import interval, paired_interval
 from onerec.evaluate.ranking import LIST_LENGTH
 from onerec.evaluate.results import dataset_facts, measures_of, protocol_of, run_facts, spoken_ids
@@ -20,67 +22,142 @@ from onerec.evaluate.terminal import interval_text, share_text
 from onerec.files import write_json
 from onerec.pipeline import EVALUATED_PARTS, Run
 from onerec.train.runtime import set_threads
-from rl.align import TRAINING_FILE, align_stage, load_aligned
+from rl.align import align_stage, load_aligned
 from rl.align_rewards import judging_section, load_judge
 from rl.prompts import Prompts
 from rl.rewards.preference_score import PreferenceScore
+from rl.rsft_stage import TRAINING_FILE, load_rsft, rsft_stage
 
-BEFORE, AFTER = "onerec_generation", "onerec_aligned"
+BEFORE, RSFT, AFTER = "onerec_generation", "onerec_rsft", "onerec_aligned"
 P_SCORE = "p_score@10"
 SHOWN = ("recall@10", "recall@50", "ndcg@10", P_SCORE)
-LABELS = {
-    BEFORE: ("OneRec", "the generator before alignment, constrained beam search"),
-    AFTER: ("OneRec, aligned", "the same generator after alignment"),
-}
+CHANGES = {RSFT: "RSFT - before", AFTER: "aligned - before"}
+
+
+@dataclass(frozen=True)
+class MeasuredGenerator:
+    """One of the two generators of a comparison.
+
+    Attributes:
+        name: in the results.
+        label, description: for readers.
+        stage: where it lies.
+        lists: its top lists by part, items `[C, 50]`.
+    """
+
+    name: str
+    label: str
+    description: str
+    stage: Stage
+    lists: dict[str, np.ndarray]
+
+    def facts(self) -> dict[str, Any]:
+        """What is known of it before it is measured: what its training left on file."""
+        trained = json.loads((self.stage.folder / TRAINING_FILE).read_text(encoding="utf-8"))
+        return {"label": self.label, "description": self.description, **trained}
 
 
 def evaluate_alignment(run: Run, command: str) -> dict[str, Any]:
-    """Measure the generator before and after; writes `results.json` into the stage's folder and returns its content.
+    """Measure the generator before and after alignment.
+
+    Writes `results.json` into the stage's folder and returns its content. Before is what alignment started from.
 
     Args:
         run: with an aligned generator.
         command: what the user typed.
     """
-    lists = {BEFORE: run.lists("onerec"), AFTER: aligned_lists(run)}
+    before = generator_as_trained(run) if run.config.rsft is None else generator_after_rsft(run)
+    text = "the generator after alignment, constrained beam search"
+    after = MeasuredGenerator(AFTER, "OneRec, aligned", text, align_stage(run), aligned_lists(run))
+    return compare_generators(run, before, after, _notes(run), command)
+
+
+def evaluate_rsft(run: Run, command: str) -> dict[str, Any]:
+    """Measure the trained generator before and after RSFT, as `evaluate_alignment` does; without a judge if none is trained."""
+    notes = ["Validation chose the weights of both generators; of the test part nothing learns anything."]
+    return compare_generators(run, generator_as_trained(run), generator_after_rsft(run), notes, command)
+
+
+def generator_as_trained(run: Run) -> MeasuredGenerator:
+    """The run's generator with its lists."""
+    text = "the generator as next-code training left it, constrained beam search"
+    return MeasuredGenerator(BEFORE, "OneRec", text, run.generator_stage, run.lists("onerec"))
+
+
+def generator_after_rsft(run: Run) -> MeasuredGenerator:
+    """The generator that RSFT left, with its lists."""
+    lists = later_lists(run, rsft_stage(run), "generator after RSFT", lambda: load_rsft(run))
+    text = "the generator after RSFT, constrained beam search"
+    return MeasuredGenerator(RSFT, "OneRec, RSFT", text, rsft_stage(run), lists)
+
+
+def compare_generators(
+    run: Run, before: MeasuredGenerator, after: MeasuredGenerator, notes: list[str], command: str
+) -> dict[str, Any]:
+    """Measure two generators on the same cases; writes `results.json` where the later one lies and returns its content.
+
+    Args:
+        run: whose generators they are.
+        before: what was there.
+        after: what became of it.
+        notes: what a reader should know before trusting the figures.
+        command: what the user typed.
+    """
+    both = (before, after)
     measures, judge, judging = measures_of(run, spoken_ids(run)), load_judge(run), judging_section(run)
-    folders = {BEFORE: run.generator_stage.folder, AFTER: align_stage(run).folder}
-    models = {name: _described(folder, *LABELS[name]) for name, folder in folders.items()}
+    models = {one.name: one.facts() for one in both}
     paired: dict[str, Any] = {}
     for part, measure in measures.items():
-        scores = {name: judged_lists(run, judge, measure.cases, made[part]) for name, made in lists.items()}
+        scores = {one.name: judged_lists(run, judge, measure.cases, one.lists[part]) for one in both}
         options = (measure.cases.user_index, measure.samples, measure.seed)
-        differences = measure.paired(lists[AFTER][part], lists[BEFORE][part])
-        for name, made in lists.items():
-            models[name][part] = measure.figures(made[part], id_level=True)
+        differences = measure.paired(after.lists[part], before.lists[part])
+        for one in both:
+            models[one.name][part] = measure.figures(one.lists[part], id_level=True)
             if judge is not None:
-                models[name][part][P_SCORE] = interval(scores[name], *options)
+                models[one.name][part][P_SCORE] = interval(scores[one.name], *options)
         if judge is not None:
-            differences[P_SCORE] = paired_interval(scores[AFTER], scores[BEFORE], *options)
-        paired[f"{AFTER} - {BEFORE}" if part == "test" else f"{AFTER} - {BEFORE} ({part})"] = differences
+            differences[P_SCORE] = paired_interval(scores[after.name], scores[before.name], *options)
+        paired[_pair(before.name, after.name, part)] = differences
     test = measures["test"]
-    seconds = sum(stage.seconds for stage in (run.ids_stage, run.generator_stage, align_stage(run)))
+    stages = {stage.folder: stage for stage in (run.ids_stage, run.generator_stage, before.stage, after.stage)}
     results = {
-        "run": run_facts(run, command, seconds),
+        "run": run_facts(run, command, sum(stage.seconds for stage in stages.values())),
         "dataset": dataset_facts(run.dataset),
         "protocol": protocol_of(run, test.cases, test.training_counts_N),
         "judge": None if judge is None or judging is None else f"reward model of {judging.half or 'all'} users",
         "models": models,
         "paired": paired,
-        "notes": _notes(run),
+        "notes": notes,
     }
-    write_json(align_stage(run).folder / "results.json", results)
+    write_json(after.stage.folder / "results.json", results)
     return results
 
 
 def aligned_lists(run: Run) -> dict[str, np.ndarray]:
     """The aligned generator's top lists for validation and test cases, made once and kept in its folder."""
-    recommend, trained = run.config.recommend, align_stage(run)
+    return later_lists(
+        run, align_stage(run), "aligned generator", lambda: load_aligned(run, run.config.align.objective)
+    )
+
+
+def later_lists(
+    run: Run, trained: Stage, label: str, load: Callable[[], GeneratorRecommender]
+) -> dict[str, np.ndarray]:
+    """Top lists of a generator that came after the trained one, for validation and test cases, made once and kept in its folder.
+
+    Args:
+        run: whose cases are asked.
+        trained: where the generator lies.
+        label: what to call it at the terminal.
+        load: gives it; called only where there are no lists yet.
+    """
+    recommend = run.config.recommend
     stage = Stage(trained.folder / "lists", key_of("lists", trained.key, recommend.beam_width, recommend.exclude_seen))
     if not stage.done:
         stage.begin()
-        run.say("aligned generator: recommending to validation and test users")
+        run.say(f"{label}: recommending to validation and test users")
         set_threads(run.config.threads, run.config.generator.width)
-        recommender, made = load_aligned(run, run.config.align.objective), {}
+        recommender, made = load(), {}
         for part in EVALUATED_PARTS:
             cases = run.cases(part)
             asked = (cases.history_items, cases.history_offsets, LIST_LENGTH, recommend.exclude_seen)
@@ -102,9 +179,8 @@ def judged_lists(run: Run, judge: PreferenceScore | None, cases: Cases, items_CK
     return mean
 
 
-def _described(folder: Path, label: str, description: str) -> dict[str, Any]:
-    facts = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
-    return {"label": label, "description": description, **facts}
+def _pair(before: str, after: str, part: str) -> str:
+    return f"{after} - {before}" if part == "test" else f"{after} - {before} ({part})"
 
 
 def _notes(run: Run) -> list[str]:
@@ -119,9 +195,10 @@ def _notes(run: Run) -> list[str]:
 
 def print_alignment(results: dict[str, Any], console: Console) -> None:
     """Print figures before and after and the paired differences, of validation and of test."""
-    for part, suffix in (("valid", " (valid)"), ("test", "")):
-        paired = results["paired"][f"{AFTER} - {BEFORE}{suffix}"]
-        cases = results["models"][BEFORE][part]["cases"]
+    before, after = results["models"]
+    for part in EVALUATED_PARTS:
+        paired = results["paired"][_pair(before, after, part)]
+        cases = results["models"][before][part]["cases"]
         table = Table(title=f"{results['dataset']['name']}: {part}, {cases:,} cases", box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("", no_wrap=True)
         shown = [name for name in SHOWN if name in paired]
@@ -131,7 +208,7 @@ def print_alignment(results: dict[str, Any], console: Console) -> None:
             figures = model[part]
             cells = [interval_text(figures[name]) for name in shown]
             table.add_row(model["label"], *cells, share_text(figures["coverage@10"]))
-        table.add_row("aligned - before", *(_difference(paired[name]) for name in shown), "")
+        table.add_row(CHANGES[after], *(_difference(paired[name]) for name in shown), "")
         table.width = Measurement.get(console, console.options.update_width(220), table).maximum
         console.print(table)
     judge = results["judge"]

@@ -8,44 +8,21 @@ was watched in a dropped session stays in the histories; it only is no target an
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from onerec.data.contract import Dataset
 from onerec.data.split import TRAIN
 from onerec.data.stream import EventOrder, StreamWindows, order_events
 from onerec.data.windows import Batch, Windows
 from onerec.errors import UserError
+from onerec.rsft_config import RsftConfig
 
 if TYPE_CHECKING:
     from onerec.pipeline import Run
-
-
-class RsftConfig(BaseModel):
-    """Which sessions are dropped.
-
-    Attributes:
-        session_gap: a longer pause between two exposures begins a new session; in the unit of a numeric time column, in seconds
-            for dates and datetimes.
-        session_events: exposures of a session, for logs without times; a user's last session may be shorter.
-        dropped_share: share of the sessions, those with the least play time, whose events are no targets.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    session_gap: float | None = Field(None, gt=0)
-    session_events: int | None = Field(None, gt=0)
-    dropped_share: float = Field(0.5, gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.session_gap is None) == (self.session_events is None):
-            raise UserError("rsft: give session_gap, or session_events for a log without times; one of the two")
-        return self
 
 
 @dataclass(frozen=True)
@@ -177,15 +154,19 @@ def choose_targets(windows: Windows, chosen_E: np.ndarray) -> ChosenTargets:
     return replace(every, windows=replace(windows, **ranges), **ranges)
 
 
-def rsft_windows(run: "Run", config: RsftConfig) -> ChosenTargets:
+def sessions_of(run: "Run", config: RsftConfig) -> Sessions:
+    """The sessions of a run's training part. Raises UserError as `rank_sessions` does."""
+    reads_all = run.config.generator.pathways.stream == "all"
+    order = run.event_order if reads_all else order_events(run.dataset, run.sequences, "all")
+    return rank_sessions(run.dataset, order, config, run.config.seed)
+
+
+def kept_windows(run: "Run", sessions: Sessions) -> ChosenTargets:
     """The training windows of a run's generator with the targets of kept sessions alone, for its usual trainer.
 
     Raises:
-        UserError: see `rank_sessions`; or no target is left.
+        UserError: no target is left.
     """
-    reads_all = run.config.generator.pathways.stream == "all"
-    order = run.event_order if reads_all else order_events(run.dataset, run.sequences, "all")
-    sessions = rank_sessions(run.dataset, order, config, run.config.seed)
     kept_R = np.zeros(run.dataset.events.height, dtype=bool)
     kept_R[sessions.kept_rows] = True
     windows = run.generator_windows()
@@ -196,6 +177,11 @@ def rsft_windows(run: "Run", config: RsftConfig) -> ChosenTargets:
     chosen = choose_targets(windows, chosen_E)
     if not len(chosen):
         raise UserError(
-            f"{run.dataset.folder}: no training target lies in a session that RSFT keeps; drop a smaller share"
+            f"{run.dataset.folder}: no training target lies in a session that RSFT keeps; lower rsft.dropped_share"
         )
     return chosen
+
+
+def rsft_windows(run: "Run", config: RsftConfig) -> ChosenTargets:
+    """Both in one: see `sessions_of` and `kept_windows`."""
+    return kept_windows(run, sessions_of(run, config))

@@ -63,7 +63,7 @@ def test_the_demo_names_every_key_there_is() -> None:
     """Only the settings of each quantizer stay out; they are explained where the tokenizer is. Comments show what null hides."""
     text = DEMO.read_text(encoding="utf-8")
     written = set(leaves(yaml.safe_load(text)))
-    written |= set(leaves(yaml.safe_load(re.sub(r"^( +)# (?= *\w+:)", r"\1", text, flags=re.MULTILINE))))
+    written |= set(leaves(yaml.safe_load(re.sub(r"^( *)# (?= *\w+:)", r"\1", text, flags=re.MULTILINE))))
     missing = {key for key in known_keys(RunConfig) if key[:2] != ("tokenizer", "quantizer") or len(key) == 3}
     assert {".".join(key) for key in missing - written} == set()
 
@@ -85,6 +85,14 @@ def test_overrides_reach_every_depth_and_keep_their_types() -> None:
     assert config.baselines.sasrec.model.width == 32
     config = load_config(DEMO, ["tokenizer.quantizer.level_sizes=[8, 16]", "baselines.sasrec=null", "threads=2"])
     assert (config.tokenizer.quantizer.level_sizes, config.baselines.sasrec, config.threads) == ([8, 16], None, 2)
+
+
+def test_an_override_opens_a_section_that_is_off() -> None:
+    assert load_config(DEMO).rsft is None
+    section = load_config(DEMO, ["rsft.session_gap=1800", "rsft.train.epochs=2"]).rsft
+    assert section is not None
+    assert (section.session_gap, section.dropped_share) == (1800, 0.5)
+    assert (section.train.epochs, section.train.learning_rate) == (2, 0.0001)
 
 
 def test_overrides_may_stand_behind_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,6 +118,8 @@ def test_overrides_may_stand_behind_the_options(tmp_path: Path, capsys: pytest.C
         ("dataset.split=by_tiem", ['key "dataset.split"', "by_time", "'by_tiem'"]),
         ("recommend.beam_width=10", ['key "recommend.beam_width"', "50"]),
         ("name=a/b", ['key "name"', "'a/b'"]),
+        ("rsft.dropped_share=0.3", ["rsft", "session_gap", "session_events"]),
+        ("rsft={session_gap: 9, dropped_share: 1}", ['key "rsft.dropped_share"', "less than 1"]),
         ("train.epochs", ['override "train.epochs"', "key.subkey=value"]),
         ("=3", ['override "=3"', "key.subkey=value"]),
         ("train.epochs=[1", ['override "train.epochs=[1"', "not YAML"]),

@@ -99,6 +99,15 @@ def test_a_baseline_whose_training_was_killed_is_not_measured(
     assert main(["recommend", str(tiny_copy.folder), "--history", "1"]) == 0
 
 
+def test_a_log_without_play_times_has_no_sessions_to_drop(
+    tiny_copy: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["rsft", *configured("tiny", tiny_copy.dataset), "--runs", str(tiny_copy.folder.parent)]
+    assert "the config says rsft: null" in refusal(command, capsys)
+    message = refusal([*command, "rsft.session_events=4"], capsys)
+    assert f"{tiny_copy.dataset / 'dataset.yaml'}: events.play_time names no column" in message
+
+
 def test_users_too_short_to_test_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     events = pl.DataFrame({"user": ["a", "a", "b", "b", "c"], "item": [1, 2, 2, 3, 1]})
     folder = small_dataset(tmp_path / "short", events, "leave_one_out")

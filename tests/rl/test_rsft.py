@@ -19,9 +19,9 @@ from onerec.data.windows import Windows, epoch_batches, every_position_windows, 
 from onerec.errors import UserError
 from onerec.model.generator import Generator
 from onerec.pipeline import Run
+from onerec.rsft_config import RsftConfig
 from onerec.train.trainer import TrainConfig, Trainer
 from rl.rsft import (
-    RsftConfig,
     choose_targets,
     lower_sessions,
     rank_sessions,
