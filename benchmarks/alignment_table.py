@@ -88,8 +88,9 @@ def _figures(found: Cells, prefix: str, users: str) -> dict[str, Any]:
     cells = list(found.values())
     if not cells[0].has(users):
         return {}
-    users_C = cells[0].array(users)
-    return {name: _interval([cell.array(prefix + name) for cell in cells], users_C) for name in cells[0].names(prefix)}
+    return _intervals(
+        {name: [cell.array(prefix + name) for cell in cells] for name in cells[0].names(prefix)}, cells[0].array(users)
+    )
 
 
 def _compared(row: Row, search: str, found: Cells, loaded: dict[str, Cells]) -> dict[str, Any]:
@@ -118,14 +119,16 @@ def _differences(ours: Cells, search: str, theirs: Cells, their_search: str, par
     first, second = (cells[seeds[0]].array(f"{part}_users") for cells in (ours, theirs))
     users_C, rows, other_rows = np.intersect1d(first, second, return_indices=True)
     names = [name for name in ours[seeds[0]].names(prefix) if theirs[seeds[0]].has(their_prefix + name)]
-    made: dict[str, Any] = {}
+    values, means = {}, {}
     for name in names:
-        values = [ours[seed].array(prefix + name)[rows] for seed in seeds]
         others = [theirs[seed].array(their_prefix + name)[other_rows] for seed in seeds]
-        made[name] = _interval([one - other for one, other in zip(values, others, strict=True)], users_C)
-        if name == JUDGE:
-            mean = float(np.mean(others))
-            made["judge_gain"] = {key: value / mean for key, value in made[name].items()}
+        values[name] = [
+            ours[seed].array(prefix + name)[rows] - other for seed, other in zip(seeds, others, strict=True)
+        ]
+        means[name] = float(np.mean(others))
+    made = _intervals(values, users_C)
+    if JUDGE in made:
+        made["judge_gain"] = {key: value / means[JUDGE] for key, value in made[JUDGE].items()}
     return made
 
 
@@ -136,17 +139,15 @@ def _pass_at_k(found: Cells, start: Cells) -> dict[str, Any]:
         curves = {seed: cell.array(f"pass_{name}") for seed, cell in found.items()}
         users_C = next(iter(found.values())).array("pass_users")
         ks = [1 << place for place in range(next(iter(curves.values())).shape[1])]
-        made[name] = {
-            str(k): _interval([curve[:, place] for curve in curves.values()], users_C) for place, k in enumerate(ks)
-        }
+        made[name] = _intervals(
+            {str(k): [curve[:, place] for curve in curves.values()] for place, k in enumerate(ks)}, users_C
+        )
         shared = [seed for seed in found if seed in start and start is not found]
         if shared:
-            made[f"{name}_difference"] = {
-                str(k): _interval(
-                    [curves[seed][:, place] - start[seed].array(f"pass_{name}")[:, place] for seed in shared], users_C
-                )
-                for place, k in enumerate(ks)
-            }
+            gained = {seed: curves[seed] - start[seed].array(f"pass_{name}") for seed in shared}
+            made[f"{name}_difference"] = _intervals(
+                {str(k): [one[:, place] for one in gained.values()] for place, k in enumerate(ks)}, users_C
+            )
     return made
 
 
@@ -186,6 +187,13 @@ def _curves(facts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _interval(values: list[np.ndarray], users_C: np.ndarray) -> dict[str, float]:
-    from onerec.evaluate.bootstrap import interval_over_seeds
+    found: dict[str, float] = _intervals({"figure": values}, users_C)["figure"]
+    return found
 
-    return dict(interval_over_seeds(np.stack(values).astype(np.float64), users_C, SAMPLES, BOOTSTRAP_SEED))
+
+def _intervals(values: dict[str, list[np.ndarray]], users_C: np.ndarray) -> dict[str, Any]:
+    """Of figures with a row of cases for each seed."""
+    from onerec.evaluate.bootstrap import intervals_over_seeds
+
+    stacked = {name: np.stack(rows).astype(np.float64) for name, rows in values.items()}
+    return dict(intervals_over_seeds(stacked, users_C, SAMPLES, BOOTSTRAP_SEED))

@@ -74,22 +74,38 @@ def paired_interval(
     return paired_intervals({"figure": first_C}, {"figure": second_C}, user_C, samples, seed)["figure"]
 
 
+def intervals_over_seeds(
+    values: Mapping[str, ArrayLike], user_C: NDArray[np.integer], samples: int = 1000, seed: int = 0
+) -> dict[str, Interval]:
+    """Means over training seeds and cases with 95 % intervals that hold both: users and seeds are drawn with replacement.
+
+    values: figure name -> one row per training seed `[S, C]`, the same cases in each. Hand in differences for a comparison paired
+    by user and by seed. With the few seeds one can afford the spread between seeds is itself a rough estimate, and too small on
+    average.
+    """
+    rows: dict[str, NDArray[np.float64]] = {}
+    seeds = {np.shape(values_SC)[:-1] for values_SC in values.values()}
+    if len(seeds) > 1 or any(len(shape) != 1 or not shape[0] for shape in seeds):
+        raise ValueError(f"expected as many rows for every figure, one per seed, got {sorted(seeds)}")
+    for name, values_SC in values.items():
+        rows |= {f"{name} {row}": row_C for row, row_C in enumerate(np.asarray(values_SC, dtype=np.float64))}
+    if not rows:
+        return {}
+    means_BFS = _resampled_means(*_sums_per_user(rows, user_C), samples, seed).reshape(samples, len(values), -1)
+    drawn_BS = np.random.default_rng(seed + 1).integers(means_BFS.shape[2], size=(samples, means_BFS.shape[2]))
+    drawn_BF = np.take_along_axis(means_BFS, drawn_BS[:, None], axis=2).mean(axis=2)
+    low_F, high_F = np.percentile(drawn_BF, _PERCENTILES, axis=0)
+    return {
+        name: {"value": float(np.mean(np.asarray(values_SC, dtype=np.float64))), "low": float(low), "high": float(high)}
+        for (name, values_SC), low, high in zip(values.items(), low_F, high_F, strict=True)
+    }
+
+
 def interval_over_seeds(
     values_SC: ArrayLike, user_C: NDArray[np.integer], samples: int = 1000, seed: int = 0
 ) -> Interval:
-    """Mean over training seeds and cases with a 95 % interval that holds both: users and seeds are drawn with replacement.
-
-    values_SC: one row per training seed, the same cases in each. Hand in differences for a comparison paired by user and
-    by seed. With the few seeds one can afford the spread between seeds is itself a rough estimate, and too small on average.
-    """
-    per_seed = np.asarray(values_SC, dtype=np.float64)
-    if per_seed.ndim != 2 or not len(per_seed):
-        raise ValueError(f"expected one row of values per seed, got shape {per_seed.shape}")
-    rows = {str(row): values for row, values in enumerate(per_seed)}
-    means_BS = _resampled_means(*_sums_per_user(rows, user_C), samples, seed)
-    drawn_BS = np.random.default_rng(seed + 1).integers(len(per_seed), size=means_BS.shape)
-    low, high = np.percentile(np.take_along_axis(means_BS, drawn_BS, axis=1).mean(axis=1), _PERCENTILES)
-    return {"value": float(per_seed.mean()), "low": float(low), "high": float(high)}
+    """The 95 % interval of one figure; see `intervals_over_seeds`."""
+    return intervals_over_seeds({"figure": values_SC}, user_C, samples, seed)["figure"]
 
 
 def _sums_per_user(

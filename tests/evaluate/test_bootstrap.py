@@ -136,3 +136,17 @@ def test_interval_over_seeds_holds_both_users_and_seeds() -> None:
     assert apart["high"] - apart["low"] > 5 * (plain["high"] - plain["low"])
     with pytest.raises(ValueError, match="per seed"):
         bootstrap.interval_over_seeds(values, users)
+
+
+def test_figures_over_seeds_share_users_and_seeds() -> None:
+    """Many at once are what each would be alone, so a difference of two is as narrow as its pairs make it."""
+    draw, users = np.random.default_rng(1), np.repeat(np.arange(80), 2)
+    first = draw.random((3, 160))
+    figures = {"first": first, "second": first + 0.5, "third": draw.random((3, 160))}
+    together = bootstrap.intervals_over_seeds(figures, users, 300, 5)
+    for name, values in figures.items():
+        assert together[name] == pytest.approx(bootstrap.interval_over_seeds(values, users, 300, 5))
+    assert together["second"]["low"] == pytest.approx(together["first"]["low"] + 0.5)
+    assert bootstrap.intervals_over_seeds({}, users) == {}
+    with pytest.raises(ValueError, match="as many rows"):
+        bootstrap.intervals_over_seeds({"one": first, "two": first[:2]}, users)
