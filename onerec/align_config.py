@@ -106,7 +106,7 @@ class NextCodeConfig(AlignPart):
     weight: beside the objective's loss; 0 leaves it out. batch_size: windows per optimizer step.
     """
 
-    weight: float = Field(5.0, ge=0)
+    weight: float = Field(7.0, ge=0)
     batch_size: int = Field(32, gt=0)
 
 
