@@ -107,7 +107,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate_parser.add_argument("run", type=Path, help="folder of a run, such as runs/demo")
     evaluate_parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="keys under recommend., selection. or evaluate."
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="keys under recommend., selection., reward.selection. or evaluate.",
     )
     evaluate_parser.set_defaults(function=evaluate)
     _add_recommend(commands)
@@ -162,9 +165,10 @@ def evaluate(parsed: argparse.Namespace) -> None:
     from onerec.pipeline import reopen_run
 
     for override in parsed.overrides:
-        if not override.startswith(("recommend.", "selection.", "selection=", "evaluate.")):
+        if not override.startswith(("recommend.", "selection.", "selection=", "reward.selection.", "evaluate.")):
             raise UserError(
-                f'"{override}": evaluate takes keys under recommend., selection. and evaluate.; use `onerec run` for others'
+                f'"{override}": evaluate takes keys under recommend., selection., reward.selection. and evaluate.; '
+                "use `onerec run` for others"
             )
     opened = reopen_run(parsed.run, parsed.overrides)
     print_details(_measure(opened), opened.console)
@@ -197,7 +201,11 @@ def shipped_config(name: str) -> Path:
 
 
 def _complete(opened: "Run") -> None:
+    from rl.stages import check_stages, train_stages
+
+    check_stages(opened)
     opened.train()
+    train_stages(opened)
     if opened.state.is_main_process:
         _measure(opened)
 
@@ -206,8 +214,9 @@ def _measure(opened: "Run") -> dict[str, Any]:
     from onerec.evaluate.report import write_report
     from onerec.evaluate.results import write_results
     from onerec.evaluate.terminal import print_comparison
+    from rl.stages import further_of
 
-    results = write_results(opened, command=" ".join(["onerec", *sys.argv[1:]]))
+    results = write_results(opened, " ".join(["onerec", *sys.argv[1:]]), further_of(opened))
     page = write_report(opened.folder)
     print_comparison(results, opened.console)
     opened.say(f"results: {opened.folder / 'results.json'}\nreport:  {page}")
