@@ -93,8 +93,8 @@ def kept_lists(run: RunData, stage: Stage, label: str, load: Callable[[], MakeLi
         load: see `FurtherModel`; called only where there are no lists yet.
 
     Returns:
-        `valid` and `test` items `[C, 50]`, `valid_scores` and `test_scores`, `fit_seconds` that loading took, with whatever had to
-        be fitted, and `seconds` that making the lists took.
+        `valid` and `test` items `[C, 50]`, `valid_scores` and `test_scores`, `fit_seconds` that loading took, with whatever
+        had to be fitted, and `seconds` that making the lists took.
     """
     if not stage.done:
         stage.begin()

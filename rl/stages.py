@@ -95,9 +95,9 @@ def _notes(run: Run, models: dict[str, FurtherModel]) -> list[str]:
         notes.append("Of the test part no stage after training and no reward model learns anything.")
     if "onerec_reward_selection" in models:
         notes.append(
-            "A reward model reads all impressions of a user with their signals, also where generator and baselines read the items of "
-            "positive events. Its weight against the generator was fitted on validation cases, so that validation figures of "
-            "reward selection are no held-out figures."
+            "A reward model reads all impressions of a user with their signals, also where generator and baselines read the "
+            "items of positive events. Its weight against the generator was fitted on validation cases, so that validation "
+            "figures of reward selection are no held-out figures."
         )
     if "onerec_aligned" in models and run.config.align.rewards.p_score:
         notes.append(

@@ -226,9 +226,7 @@ def test_what_was_watched_long_is_recommended_more(tmp_path: Path) -> None:
     train_rsft(run)
     cases = run.cases("test")
     asked = (cases.history_items, cases.history_offsets, 10, False)
-    before, after = (
-        one.recommend(*asked, run.readings(cases))[0] % 2 for one in (run.load_generator(), load_rsft(run))
-    )
+    before, after = (one.recommend(*asked, run.readings(cases))[0] % 2 for one in (run.load_generator(), load_rsft(run)))
     assert before.mean() < 0.65
     assert after.mean() > 0.85
 
@@ -318,13 +316,7 @@ def test_what_the_stages_depend_on(data: Path, runs: Path) -> None:
 
     rsft, align, start = keys()
     assert start == rsft
-    for override in (
-        "rsft.dropped_share=0.4",
-        "rsft.session_gap=2000",
-        "rsft.train.epochs=2",
-        "train.epochs=3",
-        "seed=4",
-    ):
+    for override in ("rsft.dropped_share=0.4", "rsft.session_gap=2000", "rsft.train.epochs=2", "train.epochs=3", "seed=4"):
         others = keys(override)
         assert others[0] == others[2] != rsft and others[1] != align
     assert keys("align.steps=3")[0] == rsft
