@@ -29,6 +29,7 @@ from onerec.evaluate.report_values import (
     title_of,
     verdict,
 )
+from onerec.further import P_SCORE
 
 CUTOFFS = (1, 5, 10, 20, 50)
 SHOWN_HISTORY = 12
@@ -41,6 +42,9 @@ DRAWN_DIFFERENCES = ("recall@10", "ndcg@10")  # the others stand in the table be
 KNOWN_LABELS = {
     "onerec": "OneRec",
     "onerec_selection": "OneRec + selection",
+    "onerec_aligned": "OneRec, aligned",
+    "onerec_reward_selection": "OneRec + reward selection",
+    "onerec_aligned_selection": "OneRec, aligned, + reward selection",
     "sasrec": "SASRec",
     "item_knn": "Item-kNN",
     "content_knn": "Content-kNN",
@@ -147,6 +151,7 @@ def comparison_section(models: Sequence[Model], part: str) -> dict[str, Any] | N
             "model": model,
             "figures": [model.interval(part, metric) for metric in ("recall@10", "ndcg@10", "mrr@10")],
             "id_recall": model.interval(part, "id_recall@10"),
+            "p_score": model.interval(part, P_SCORE),
             "coverage": as_number(as_mapping(model.data.get(part)).get("coverage@10")),
         }
         for model in measured
@@ -159,6 +164,7 @@ def comparison_section(models: Sequence[Model], part: str) -> dict[str, Any] | N
         "summary": summary,
         "best": _best_columns(row["figures"] for row in summary),
         "has_ids": any(row["id_recall"] for row in summary),
+        "has_p_score": any(row["p_score"] for row in summary),
         "has_coverage": any(row["coverage"] is not None for row in summary),
         "has_parameters": any(model.number("parameters") is not None for model in measured),
         "has_seconds": any(model.number("train_seconds") is not None for model in measured),
@@ -232,7 +238,7 @@ def training_section(models: Sequence[Model], logs: dict[str, list[dict[str, Any
     """Per trained model its loss, its validation NDCG@10 and its speed over steps; the validation axis is shared."""
     known = {model.name: model for model in models}
     curves = {
-        name: {key: _curve(lines, key) for key in ("loss", "valid/ndcg@10", "targets_per_second")}
+        name: {key: curve_of(lines, key) for key in ("loss", "valid/ndcg@10", "targets_per_second")}
         for name, lines in logs.items()
     }
     best_of_all = max((value for c in curves.values() for _, value in c["valid/ndcg@10"]), default=None)
@@ -368,7 +374,7 @@ def _best_columns(rows: Iterable[list[Interval | None]]) -> list[float | None]:
     return [max((interval.value for interval in column if interval), default=None) for column in columns]
 
 
-def _curve(lines: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+def curve_of(lines: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
     """(step, value) in step order. Should a step stand twice, the later line counts."""
     points = {
         step: value
