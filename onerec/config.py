@@ -5,10 +5,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from onerec.align_config import AlignConfig
 from onerec.baselines.sasrec import SASRecConfig
@@ -163,23 +163,6 @@ class RunConfig(Section):
     rsft: RsftConfig | None = None
     align: AlignConfig = AlignConfig()
     after_training: list[LaterStage] = []
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        asked = self.after_training
-        for name, section in (("rsft", self.rsft), ("reward", self.reward)):
-            if name in asked and section is None:
-                raise UserError(f"after_training names {name}, and the config says {name}: null; give it that section")
-        if "align" in asked and self.rsft is not None and "rsft" not in asked:
-            raise UserError(
-                "after_training: with a section rsft alignment starts from its generator; name rsft too, or set rsft: null"
-            )
-        if "align" in asked and self.reward is None and self.align.rewards.p_score:
-            raise UserError(
-                "after_training names align with align.rewards.p_score, and the config says reward: null; "
-                "give it a section reward, or align by rules: align.rewards.p_score=0 and a weight for hit or rank"
-            )
-        return self
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
