@@ -38,6 +38,7 @@ BREAKDOWNS = {
     "by_history_length": "By length of the history, events",
     "by_cold": "Items that training never showed",
 }
+DRAWN_PAIRS = 12  # of more, some are left to the table
 DRAWN_DIFFERENCES = ("recall@10", "ndcg@10")  # the others stand in the table below
 KNOWN_LABELS = {
     "onerec": "OneRec",
@@ -184,6 +185,7 @@ def paired_rows(results: dict[str, Any], models: Sequence[Model]) -> list[dict[s
             rows.append(
                 {
                     "left": left,
+                    "right": right,
                     "label": label,
                     "left_label": labels.get(left, left),
                     "right_label": labels.get(right, right),
@@ -194,8 +196,17 @@ def paired_rows(results: dict[str, Any], models: Sequence[Model]) -> list[dict[s
     return rows
 
 
+def drawn_pairs(rows: Sequence[dict[str, Any]], models: Sequence[Model]) -> list[dict[str, Any]]:
+    """The comparisons that a chart has room for: all, or those among OneRec's own models and of the best of these to the others."""
+    if len(rows) <= DRAWN_PAIRS:
+        return list(rows)
+    best = next((model.name for model in models if model.name.startswith("onerec")), None)
+    return [row for row in rows if row["right"].startswith("onerec") or row["left"] == best]
+
+
 def paired_section(results: dict[str, Any], models: Sequence[Model]) -> dict[str, Any] | None:
     rows = paired_rows(results, models)
+    drawn = drawn_pairs(rows, models)
     metrics = list(dict.fromkeys(metric for row in rows for metric in row["intervals"]))
     panels = []
     for metric in [name for name in DRAWN_DIFFERENCES if name in metrics] or metrics:
@@ -205,14 +216,15 @@ def paired_section(results: dict[str, Any], models: Sequence[Model]) -> dict[str
                 (Mark(row["label"], interval, 0 if row["left"].startswith("onerec") else 1),),
                 signed(interval.value),
             )
-            for row in rows
+            for row in drawn
             if (interval := row["intervals"].get(metric))
         ]
         title = f"Difference in {metric_name(metric)}"
         words = "; ".join(f"{mark.label}: {mark.note}" for mark in marks)
         panels.append({"title": title, "chart": charts.interval_chart(marks, f"{title}. {words}.", signed)})
     names = {metric: metric_name(metric) for metric in metrics}
-    return {"panels": panels, "rows": rows, "metrics": names, "signed": signed} if rows else None
+    complete = len(drawn) == len(rows)
+    return {"panels": panels, "rows": rows, "metrics": names, "signed": signed, "complete": complete} if rows else None
 
 
 def selection_section(models: Sequence[Model]) -> dict[str, Any] | None:
