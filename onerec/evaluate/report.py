@@ -16,6 +16,7 @@ from onerec.artefacts import STAGE_FILE
 from onerec.errors import UserError
 from onerec.evaluate import charts, report_sections
 from onerec.evaluate.report_ablations import ablation_section
+from onerec.evaluate.report_pairs import headline, paired_section
 from onerec.evaluate.report_rewards import rewards_section
 from onerec.evaluate.report_scaling import scaling_section
 from onerec.evaluate.report_values import (
@@ -126,10 +127,10 @@ def render_report(
         dataset=as_mapping(results.get("dataset")),
         protocol=as_mapping(results.get("protocol")),
         models=models,
-        headline=report_sections.headline(results, models),
+        headline=headline(results, models),
         comparison=test or validation,
         validation=validation if test else None,
-        paired=report_sections.paired_section(results, models),
+        paired=paired_section(results, models),
         selection=report_sections.selection_section(models),
         training=report_sections.training_section(models, logs),
         rewards=rewards_section(results, models, alignments),

@@ -21,13 +21,10 @@ from onerec.evaluate.report_values import (
     figure,
     figure_with_interval,
     flatten,
-    in_words,
     is_missing,
     metric_name,
     plain,
-    signed,
     title_of,
-    verdict,
 )
 from onerec.further import P_SCORE
 
@@ -38,8 +35,6 @@ BREAKDOWNS = {
     "by_history_length": "By length of the history, events",
     "by_cold": "Items that training never showed",
 }
-DRAWN_PAIRS = 12  # of more, some are left to the table
-DRAWN_DIFFERENCES = ("recall@10", "ndcg@10")  # the others stand in the table below
 KNOWN_LABELS = {
     "onerec": "OneRec",
     "onerec_selection": "OneRec + selection",
@@ -106,27 +101,6 @@ def list_models(results: dict[str, Any]) -> list[Model]:
     return sorted(models, key=order)
 
 
-def headline(results: dict[str, Any], models: Sequence[Model]) -> dict[str, Any] | None:
-    """What the opening sentence says about OneRec: its recall and how it stands to each other model of the run."""
-    own = next((model for model in models if model.style == 0 and model.name.startswith("onerec")), None)
-    if own is None:
-        return None
-    standing: dict[str, list[str]] = {}
-    for pair in paired_rows(results, models):
-        interval = pair["intervals"].get("ndcg@10")
-        if pair["left"] == own.name and interval is not None:
-            standing.setdefault(verdict(interval), []).append(pair["right_label"])
-    words = [f"{word} {in_words(standing[word])}" for word in ("above", "level with", "below") if word in standing]
-    return {
-        "label": own.label,
-        "others": in_words([model.label for model in models if not model.name.startswith("onerec")]),
-        "cases": as_number(as_mapping(own.data.get("test")).get("cases")),
-        "recall": own.interval("test", "recall@10"),
-        "ndcg": own.interval("test", "ndcg@10"),
-        "standing": ", ".join(words),
-    }
-
-
 def comparison_section(models: Sequence[Model], part: str) -> dict[str, Any] | None:
     """Charts and tables of one part ("test" or "valid"); None when no model has a figure there."""
     measured = [model for model in models if as_mapping(model.data.get(part))]
@@ -171,60 +145,6 @@ def comparison_section(models: Sequence[Model], part: str) -> dict[str, Any] | N
         "has_seconds": any(model.number("train_seconds") is not None for model in measured),
         "cases": next((cases for m in measured if (cases := as_number(m.data[part].get("cases"))) is not None), None),
     }
-
-
-def paired_rows(results: dict[str, Any], models: Sequence[Model]) -> list[dict[str, Any]]:
-    """Every comparison under `paired`, with readable names and the intervals that could be read."""
-    labels = {model.name: model.label for model in models}
-    rows = []
-    for name, figures in as_mapping(results.get("paired")).items():
-        left, _, right = (part.strip() for part in name.partition(" - "))
-        intervals = {key: interval for key, raw in as_mapping(figures).items() if (interval := as_interval(raw))}
-        if right and intervals:
-            label = f"{labels.get(left, left)} − {labels.get(right, right)}"
-            rows.append(
-                {
-                    "left": left,
-                    "right": right,
-                    "label": label,
-                    "left_label": labels.get(left, left),
-                    "right_label": labels.get(right, right),
-                    "intervals": intervals,
-                    "verdicts": {key: verdict(interval) for key, interval in intervals.items()},
-                }
-            )
-    return rows
-
-
-def drawn_pairs(rows: Sequence[dict[str, Any]], models: Sequence[Model]) -> list[dict[str, Any]]:
-    """The comparisons that a chart has room for: all, or those among OneRec's own models and of the best of these to the others."""
-    if len(rows) <= DRAWN_PAIRS:
-        return list(rows)
-    best = next((model.name for model in models if model.name.startswith("onerec")), None)
-    return [row for row in rows if row["right"].startswith("onerec") or row["left"] == best]
-
-
-def paired_section(results: dict[str, Any], models: Sequence[Model]) -> dict[str, Any] | None:
-    rows = paired_rows(results, models)
-    drawn = drawn_pairs(rows, models)
-    metrics = list(dict.fromkeys(metric for row in rows for metric in row["intervals"]))
-    panels = []
-    for metric in [name for name in DRAWN_DIFFERENCES if name in metrics] or metrics:
-        marks = [
-            Row(
-                f"{row['left_label']} is {word} {row['right_label']}" if (word := verdict(interval)) else row["label"],
-                (Mark(row["label"], interval, 0 if row["left"].startswith("onerec") else 1),),
-                signed(interval.value),
-            )
-            for row in drawn
-            if (interval := row["intervals"].get(metric))
-        ]
-        title = f"Difference in {metric_name(metric)}"
-        words = "; ".join(f"{mark.label}: {mark.note}" for mark in marks)
-        panels.append({"title": title, "chart": charts.interval_chart(marks, f"{title}. {words}.", signed)})
-    names = {metric: metric_name(metric) for metric in metrics}
-    complete = len(drawn) == len(rows)
-    return {"panels": panels, "rows": rows, "metrics": names, "signed": signed, "complete": complete} if rows else None
 
 
 def selection_section(models: Sequence[Model]) -> dict[str, Any] | None:
