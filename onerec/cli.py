@@ -18,6 +18,7 @@ RUN_EXAMPLES = """examples:
   onerec run configs/demo.yaml
   onerec run configs/beauty.yaml dataset.folder=data/amazon-beauty train.epochs=20
   onerec run configs/own.yaml name=mine dataset.folder=data/mine --track wandb
+  onerec run configs/own.yaml after_training=[reward,align]    # also reward models, alignment and selection by reward
   accelerate launch --multi_gpu --num_processes 2 --module onerec.cli run configs/beauty.yaml   # on CPUs too
 """
 
@@ -90,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo_parser = commands.add_parser(
         "demo",
         help="the whole pipeline on MovieLens-100K",
-        description="Run configs/demo.yaml: fetch MovieLens-100K, tokenize, train, compare, report.",
+        description="Run configs/demo.yaml: fetch MovieLens-100K, tokenize, train, align, compare, report.",
         epilog="examples:\n  onerec demo\n  onerec demo train.epochs=5\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
