@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from watched_cases import SPEC, opened, watched_events, write_watched
 
 import rl.align
 from onerec.cli import main
+from onerec.data.contract import read_dataset
 from onerec.data.windows import Batch
 from onerec.errors import UserError
 from onerec.model.generator import Generator
@@ -79,8 +80,6 @@ def typed(data: Path, *overrides: str) -> list[str]:
 
 
 def reopened(data: Path, runs: Path, *overrides: str, pathways: bool = False) -> Run:
-    from onerec.data.contract import read_dataset
-
     return opened(read_dataset(data), runs / "watched", *STAGE, *ALIGN, *overrides, pathways=pathways)
 
 
@@ -226,19 +225,21 @@ def test_what_was_watched_long_is_recommended_more(tmp_path: Path) -> None:
     train_rsft(run)
     cases = run.cases("test")
     asked = (cases.history_items, cases.history_offsets, 10, False)
-    before, after = (one.recommend(*asked, run.readings(cases))[0] % 2 for one in (run.load_generator(), load_rsft(run)))
+    before, after = (
+        one.recommend(*asked, run.readings(cases))[0] % 2 for one in (run.load_generator(), load_rsft(run))
+    )
     assert before.mean() < 0.65
     assert after.mean() > 0.85
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a kill: nothing runs after it."""
 
 
 def killed_at(step: int, original: Callable[..., Any]) -> Callable[..., Any]:
     def take(self: Trainer, rows: np.ndarray) -> Any:
         if self.position.step == step:
-            raise Killed
+            raise KilledError
         return original(self, rows)
 
     return take
@@ -262,7 +263,7 @@ def test_a_killed_training_goes_on_to_the_same_end(
     shutil.rmtree(runs / "watched" / "rsft")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", killed_at(step, Trainer._step))
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train_rsft(reopened(data, runs))
     with pytest.raises(UserError, match="not trained to the end"):
         load_rsft(reopened(data, runs))
@@ -316,7 +317,13 @@ def test_what_the_stages_depend_on(data: Path, runs: Path) -> None:
 
     rsft, align, start = keys()
     assert start == rsft
-    for override in ("rsft.dropped_share=0.4", "rsft.session_gap=2000", "rsft.train.epochs=2", "train.epochs=3", "seed=4"):
+    for override in (
+        "rsft.dropped_share=0.4",
+        "rsft.session_gap=2000",
+        "rsft.train.epochs=2",
+        "train.epochs=3",
+        "seed=4",
+    ):
         others = keys(override)
         assert others[0] == others[2] != rsft and others[1] != align
     assert keys("align.steps=3")[0] == rsft
@@ -344,7 +351,7 @@ def test_it_recommends(data: Path, runs: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.fixture
-def refusals(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[list[str]], str]]:
+def refusals(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
     def refusal(arguments: list[str]) -> str:
         capsys.readouterr()
         assert main(arguments) == 2
@@ -352,7 +359,7 @@ def refusals(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[list[str]
         assert said.startswith("onerec: ") and said.count("\n") == 1
         return said
 
-    yield refusal
+    return refusal
 
 
 def test_what_cannot_be_done_is_said_in_one_line(
