@@ -18,6 +18,7 @@ RUN_EXAMPLES = """examples:
   onerec run configs/demo.yaml
   onerec run configs/beauty.yaml dataset.folder=data/amazon-beauty train.epochs=20
   onerec run configs/own.yaml name=mine dataset.folder=data/mine --track wandb
+  onerec run configs/own.yaml after_training=[reward,align]    # also reward models, alignment and selection by reward
   accelerate launch --multi_gpu --num_processes 2 --module onerec.cli run configs/beauty.yaml   # on CPUs too
 """
 
@@ -90,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo_parser = commands.add_parser(
         "demo",
         help="the whole pipeline on MovieLens-100K",
-        description="Run configs/demo.yaml: fetch MovieLens-100K, tokenize, train, compare, report.",
+        description="Run configs/demo.yaml: fetch MovieLens-100K, tokenize, train, align, compare, report.",
         epilog="examples:\n  onerec demo\n  onerec demo train.epochs=5\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -107,7 +108,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate_parser.add_argument("run", type=Path, help="folder of a run, such as runs/demo")
     evaluate_parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="keys under recommend., selection. or evaluate."
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="keys under recommend., selection., reward.selection. or evaluate.",
     )
     evaluate_parser.set_defaults(function=evaluate)
     _add_recommend(commands)
@@ -162,9 +166,10 @@ def evaluate(parsed: argparse.Namespace) -> None:
     from onerec.pipeline import reopen_run
 
     for override in parsed.overrides:
-        if not override.startswith(("recommend.", "selection.", "selection=", "evaluate.")):
+        if not override.startswith(("recommend.", "selection.", "selection=", "reward.selection.", "evaluate.")):
             raise UserError(
-                f'"{override}": evaluate takes keys under recommend., selection. and evaluate.; use `onerec run` for others'
+                f'"{override}": evaluate takes keys under recommend., selection., reward.selection. and evaluate.; '
+                "use `onerec run` for others"
             )
     opened = reopen_run(parsed.run, parsed.overrides)
     print_details(_measure(opened), opened.console)
@@ -197,7 +202,11 @@ def shipped_config(name: str) -> Path:
 
 
 def _complete(opened: "Run") -> None:
+    from rl.stages import check_stages, train_stages
+
+    check_stages(opened)
     opened.train()
+    train_stages(opened)
     if opened.state.is_main_process:
         _measure(opened)
 
@@ -206,8 +215,9 @@ def _measure(opened: "Run") -> dict[str, Any]:
     from onerec.evaluate.report import write_report
     from onerec.evaluate.results import write_results
     from onerec.evaluate.terminal import print_comparison
+    from rl.stages import further_of
 
-    results = write_results(opened, command=" ".join(["onerec", *sys.argv[1:]]))
+    results = write_results(opened, " ".join(["onerec", *sys.argv[1:]]), further_of(opened))
     page = write_report(opened.folder)
     print_comparison(results, opened.console)
     opened.say(f"results: {opened.folder / 'results.json'}\nreport:  {page}")

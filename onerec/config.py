@@ -23,6 +23,8 @@ from tokenizer.content import BlockWeights
 from tokenizer.models import OFFLINE_MODEL
 from tokenizer.quantizers.spec import QuantizerSpec
 
+LaterStage = Literal["rsft", "reward", "align"]
+
 
 class Section(BaseModel):
     """A part of the run config; unknown keys are refused."""
@@ -141,7 +143,10 @@ class BaselinesSection(Section):
 
 
 class RunConfig(Section):
-    """Everything a run depends on."""
+    """Everything a run depends on.
+
+    after_training: stages that `onerec run` adds to training, whose models are measured beside the others.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
     seed: int = Field(0, ge=0)
@@ -157,6 +162,7 @@ class RunConfig(Section):
     reward: RewardConfig | None = RewardConfig()
     rsft: RsftConfig | None = None
     align: AlignConfig = AlignConfig()
+    after_training: list[LaterStage] = []
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

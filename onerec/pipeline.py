@@ -5,9 +5,8 @@
 Each stage leaves a folder under `runs/<name>/` and is skipped when that folder was made from the same config and inputs.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,9 @@ from onerec.data.stream import (
 from onerec.data.windows import Windows, every_position_windows, one_target_windows
 from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
-from onerec.evaluate.ranking import LIST_LENGTH, Recommender, quick_figures
+from onerec.evaluate.ranking import Recommender, quick_figures
 from onerec.files import write_json
+from onerec.further import MakeLists, kept_lists
 from onerec.item_vectors import ItemEncoder
 from onerec.model.generator import FEATURES_FOLDER, Generator
 from onerec.run_data import RunData
@@ -55,7 +55,6 @@ from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import coded_vectors, tokenize_items
 
 CONFIG_FILE = "config.json"
-EVALUATED_PARTS = ("valid", "test")
 
 
 class Run(RunData):
@@ -198,7 +197,7 @@ class Run(RunData):
         assert isinstance(model, Generator)
         return GeneratorRecommender(model, beam_width, self.config.recommend.batch_size)
 
-    def _recommend(self, recommender: Recommender, cases: Cases, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def recommend(self, recommender: Recommender, cases: Cases, k: int) -> tuple[np.ndarray, np.ndarray]:
         """A recommender's lists for evaluation cases; baselines read positive items, whatever the generator reads."""
         asked = (cases.history_items, cases.history_offsets, k, self.config.recommend.exclude_seen)
         if isinstance(recommender, GeneratorRecommender | SelectingRecommender):
@@ -237,7 +236,7 @@ class Run(RunData):
         beam_width = self.config.evaluate.validation_beam_width
 
         def validate(trained: nn.Module) -> dict[str, float]:
-            return quick_figures(self._recommend(recommender(trained, beam_width), sample, 10)[0], sample)
+            return quick_figures(self.recommend(recommender(trained, beam_width), sample, 10)[0], sample)
 
         seed, project = self.config.seed, self.wandb_project
         trainer = Trainer(model, windows, config, stage.folder, validate, seed=seed, label=label, wandb_project=project)
@@ -311,30 +310,12 @@ class Run(RunData):
         return Popularity(self.config.seed).fit(*self.training, len(self.item_ids))
 
     def lists(self, model: str) -> dict[str, np.ndarray]:
-        """A model's top lists for validation and test cases, made once and kept in the run folder.
+        """A model's top lists for validation and test cases, made once and kept in the run folder; see `kept_lists`."""
 
-        Returns:
-            `valid` and `test` items `[C, 50]`, `test_scores`, and `seconds` the model took to make them.
-        """
-        stage = self._lists_stage(model)
-        if not stage.done:
-            stage.begin()
-            self.say(f"{model}: recommending to validation and test users")
-            set_threads(self.config.threads, self.config.generator.width)
-            started = time.perf_counter()
-            recommender = self.recommenders()[model]()
-            fitted = time.perf_counter()
-            made: dict[str, np.ndarray] = {}
-            for part in EVALUATED_PARTS:
-                cases = self.cases(part)
-                made[part], scores = self._recommend(recommender, cases, LIST_LENGTH)
-                made[f"{part}_scores"] = scores
-            made["fit_seconds"] = np.array(fitted - started)
-            made["seconds"] = np.array(time.perf_counter() - fitted)
-            np.savez(stage.folder / "lists.npz", **made)  # type: ignore[arg-type]
-            stage.finish()
-        with np.load(stage.folder / "lists.npz") as stored:
-            return dict(stored)
+        def load() -> MakeLists:
+            return partial(self.recommend, self.recommenders()[model]())
+
+        return kept_lists(self, self._lists_stage(model), model, load)
 
     def _lists_stage(self, model: str) -> Stage:
         baselines, recommend = self.config.baselines, self.config.recommend

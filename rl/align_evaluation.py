@@ -1,35 +1,26 @@
 """What alignment, or RSFT, has changed: figures of the generator before and after on the same cases, with paired intervals."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from onerec.artefacts import Stage, key_of
-from onerec.data.split import Cases
-from onerec.decode.recommend import GeneratorRecommender
-from onerec.evaluate.bootstrap import interval, paired_interval
-from onerec.evaluate.ranking import LIST_LENGTH
-from onerec.evaluate.results import dataset_facts, measures_of, protocol_of, run_facts, spoken_ids
+from onerec.artefacts import Stage
+from onerec.evaluate.results import dataset_facts, judged_figures, measures_of, protocol_of, run_facts, spoken_ids
 from onerec.evaluate.terminal import interval_text, share_text
 from onerec.files import write_json
-from onerec.pipeline import EVALUATED_PARTS, Run
-from onerec.train.runtime import set_threads
-from rl.align import align_stage, load_aligned
-from rl.align_rewards import judging_section, load_judge
-from rl.prompts import Prompts
-from rl.rewards.preference_score import PreferenceScore
-from rl.rsft_stage import TRAINING_FILE, load_rsft, rsft_stage
+from onerec.further import EVALUATED_PARTS, P_SCORE, FurtherModel, kept_lists
+from onerec.pipeline import Run
+from rl.align import align_stage
+from rl.further_models import aligned_model, judge_of, rsft_model
+from rl.rsft_stage import TRAINING_FILE, rsft_stage
 
 BEFORE, RSFT, AFTER = "onerec_generation", "onerec_rsft", "onerec_aligned"
-P_SCORE = "p_score@10"
 SHOWN = ("recall@10", "recall@50", "ndcg@10", P_SCORE)
 CHANGES = {RSFT: "RSFT - before", AFTER: "aligned - before"}
 
@@ -67,8 +58,8 @@ def evaluate_alignment(run: Run, command: str) -> dict[str, Any]:
         command: what the user typed.
     """
     before = generator_as_trained(run) if run.config.rsft is None else generator_after_rsft(run)
-    text = "the generator after alignment, constrained beam search"
-    after = MeasuredGenerator(AFTER, "OneRec, aligned", text, align_stage(run), aligned_lists(run))
+    model = aligned_model(run)
+    after = MeasuredGenerator(AFTER, model.label, model.description, align_stage(run), lists_of(run, model))
     return compare_generators(run, before, after, _notes(run), command)
 
 
@@ -86,9 +77,8 @@ def generator_as_trained(run: Run) -> MeasuredGenerator:
 
 def generator_after_rsft(run: Run) -> MeasuredGenerator:
     """The generator that RSFT left, with its lists."""
-    lists = later_lists(run, rsft_stage(run), "generator after RSFT", lambda: load_rsft(run))
-    text = "the generator after RSFT, constrained beam search"
-    return MeasuredGenerator(RSFT, "OneRec, RSFT", text, rsft_stage(run), lists)
+    model = rsft_model(run)
+    return MeasuredGenerator(RSFT, model.label, model.description, rsft_stage(run), lists_of(run, model))
 
 
 def compare_generators(
@@ -104,27 +94,23 @@ def compare_generators(
         command: what the user typed.
     """
     both = (before, after)
-    measures, judge, judging = measures_of(run, spoken_ids(run)), load_judge(run), judging_section(run)
+    measures, judge = measures_of(run, spoken_ids(run)), judge_of(run)
     models = {one.name: one.facts() for one in both}
     paired: dict[str, Any] = {}
     for part, measure in measures.items():
-        scores = {one.name: judged_lists(run, judge, measure.cases, one.lists[part]) for one in both}
-        options = (measure.cases.user_index, measure.samples, measure.seed)
-        differences = measure.paired(after.lists[part], before.lists[part])
+        beside = judged_figures(judge, measure.cases, {one.name: one.lists for one in both}, part)
         for one in both:
-            models[one.name][part] = measure.figures(one.lists[part], id_level=True)
-            if judge is not None:
-                models[one.name][part][P_SCORE] = interval(scores[one.name], *options)
-        if judge is not None:
-            differences[P_SCORE] = paired_interval(scores[after.name], scores[before.name], *options)
-        paired[_pair(before.name, after.name, part)] = differences
+            models[one.name][part] = measure.figures(one.lists[part], id_level=True, beside=beside[one.name])
+        paired[_pair(before.name, after.name, part)] = measure.paired(
+            after.lists[part], before.lists[part], beside[after.name], beside[before.name]
+        )
     test = measures["test"]
     stages = {stage.folder: stage for stage in (run.ids_stage, run.generator_stage, before.stage, after.stage)}
     results = {
         "run": run_facts(run, command, sum(stage.seconds for stage in stages.values())),
         "dataset": dataset_facts(run.dataset),
         "protocol": protocol_of(run, test.cases, test.training_counts_N),
-        "judge": None if judge is None or judging is None else f"reward model of {judging.half or 'all'} users",
+        "judge": None if judge is None else judge.name,
         "models": models,
         "paired": paired,
         "notes": notes,
@@ -135,48 +121,12 @@ def compare_generators(
 
 def aligned_lists(run: Run) -> dict[str, np.ndarray]:
     """The aligned generator's top lists for validation and test cases, made once and kept in its folder."""
-    return later_lists(
-        run, align_stage(run), "aligned generator", lambda: load_aligned(run, run.config.align.objective)
-    )
+    return lists_of(run, aligned_model(run))
 
 
-def later_lists(
-    run: Run, trained: Stage, label: str, load: Callable[[], GeneratorRecommender]
-) -> dict[str, np.ndarray]:
-    """Top lists of a generator that came after the trained one, for validation and test cases, made once and kept in its folder.
-
-    Args:
-        run: whose cases are asked.
-        trained: where the generator lies.
-        label: what to call it at the terminal.
-        load: gives it; called only where there are no lists yet.
-    """
-    recommend = run.config.recommend
-    stage = Stage(trained.folder / "lists", key_of("lists", trained.key, recommend.beam_width, recommend.exclude_seen))
-    if not stage.done:
-        stage.begin()
-        run.say(f"{label}: recommending to validation and test users")
-        set_threads(run.config.threads, run.config.generator.width)
-        recommender, made = load(), {}
-        for part in EVALUATED_PARTS:
-            cases = run.cases(part)
-            asked = (cases.history_items, cases.history_offsets, LIST_LENGTH, recommend.exclude_seen)
-            made[part], made[f"{part}_scores"] = recommender.recommend(*asked, run.readings(cases))
-        np.savez(stage.folder / "lists.npz", **made)  # type: ignore[arg-type]
-        stage.finish()
-    with np.load(stage.folder / "lists.npz") as stored:
-        return dict(stored)
-
-
-def judged_lists(run: Run, judge: PreferenceScore | None, cases: Cases, items_CK: np.ndarray) -> np.ndarray:
-    """The judge's mean P-Score of each case's first ten items, float64 `[C]`; zeros where there is no judge."""
-    if judge is None:
-        return np.zeros(len(cases))
-    top = torch.from_numpy(items_CK[:, :10].astype(np.int64))
-    scores = judge.score(Prompts(cases, run.readings(cases)), top.clamp(min=0)).double()
-    listed = top >= 0
-    mean: np.ndarray = ((scores * listed).sum(dim=1) / listed.sum(dim=1).clamp(min=1)).numpy()
-    return mean
+def lists_of(run: Run, model: FurtherModel) -> dict[str, np.ndarray]:
+    """The lists of a model that came after the run's own, made once; see `onerec.further.kept_lists`."""
+    return kept_lists(run, model.lists_stage, model.label, model.load)
 
 
 def _pair(before: str, after: str, part: str) -> str:

@@ -53,13 +53,19 @@ class AlignRewards:
         return held(prompts, rollouts), parts
 
 
+def selecting_section(run: Run) -> RewardConfig:
+    """The settings of the reward model that may reward and select: not that of the users who are kept for judging.
+
+    Raises:
+        UserError: the config says reward: null.
+    """
+    section, judge_half = reward_section(run), run.config.align.judge_half
+    return section if judge_half is None else with_half(section, OTHER_HALF[judge_half])
+
+
 def rewarding_section(run: Run) -> RewardConfig | None:
     """The settings of the reward model that rewards; None where rewards are rules alone."""
-    align = run.config.align
-    if not align.rewards.p_score:
-        return None
-    section = reward_section(run)
-    return section if align.judge_half is None else with_half(section, OTHER_HALF[align.judge_half])
+    return selecting_section(run) if run.config.align.rewards.p_score else None
 
 
 def judging_section(run: Run) -> RewardConfig | None:
@@ -83,9 +89,15 @@ def train_reward_models(run: Run) -> None:
     if rewarding is None:
         return
     for section in (rewarding, judging_section(run)):
-        if section is not None and not reward_stage(run, section).done:
-            run.say(f"reward model: training the one of {section.half or 'all'} users")
-            train_reward_model(run, section)
+        if section is not None:
+            train_where_missing(run, section)
+
+
+def train_where_missing(run: Run, section: RewardConfig) -> None:
+    """Train a reward model, unless it is there."""
+    if not reward_stage(run, section).done:
+        run.say(f"reward model: training the one of {section.half or 'all'} users")
+        train_reward_model(run, section)
 
 
 def load_rewards(run: Run) -> AlignRewards:

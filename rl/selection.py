@@ -6,7 +6,7 @@ replaces, and selecting from its beam is what wins.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from onerec.files import write_json
 from onerec.pipeline import Run
 from onerec.reward_config import RewardConfig
 from onerec.select.recommend import best
+from onerec.train.runtime import set_threads
 from rl.prompts import Prompts
 from rl.reward_model import load_preference_score, reward_stage, validating_users
 from rl.rewards.preference_score import PreferenceScore
@@ -108,8 +109,18 @@ def fit_weight(
     return chosen["weight"], rows
 
 
-def load_reward_selection(run: Run, section: RewardConfig, aligned: Stage | None = None) -> RewardSelectingRecommender:
-    """The trained generator with selection by the trained reward model. The weight is fitted first where it is not yet.
+def weight_stage(run: Run, section: RewardConfig, aligned: Stage | None = None) -> Stage:
+    """Where the weight lies that is fitted for a reward model and the generator that proposes: with whatever came last."""
+    proposing, trained = aligned or run.generator_stage, reward_stage(run, section)
+    inputs = (trained.key, proposing.key, section.selection.beam_width)
+    key = key_of("reward selection", *inputs, run.config.recommend.exclude_seen)
+    return Stage(
+        trained.folder / "selection" if aligned is None else aligned.folder / f"selection_{trained.folder.name}", key
+    )
+
+
+def fit_reward_selection(run: Run, section: RewardConfig, aligned: Stage | None = None) -> float:
+    """The weight of the reward model against the generator: the one that is given, or fitted where it is not yet.
 
     It is fitted on validation cases of users whose validation events the reward model has not learnt.
 
@@ -120,24 +131,27 @@ def load_reward_selection(run: Run, section: RewardConfig, aligned: Stage | None
     Raises:
         UserError: the reward model is not trained, or there are no such cases.
     """
-    proposing = aligned or run.generator_stage
-    generator = run.load_generator(proposing.folder.name)
-    generator.beam_width = section.selection.beam_width
-    recommender = RewardSelectingRecommender(
-        generator, load_preference_score(run, section), section.selection.weight or 0
-    )
     if section.selection.weight is not None:
-        return recommender
-    inputs = (reward_stage(run, section).key, proposing.key, section.selection.beam_width)
-    key = key_of("reward selection", *inputs, run.config.recommend.exclude_seen)
-    trained = reward_stage(run, section).folder
-    stage = Stage(trained / "selection" if aligned is None else aligned.folder / f"selection_{trained.name}", key)
+        return section.selection.weight
+    stage = weight_stage(run, section, aligned)
     if not stage.done:
+        recommender = _recommender(run, section, aligned, 0.0)
         stage.begin()
+        set_threads(run.config.threads, run.config.generator.width)
         write_json(stage.folder / WEIGHT_FILE, _fitted(run, section, recommender))
         stage.finish()
-    fitted = json.loads((stage.folder / WEIGHT_FILE).read_text(encoding="utf-8"))
-    return replace(recommender, weight=fitted["weight"])
+    return float(json.loads((stage.folder / WEIGHT_FILE).read_text(encoding="utf-8"))["weight"])
+
+
+def load_reward_selection(run: Run, section: RewardConfig, aligned: Stage | None = None) -> RewardSelectingRecommender:
+    """The generator with selection by the trained reward model. Arguments and errors as of `fit_reward_selection`."""
+    return _recommender(run, section, aligned, fit_reward_selection(run, section, aligned))
+
+
+def _recommender(run: Run, section: RewardConfig, aligned: Stage | None, weight: float) -> RewardSelectingRecommender:
+    generator = run.load_generator((aligned or run.generator_stage).folder.name)
+    generator.beam_width = section.selection.beam_width
+    return RewardSelectingRecommender(generator, load_preference_score(run, section), weight)
 
 
 def _fitted(run: Run, section: RewardConfig, recommender: RewardSelectingRecommender) -> dict[str, Any]:

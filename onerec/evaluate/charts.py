@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-SERIES_STYLES = 8
+SERIES_STYLES = 9
 SHAPES = ("circle", "square", "diamond", "triangle")
 
 

@@ -1,5 +1,6 @@
 """Full ranking of the catalogue: run a recommender over evaluation cases and turn its lists into figures."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +12,9 @@ from onerec.evaluate.breakdown import by_cold, by_history_length, by_popularity
 from onerec.evaluate.metrics import CUTOFFS, case_metrics, coverage, id_case_metrics, id_ranks_of, ranks_of
 
 LIST_LENGTH = max(CUTOFFS)
+
+CaseFigures = Mapping[str, np.ndarray]
+NOTHING: CaseFigures = {}
 
 
 class Recommender(Protocol):
@@ -41,9 +45,12 @@ class Measure:
     samples: int
     seed: int
 
-    def figures(self, items_CK: np.ndarray, *, id_level: bool) -> dict[str, Any]:
-        """Recall, NDCG and MRR with 95 % intervals, ID-level recall if asked for, coverage and the number of cases."""
-        values = case_metrics(ranks_of(items_CK, self.cases.target))
+    def figures(self, items_CK: np.ndarray, *, id_level: bool, beside: CaseFigures = NOTHING) -> dict[str, Any]:
+        """Recall, NDCG and MRR with 95 % intervals, ID-level recall if asked for, coverage and the number of cases.
+
+        `beside`: further figures by name, a number per case.
+        """
+        values = case_metrics(ranks_of(items_CK, self.cases.target)) | dict(beside)
         if id_level:
             values |= id_case_metrics(id_ranks_of(items_CK, self.cases.target, self.id_groups_N))
         measured: dict[str, Any] = dict(intervals(values, self.cases.user_index, self.samples, self.seed))
@@ -62,9 +69,16 @@ class Measure:
             "by_cold": by_cold(ranks, cases.user_index, cases.target, self.training_counts_N, *options),
         }
 
-    def paired(self, first_CK: np.ndarray, second_CK: np.ndarray) -> dict[str, Any]:
+    def paired(
+        self,
+        first_CK: np.ndarray,
+        second_CK: np.ndarray,
+        first_beside: CaseFigures = NOTHING,
+        second_beside: CaseFigures = NOTHING,
+    ) -> dict[str, Any]:
         """Differences of two models' figures on the same users, first minus second, with 95 % intervals."""
-        first, second = (case_metrics(ranks_of(items, self.cases.target)) for items in (first_CK, second_CK))
+        first = case_metrics(ranks_of(first_CK, self.cases.target)) | dict(first_beside)
+        second = case_metrics(ranks_of(second_CK, self.cases.target)) | dict(second_beside)
         return dict(paired_intervals(first, second, self.cases.user_index, self.samples, self.seed))
 
 

@@ -12,9 +12,12 @@ from typing import Any
 import jinja2
 import yaml
 
+from onerec.artefacts import STAGE_FILE
 from onerec.errors import UserError
 from onerec.evaluate import charts, report_sections
 from onerec.evaluate.report_ablations import ablation_section
+from onerec.evaluate.report_pairs import headline, paired_section
+from onerec.evaluate.report_rewards import rewards_section
 from onerec.evaluate.report_scaling import scaling_section
 from onerec.evaluate.report_values import (
     as_mapping,
@@ -39,12 +42,13 @@ STUDIES = ("ablations", "scaling")  # files of a run folder that benchmarks writ
 def write_report(folder: Path) -> Path:
     """Write `folder/report.html` from `folder/results.json` and the training logs beside it; return its path.
 
-    Logs are read from `generator/metrics.jsonl` and `baselines/<model>/metrics.jsonl` where they exist, and what benchmarks
-    left there from `ablations.json` and `scaling.json`. The page replaces an older one only when it is complete. Raises
-    UserError when `results.json` is missing, or one of these files is no JSON object.
+    Logs are read from `generator/metrics.jsonl`, `baselines/<model>/metrics.jsonl` and `aligned_<objective>/metrics.jsonl`
+    where they exist, and what benchmarks left there from `ablations.json` and `scaling.json`. The page replaces an older one
+    only when it is complete. Raises UserError when `results.json` is missing, or one of these files is no JSON object.
     """
     studies = {name: read_results(path) for name in STUDIES if (path := folder / f"{name}.json").is_file()}
-    page = render_report(read_results(folder / "results.json"), read_training_logs(folder), studies)
+    logs, alignments = read_training_logs(folder), read_alignment_logs(folder)
+    page = render_report(read_results(folder / "results.json"), logs, studies, alignments)
     target = folder / "report.html"
     write_text(target, page)
     return target
@@ -76,15 +80,40 @@ def read_training_logs(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: list(_json_lines(path)) for name, path in paths.items() if path.is_file()}
 
 
+def read_alignment_logs(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Lines of the log of every finished alignment of the run's generator as it now is, by objective."""
+    generator = _object_in(folder / "generator" / STAGE_FILE).get("key")
+    logs = {}
+    for path in sorted(folder.glob("aligned_*/metrics.jsonl")):
+        if generator and _object_in(path.parent / "training.json").get("generator") == generator:
+            logs[path.parent.name.removeprefix("aligned_")] = list(_json_lines(path))
+    return logs
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    """The JSON object in a small file; empty where there is none."""
+    try:
+        return as_mapping(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
 def render_report(
-    results: dict[str, Any], logs: dict[str, list[dict[str, Any]]], studies: dict[str, dict[str, Any]]
+    results: dict[str, Any],
+    logs: dict[str, list[dict[str, Any]]],
+    studies: dict[str, dict[str, Any]],
+    alignments: dict[str, list[dict[str, Any]]],
 ) -> str:
-    """The whole page as text. Sections without data are left out. `studies`: what benchmarks wrote, by `STUDIES`."""
+    """The whole page as text. Sections without data are left out.
+
+    `logs`: of trainings, by model. `studies`: what benchmarks wrote, by `STUDIES`. `alignments`: logs, by objective.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"figure": figure, "percent": percent, "count": count, "duration": duration}
     environment.globals |= {"legend_mark": charts.legend_mark, "id_level_note": ID_LEVEL_NOTE}
+    environment.globals["styles"] = charts.SERIES_STYLES
     run = as_mapping(results.get("run"))
     models = report_sections.list_models(results)
     test = report_sections.comparison_section(models, "test")
@@ -98,12 +127,13 @@ def render_report(
         dataset=as_mapping(results.get("dataset")),
         protocol=as_mapping(results.get("protocol")),
         models=models,
-        headline=report_sections.headline(results, models),
+        headline=headline(results, models),
         comparison=test or validation,
         validation=validation if test else None,
-        paired=report_sections.paired_section(results, models),
+        paired=paired_section(results, models),
         selection=report_sections.selection_section(models),
         training=report_sections.training_section(models, logs),
+        rewards=rewards_section(results, models, alignments),
         breakdowns=report_sections.breakdown_section(models),
         ablations=ablation_section(as_mapping(studies.get("ablations"))),
         scaling=scaling_section(as_mapping(studies.get("scaling"))),

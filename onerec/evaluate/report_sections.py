@@ -21,14 +21,12 @@ from onerec.evaluate.report_values import (
     figure,
     figure_with_interval,
     flatten,
-    in_words,
     is_missing,
     metric_name,
     plain,
-    signed,
     title_of,
-    verdict,
 )
+from onerec.further import P_SCORE
 
 CUTOFFS = (1, 5, 10, 20, 50)
 SHOWN_HISTORY = 12
@@ -37,10 +35,12 @@ BREAKDOWNS = {
     "by_history_length": "By length of the history, events",
     "by_cold": "Items that training never showed",
 }
-DRAWN_DIFFERENCES = ("recall@10", "ndcg@10")  # the others stand in the table below
 KNOWN_LABELS = {
     "onerec": "OneRec",
     "onerec_selection": "OneRec + selection",
+    "onerec_aligned": "OneRec, aligned",
+    "onerec_reward_selection": "OneRec + reward selection",
+    "onerec_aligned_selection": "OneRec, aligned, + reward selection",
     "sasrec": "SASRec",
     "item_knn": "Item-kNN",
     "content_knn": "Content-kNN",
@@ -101,27 +101,6 @@ def list_models(results: dict[str, Any]) -> list[Model]:
     return sorted(models, key=order)
 
 
-def headline(results: dict[str, Any], models: Sequence[Model]) -> dict[str, Any] | None:
-    """What the opening sentence says about OneRec: its recall and how it stands to each other model of the run."""
-    own = next((model for model in models if model.style == 0 and model.name.startswith("onerec")), None)
-    if own is None:
-        return None
-    standing: dict[str, list[str]] = {}
-    for pair in paired_rows(results, models):
-        interval = pair["intervals"].get("ndcg@10")
-        if pair["left"] == own.name and interval is not None:
-            standing.setdefault(verdict(interval), []).append(pair["right_label"])
-    words = [f"{word} {in_words(standing[word])}" for word in ("above", "level with", "below") if word in standing]
-    return {
-        "label": own.label,
-        "others": in_words([model.label for model in models if not model.name.startswith("onerec")]),
-        "cases": as_number(as_mapping(own.data.get("test")).get("cases")),
-        "recall": own.interval("test", "recall@10"),
-        "ndcg": own.interval("test", "ndcg@10"),
-        "standing": ", ".join(words),
-    }
-
-
 def comparison_section(models: Sequence[Model], part: str) -> dict[str, Any] | None:
     """Charts and tables of one part ("test" or "valid"); None when no model has a figure there."""
     measured = [model for model in models if as_mapping(model.data.get(part))]
@@ -147,6 +126,7 @@ def comparison_section(models: Sequence[Model], part: str) -> dict[str, Any] | N
             "model": model,
             "figures": [model.interval(part, metric) for metric in ("recall@10", "ndcg@10", "mrr@10")],
             "id_recall": model.interval(part, "id_recall@10"),
+            "p_score": model.interval(part, P_SCORE),
             "coverage": as_number(as_mapping(model.data.get(part)).get("coverage@10")),
         }
         for model in measured
@@ -159,54 +139,12 @@ def comparison_section(models: Sequence[Model], part: str) -> dict[str, Any] | N
         "summary": summary,
         "best": _best_columns(row["figures"] for row in summary),
         "has_ids": any(row["id_recall"] for row in summary),
+        "has_p_score": any(row["p_score"] for row in summary),
         "has_coverage": any(row["coverage"] is not None for row in summary),
         "has_parameters": any(model.number("parameters") is not None for model in measured),
         "has_seconds": any(model.number("train_seconds") is not None for model in measured),
         "cases": next((cases for m in measured if (cases := as_number(m.data[part].get("cases"))) is not None), None),
     }
-
-
-def paired_rows(results: dict[str, Any], models: Sequence[Model]) -> list[dict[str, Any]]:
-    """Every comparison under `paired`, with readable names and the intervals that could be read."""
-    labels = {model.name: model.label for model in models}
-    rows = []
-    for name, figures in as_mapping(results.get("paired")).items():
-        left, _, right = (part.strip() for part in name.partition(" - "))
-        intervals = {key: interval for key, raw in as_mapping(figures).items() if (interval := as_interval(raw))}
-        if right and intervals:
-            label = f"{labels.get(left, left)} − {labels.get(right, right)}"
-            rows.append(
-                {
-                    "left": left,
-                    "label": label,
-                    "left_label": labels.get(left, left),
-                    "right_label": labels.get(right, right),
-                    "intervals": intervals,
-                    "verdicts": {key: verdict(interval) for key, interval in intervals.items()},
-                }
-            )
-    return rows
-
-
-def paired_section(results: dict[str, Any], models: Sequence[Model]) -> dict[str, Any] | None:
-    rows = paired_rows(results, models)
-    metrics = list(dict.fromkeys(metric for row in rows for metric in row["intervals"]))
-    panels = []
-    for metric in [name for name in DRAWN_DIFFERENCES if name in metrics] or metrics:
-        marks = [
-            Row(
-                f"{row['left_label']} is {word} {row['right_label']}" if (word := verdict(interval)) else row["label"],
-                (Mark(row["label"], interval, 0 if row["left"].startswith("onerec") else 1),),
-                signed(interval.value),
-            )
-            for row in rows
-            if (interval := row["intervals"].get(metric))
-        ]
-        title = f"Difference in {metric_name(metric)}"
-        words = "; ".join(f"{mark.label}: {mark.note}" for mark in marks)
-        panels.append({"title": title, "chart": charts.interval_chart(marks, f"{title}. {words}.", signed)})
-    names = {metric: metric_name(metric) for metric in metrics}
-    return {"panels": panels, "rows": rows, "metrics": names, "signed": signed} if rows else None
 
 
 def selection_section(models: Sequence[Model]) -> dict[str, Any] | None:
@@ -232,7 +170,7 @@ def training_section(models: Sequence[Model], logs: dict[str, list[dict[str, Any
     """Per trained model its loss, its validation NDCG@10 and its speed over steps; the validation axis is shared."""
     known = {model.name: model for model in models}
     curves = {
-        name: {key: _curve(lines, key) for key in ("loss", "valid/ndcg@10", "targets_per_second")}
+        name: {key: curve_of(lines, key) for key in ("loss", "valid/ndcg@10", "targets_per_second")}
         for name, lines in logs.items()
     }
     best_of_all = max((value for c in curves.values() for _, value in c["valid/ndcg@10"]), default=None)
@@ -368,7 +306,7 @@ def _best_columns(rows: Iterable[list[Interval | None]]) -> list[float | None]:
     return [max((interval.value for interval in column if interval), default=None) for column in columns]
 
 
-def _curve(lines: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+def curve_of(lines: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
     """(step, value) in step order. Should a step stand twice, the later line counts."""
     points = {
         step: value

@@ -8,6 +8,7 @@ from typing import Any
 from onerec.evaluate.charts import Interval
 
 METRICS = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
+NAMES = {**METRICS, "p_score": "P-Score"}
 
 
 def verdict(difference: Interval) -> str:
@@ -23,7 +24,7 @@ def verdict(difference: Interval) -> str:
 def metric_name(metric: str) -> str:
     """`recall@10` as people write it: Recall@10."""
     name, _, cutoff = metric.partition("@")
-    return METRICS.get(name, name.replace("_", " ")) + (f"@{cutoff}" if cutoff else "")
+    return NAMES.get(name, name.replace("_", " ")) + (f"@{cutoff}" if cutoff else "")
 
 
 def figure(value: float) -> str:

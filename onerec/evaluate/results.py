@@ -1,6 +1,7 @@
 """Everything a run measured, in one shape: what `results.json` holds and the report reads."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,8 +11,9 @@ import polars as pl
 from onerec.data.contract import Dataset
 from onerec.data.split import Cases
 from onerec.evaluate.breakdown import training_counts
-from onerec.evaluate.ranking import Measure
+from onerec.evaluate.ranking import CaseFigures, Measure
 from onerec.files import write_json
+from onerec.further import EVALUATED_PARTS, P_SCORE, Further, Judge
 from onerec.pipeline import Run
 from onerec.provenance import code_version, machine, versions
 from onerec.selection_stage import SCORER_FILE
@@ -25,40 +27,67 @@ LABELS = {
     "content_knn": ("Content-kNN", "cosine of item vectors with the history's mean, items without events included"),
     "popularity": ("Popularity", "most frequent training items"),
 }
+NOTHING_FURTHER = Further()
 SHOWN_HISTORY, SHOWN_LIST = 10, 10
 
 
-def write_results(run: Run, command: str) -> dict[str, Any]:
+def write_results(run: Run, command: str, further: Further = NOTHING_FURTHER) -> dict[str, Any]:
     """Measure every model, write `results.json` into the run folder and return its content.
 
     Args:
         run: a run whose models are trained.
         command: what the user typed.
+        further: models beside the run's own, and who judges all of them.
     """
-    results = collect_results(run, command)
+    results = collect_results(run, command, further)
     write_json(run.folder / "results.json", results)
     return results
 
 
-def collect_results(run: Run, command: str) -> dict[str, Any]:
+def collect_results(run: Run, command: str, further: Further = NOTHING_FURTHER) -> dict[str, Any]:
     """Measure every model's lists and gather all that a reader needs to judge or repeat the run."""
-    ids, names = spoken_ids(run), list(run.recommenders())
-    lists = {name: run.lists(name) for name in names}
+    ids = spoken_ids(run)
     measures = measures_of(run, ids)
-    counts = measures["test"].training_counts_N
+    lists = {name: run.lists(name) for name in run.recommenders()} | further.lists(run)
+    lists = {name: lists[name] for name in sorted(lists, key=own_first)}
+    judged = {part: judged_figures(further.judge, measure.cases, lists, part) for part, measure in measures.items()}
+    test, beside = measures["test"], judged["test"]
     return {
-        "run": run_facts(run, command, run.total_seconds()),
+        "run": run_facts(run, command, run.total_seconds() + further.seconds),
         "dataset": dataset_facts(run.dataset),
-        "protocol": protocol_of(run, measures["test"].cases, counts),
-        "models": {name: _model(run, name, lists[name], measures) for name in names},
-        "paired": {
-            f"{own} - {other}": measures["test"].paired(lists[own]["test"], lists[other]["test"])
-            for own, other in _comparisons(names)
+        "protocol": protocol_of(run, test.cases, test.training_counts_N),
+        "judge": None if further.judge is None else further.judge.name,
+        "models": {
+            name: {
+                **_described(run, name, made, further),
+                **_speed(made, measures),
+                **_figures(name, made, measures, {part: figures[name] for part, figures in judged.items()}),
+            }
+            for name, made in lists.items()
         },
+        "paired": {
+            f"{own} - {other}": test.paired(lists[own]["test"], lists[other]["test"], beside[own], beside[other])
+            for own, other in _comparisons(list(lists))
+        },
+        "reward_models": dict(further.reward_models),
         "semantic_ids": _semantic_ids(ids),
-        "examples": _examples(run, lists, measures["test"].cases),
-        "notes": _notes(run, counts, measures["test"].cases),
+        "examples": _examples(run, lists, test.cases),
+        "notes": [*_notes(run, test.training_counts_N, test.cases), *further.notes],
     }
+
+
+def own_first(name: str) -> int:
+    """Sorting key of models: those of OneRec, then those they are compared with."""
+    return 0 if name.startswith("onerec") else 1
+
+
+def judged_figures(
+    judge: Judge | None, cases: Cases, lists: Mapping[str, Mapping[str, np.ndarray]], part: str
+) -> dict[str, dict[str, np.ndarray]]:
+    """Per model the judge's mean P-Score of each case's first ten items, float64 `[C]`; empty where nobody judges."""
+    if judge is None:
+        return {name: {} for name in lists}
+    return {name: {P_SCORE: judge.score(cases, made[part])} for name, made in lists.items()}
 
 
 def spoken_ids(run: Run) -> SemanticIds:
@@ -71,7 +100,7 @@ def measures_of(run: Run, ids: SemanticIds) -> dict[str, Measure]:
     counts = training_counts(run.training[0], len(run.item_ids))
     _, groups = np.unique(ids.quantizer_codes_NQ, axis=0, return_inverse=True)
     options = (run.config.evaluate.bootstrap_samples, run.config.seed)
-    return {part: Measure(run.cases(part), counts, groups.ravel(), *options) for part in ("valid", "test")}
+    return {part: Measure(run.cases(part), counts, groups.ravel(), *options) for part in EVALUATED_PARTS}
 
 
 def run_facts(run: Run, command: str, seconds: float) -> dict[str, Any]:
@@ -113,8 +142,8 @@ def titles_of(dataset: Dataset) -> pl.Series:
 
 
 def _comparisons(names: list[str]) -> list[tuple[str, str]]:
-    """Each list of ours against all that come after it: with selection first, then the generator alone."""
-    own = [name for name in ("onerec_selection", "onerec") if name in names]
+    """Each list of ours against all that come after it: the one with most behind it first, the generator alone last."""
+    own = [name for name in reversed(names) if name.startswith("onerec")]
     others = [name for name in names if name not in own]
     return [(name, other) for place, name in enumerate(own) for other in [*own[place + 1 :], *others]]
 
@@ -134,10 +163,14 @@ def protocol_of(run: Run, cases: Cases, counts: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _model(run: Run, name: str, lists: dict[str, np.ndarray], measures: dict[str, Measure]) -> dict[str, Any]:
+def _described(run: Run, name: str, made: Mapping[str, np.ndarray], further: Further) -> dict[str, Any]:
+    """What a model is, and what its training took."""
+    if name in further.models:
+        one = further.models[name]
+        return {"label": one.label, "description": one.description, **one.facts}
     label, description = LABELS[name]
     facts: dict[str, Any] = {"label": label, "description": description, "parameters": 0}
-    facts["train_seconds"] = float(lists["fit_seconds"])
+    facts["train_seconds"] = float(made["fit_seconds"])
     folders = {"onerec": run.generator_stage.folder, "sasrec": run.sasrec_stage.folder}
     folder = (folders | {"onerec_selection": run.generator_stage.folder}).get(name)
     if folder is not None:
@@ -146,11 +179,22 @@ def _model(run: Run, name: str, lists: dict[str, np.ndarray], measures: dict[str
         facts["selection"] = json.loads((run.selection_stage.folder / SCORER_FILE).read_text(encoding="utf-8"))
         facts["parameters"] += len(facts["selection"]["weights"])
         facts["train_seconds"] += run.selection_stage.seconds
-    cases = len(measures["valid"].cases) + len(measures["test"].cases)
-    facts["recommend_users_per_second"] = cases / float(lists["seconds"])
-    for part, measure in measures.items():
-        facts[part] = measure.figures(lists[part], id_level=name.startswith("onerec"))
-    return facts | measures["test"].breakdowns(lists["test"])
+    return facts
+
+
+def _speed(made: Mapping[str, np.ndarray], measures: Mapping[str, Measure]) -> dict[str, float]:
+    cases = sum(len(measure.cases) for measure in measures.values())
+    return {"recommend_users_per_second": cases / float(made["seconds"])}
+
+
+def _figures(
+    name: str, made: Mapping[str, np.ndarray], measures: Mapping[str, Measure], beside: Mapping[str, CaseFigures]
+) -> dict[str, Any]:
+    id_level = name.startswith("onerec")
+    parts: dict[str, Any] = {
+        part: measure.figures(made[part], id_level=id_level, beside=beside[part]) for part, measure in measures.items()
+    }
+    return parts | measures["test"].breakdowns(made["test"])
 
 
 def _semantic_ids(ids: SemanticIds) -> dict[str, Any]:

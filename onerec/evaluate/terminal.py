@@ -8,6 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from onerec.evaluate.metrics import CUTOFFS
+from onerec.further import P_SCORE
 
 WITH_INTERVALS = ("recall@10", "ndcg@10")
 BREAKDOWNS = {
@@ -22,7 +23,8 @@ def print_comparison(results: dict[str, Any], console: Console) -> None:
     protocol, cases = results["protocol"], results["models"]["onerec"]["test"]["cases"]
     table = Table(title=f"{results['dataset']['name']}: test, {cases:,} users", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("model", no_wrap=True)
-    for name in (*WITH_INTERVALS, "recall@50", "by ID@10", "covered", "train s"):
+    judge = results.get("judge")
+    for name in (*WITH_INTERVALS, "recall@50", "by ID@10", *([P_SCORE] if judge else []), "covered", "train s"):
         table.add_column(name, justify="right", no_wrap=True)
     for model in results["models"].values():
         test = model["test"]
@@ -31,6 +33,7 @@ def print_comparison(results: dict[str, Any], console: Console) -> None:
             *(interval_text(test[name]) for name in WITH_INTERVALS),
             share_text(test["recall@50"]["value"]),
             share_text(test["id_recall@10"]["value"]) if "id_recall@10" in test else "",
+            *([interval_text(test[P_SCORE])] if judge else []),
             f"{test['coverage@10']:.0%}",
             f"{model['train_seconds']:,.0f}",
         )
@@ -38,12 +41,15 @@ def print_comparison(results: dict[str, Any], console: Console) -> None:
     table.width = Measurement.get(console, console.options.update_width(200), table).maximum
     console.print(table)
     for pair, figures in results["paired"].items():
-        console.print(f"{pair}: recall@10 {_signed(figures['recall@10'])}, ndcg@10 {_signed(figures['ndcg@10'])}")
+        named = [name for name in (*WITH_INTERVALS, P_SCORE) if name in figures]
+        console.print(f"{pair}: " + ", ".join(f"{name} {_signed(figures[name])}" for name in named))
     seen = "seen items excluded" if protocol["exclude_seen"] else "seen items allowed"
     console.print(
         f"Hits on items, full ranking, {seen}, beam {protocol['beam_width']}. (low-high): 95 % bootstrap interval. "
         "by ID: recall@10 if any item with the target's codes before resolving counted, as open implementations do."
     )
+    if judge:
+        console.print(f"{P_SCORE}: mean P-Score of the first ten by the {judge}, which neither rewarded nor selected.")
 
 
 def print_details(results: dict[str, Any], console: Console) -> None:

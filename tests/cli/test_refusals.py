@@ -64,7 +64,7 @@ def test_evaluate_takes_only_keys_that_need_no_training(
     before = file_states(tiny_copy.folder)
     message = refusal(["evaluate", str(tiny_copy.folder), override], capsys)
     assert f'"{override}"' in message
-    assert "recommend., selection. and evaluate." in message
+    assert "recommend., selection., reward.selection. and evaluate." in message
     assert file_states(tiny_copy.folder) == before
 
 

@@ -380,3 +380,20 @@ def test_what_selection_weighs_is_shown_where_there_is_one(results: dict[str, An
     assert HOSTILE not in shown
     results["models"]["onerec_selection"]["selection"] = {"weights": {}}
     assert "What selection goes by" in page()  # an older file with less in it still makes a page
+
+
+def test_of_many_differences_the_chart_shows_those_that_matter(tmp_path: Path, results: dict[str, Any]) -> None:
+    assert "the table has every pair" not in page_of(tmp_path, results)
+    for place, name in enumerate(("onerec_selection", "onerec_aligned", "onerec_reward_selection")):
+        results["models"][name] = {**results["models"]["onerec"], "label": name, "test": figures(0.12 + place / 100)}
+    own = [name for name in results["models"] if name.startswith("onerec")]
+    pairs = [(one, other) for one in own for other in (*own, "sasrec", "popularity") if one != other]
+    results["paired"] = {f"{one} - {other}": {"ndcg@10": around(0.02)} for one, other in pairs}
+    page = page_of(tmp_path, results)
+    assert "the table has every pair" in page
+    drawing = re.search(r'aria-label="Difference in NDCG@10.*?</svg>', page, re.S)
+    assert drawing is not None
+    assert "onerec_reward_selection is above SASRec" in drawing[0]
+    assert "onerec_aligned is above onerec_selection" in drawing[0]
+    assert "onerec_aligned is above SASRec" not in drawing[0]
+    assert "onerec_aligned − SASRec" in page

@@ -40,3 +40,22 @@ def test_the_comparison_says_on_which_side_of_zero_an_interval_lies() -> None:
     assert first.endswith("below)")
     assert "level), ndcg@10" in second
     assert second.endswith("above)")
+
+
+def test_what_a_judge_says_stands_beside() -> None:
+    figure = {"value": 0.1, "low": 0.05, "high": 0.15}
+    test = {"cases": 3, "coverage@10": 0.5, **dict.fromkeys(("recall@10", "ndcg@10", "recall@50"), figure)}
+    judged = {"value": 0.4321, "low": 0.4, "high": 0.5}
+    results = {
+        "dataset": {"name": "made up"},
+        "protocol": {"exclude_seen": True, "beam_width": 50},
+        "judge": "reward model of second users",
+        "models": {"onerec": {"label": "OneRec", "train_seconds": 2.0, "test": {**test, "p_score@10": judged}}},
+        "paired": {"onerec - a": {"recall@10": figure, "ndcg@10": figure, "p_score@10": judged}},
+    }
+    console = Console(record=True, width=200)
+    print_comparison(results, console)
+    shown = console.export_text()
+    assert ".4321 (.4000-.5000)" in shown
+    assert "p_score@10 +0.4321 (+0.4000 to +0.5000, above)" in shown
+    assert "by the reward model of second users" in shown
