@@ -4,7 +4,7 @@
     python -m benchmarks.recall configs/beauty.yaml --dataset amazon-beauty --out benchmarks/results/beauty-17.json
 
 `--dataset NAME` takes the dataset folder of that name below the folder that the environment variable ONEREC_DATA names.
-`--quick` stops every training after one epoch, and the file says so: its figures are no claim about quality.
+`--quick` stops training after one epoch and alignment after five steps, and the file says so: its figures are no claim about quality.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.results_file import write_results_file
 
 FIGURES = ("recall@10", "ndcg@10", "recall@50")
-QUICK = ("train.epochs=1", "baselines.sasrec.train.epochs=1", "evaluate.bootstrap_samples=200")
+QUICK = ("train.epochs=1", "baselines.sasrec.train.epochs=1", "evaluate.bootstrap_samples=200", "align.steps=5")
 
 
 def main() -> int:
@@ -55,11 +55,14 @@ def complete_run(config: Path, overrides: list[str], runs: Path) -> dict[str, An
     from onerec.evaluate.results import write_results
     from onerec.evaluate.terminal import print_comparison
     from onerec.pipeline import open_run
+    from rl.stages import check_stages, further_of, train_stages
 
     loaded = load_config(config, overrides)
     run = open_run(loaded, runs / loaded.name)
+    check_stages(run)
     run.train()
-    results = write_results(run, command="")
+    train_stages(run)
+    results = write_results(run, "", further_of(run))
     write_report(run.folder)
     print_comparison(results, run.console)
     plain: dict[str, Any] = json.loads(json.dumps(results, default=str))
