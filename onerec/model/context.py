@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from onerec.model.features import EventFeatures
+from onerec.model.linear import Linear
 
 
 class ItemTokens(nn.Module):
@@ -47,7 +48,7 @@ class ItemTokens(nn.Module):
         self.norm = nn.RMSNorm(width)
         parts = len(level_sizes) + int(own_embedding)
         self.joined_width = parts * width + (0 if features is None else features.width)
-        self.project = nn.Sequential(nn.Linear(self.joined_width, width), nn.LeakyReLU(), nn.Linear(width, width))
+        self.project = nn.Sequential(Linear(self.joined_width, width), nn.LeakyReLU(), Linear(width, width))
         nn.init.normal_(self.code_embeddings.weight, std=width**-0.5)
         if self.own_embeddings is not None:
             nn.init.normal_(self.own_embeddings.weight, std=width**-0.5)
