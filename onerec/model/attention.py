@@ -84,12 +84,12 @@ class SelfAttention(nn.Module):
         """
         query, key, value = self.project_in(x_BKD).unflatten(-1, (3, self.heads, -1)).unbind(dim=-3)
         # A handful of keys per query: products summed in place of a batched product of tiny matrices.
-        scores = [(query * one).sum(dim=-1, keepdim=True) for one, _ in past]
-        scores.append((query * key).sum(dim=-1, keepdim=True))
-        weights = (torch.cat(scores, dim=-1) * query.shape[-1] ** -0.5).softmax(dim=-1)
-        attended = weights[..., -1:] * value
-        for place, (_, other) in enumerate(past):
-            attended = torch.addcmul(attended, weights[..., place, None], other)
+        scores = torch.stack([(query * one).sum(dim=-1) for one in (*(keys for keys, _ in past), key)])
+        # Softmax over the first dimension: the last would be done row by row, a handful of numbers each.
+        weights = scores.mul_(query.shape[-1] ** -0.5).softmax(dim=0)[..., None]
+        attended = weights[-1] * value
+        for weight, (_, other) in zip(weights, past, strict=False):
+            attended.addcmul_(weight, other)
         return self.project_out(attended.flatten(-2)), (key, value)
 
 

@@ -78,7 +78,7 @@ class ItemTokens(nn.Module):
             items: int64 item numbers.
             features: int64 `[..., F]`, codes of the events' features. None: of none of them anything is known.
         """
-        parts = [self.code_embeddings(self.codes_NL[items] + self.level_starts_L).flatten(-2) * self.scale]
+        parts = [self.code_embeddings(self.codes_NL[items] + self.level_starts_L).flatten(-2).mul_(self.scale)]
         if self.own_embeddings is not None:
             own = self.own_embeddings(items) * self.scale
             if self.training and self.own_dropout > 0:
@@ -86,4 +86,4 @@ class ItemTokens(nn.Module):
             parts.append(own)
         if self.features is not None:
             parts.append(self.features(items, features))
-        return torch.cat(parts, dim=-1)
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]

@@ -71,13 +71,12 @@ class Past:
         seen = []
         for level, ancestors_BK, turn in zip(self.keys_values, self.ancestors_BK, turns, strict=True):
             keys, values = level[layer]
-            keys = rotate(keys, turn)
             if keys.shape[1] > 1:
                 rows_X = (ancestors_BK + keys.shape[1] * torch.arange(len(keys), device=keys.device)[:, None]).flatten()
                 keys, values = (
                     one.flatten(0, 1).index_select(0, rows_X).unflatten(0, ancestors_BK.shape) for one in (keys, values)
                 )
-            seen.append((keys, values))
+            seen.append((rotate(keys, turn), values))
         return seen
 
 
