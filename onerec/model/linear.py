@@ -1,8 +1,8 @@
 """Products with weights, by the library that does them fastest.
 
 torch hands float32 products on a CPU to MKL, whose kernels for AMD's processors stop at AVX2; oneDNN, which torch ships too, uses
-AVX-512 wherever it is: more than twice as fast on such a processor, and level on others. torch asks it for other precisions only,
-hence the call by name. It cannot be differentiated, so what is trained goes the usual way.
+AVX-512 wherever it is: more than twice as fast on such a processor. torch asks it for other precisions only, hence the call by
+name. It cannot be differentiated, so what is trained goes the usual way.
 """
 
 import torch
