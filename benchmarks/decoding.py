@@ -4,11 +4,13 @@
 
 Three parts (`--only` picks some), each on random weights and random histories, since speed does not depend on quality:
 - `beams`: our beam search and Hugging Face's with a prefix function over the same weights find the same items with the same
-  scores (checked, or the run fails); they take turns. Width 128, 12,101 items, histories of 50; once 3 x 256 codes, of which two
-  mostly settle an item, so that our search need not step the third; and once 256, 8 and 8 codes, where hardly anything settles.
+  scores (checked, or the run fails); they take turns. Both run the model's own modules, so both get the products of
+  `onerec.model.linear`, though whoever brings a model of `nn.Linear` to `generate` would not. Width 128, 12,101 items,
+  histories of 50; once 3 x 256 codes, of which two mostly settle an item, so that our search need not step the third; and once
+  256, 8 and 8 codes, where hardly anything settles.
 - `trie`: what reading the trie takes of a search, for catalogues of 10,000 to 10,000,000 items, 3 x 8,192 codes.
 - `share`: operations a second of a beam search (counted as in `onerec.model.counting`, of beams that were stepped) over those of
-  plain matrix products of the model's widths, measured in turns, width 512.
+  nothing but matrix products of the model's widths, by the same library, measured in turns, width 512.
 
 All use the threads that torch takes (OMP_NUM_THREADS if set). `--quick` measures small sizes; its figures are no claim, and the
 file says so. Needs the extra `benchmarks`, which brings transformers.
@@ -190,6 +192,7 @@ def share_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
     from onerec.decode.beam_search import beam_search
     from onerec.model.counting import forward_flops
+    from onerec.model.linear import Linear
 
     width, users, beam_width, repeats = (64, 4, 20, 2) if quick else (512, 16, 128, 5)
     model = random_generator(12_101, (256,) * 3, width=width, item_head=False)
@@ -199,18 +202,18 @@ def share_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     with torch.inference_mode():
         counted = flops.total(batch.items_BT.numel(), 0) + per_level * stepped_beams(model, batch, beam_width)
     rows_of_product = users * beam_width
-    left, right = torch.randn(rows_of_product, width), torch.randn(width, 4 * width)
+    rows_XD, product = torch.randn(rows_of_product, width), Linear(width, 4 * width, bias=False)
     with torch.inference_mode():
         seconds = in_turns(
             {
                 "beam_search": lambda: beam_search(model.bind(batch), model.trie, beam_width=beam_width),
-                "matrix_product": lambda: [left @ right for _ in range(10)],
+                "matrix_product": lambda: [product(rows_XD) for _ in range(10)],
             },
             repeats,
         )
     rates = {
         "beam_search": [counted / one for one in seconds["beam_search"]],
-        "matrix_product": [10 * 2 * left.numel() * right.shape[1] / one for one in seconds["matrix_product"]],
+        "matrix_product": [10 * 2 * rows_XD.numel() * 4 * width / one for one in seconds["matrix_product"]],
     }
     case = (
         f"width {width}, {users} users at once, beam {beam_width}; products {rows_of_product:,} x {width} x {4 * width}"

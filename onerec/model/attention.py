@@ -5,6 +5,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from onerec.model.linear import Linear
+
 
 def rotary_angles(positions: Tensor, head_width: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
     """Cosines and sines `[..., head_width / 2]` of rotary position embeddings (RoFormer, arXiv 2104.09864)."""
@@ -39,8 +41,8 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.project_in = nn.Linear(width, 3 * width, bias=False)
-        self.project_out = nn.Linear(width, width, bias=False)
+        self.project_in = Linear(width, 3 * width, bias=False)
+        self.project_out = Linear(width, width, bias=False)
 
     def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each `[..., heads, sequence, head width]`, not rotated yet."""
@@ -82,12 +84,12 @@ class SelfAttention(nn.Module):
         """
         query, key, value = self.project_in(x_BKD).unflatten(-1, (3, self.heads, -1)).unbind(dim=-3)
         # A handful of keys per query: products summed in place of a batched product of tiny matrices.
-        scores = [(query * one).sum(dim=-1, keepdim=True) for one, _ in past]
-        scores.append((query * key).sum(dim=-1, keepdim=True))
-        weights = (torch.cat(scores, dim=-1) * query.shape[-1] ** -0.5).softmax(dim=-1)
-        attended = weights[..., -1:] * value
-        for place, (_, other) in enumerate(past):
-            attended = torch.addcmul(attended, weights[..., place, None], other)
+        scores = torch.stack([(query * one).sum(dim=-1) for one in (*(keys for keys, _ in past), key)])
+        # Softmax over the first dimension: the last would be done row by row, a handful of numbers each.
+        weights = scores.mul_(query.shape[-1] ** -0.5).softmax(dim=0)[..., None]
+        attended = weights[-1] * value
+        for weight, (_, other) in zip(weights, past, strict=False):
+            attended.addcmul_(weight, other)
         return self.project_out(attended.flatten(-2)), (key, value)
 
 
@@ -101,9 +103,9 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.project_query = nn.Linear(width, width, bias=False)
-        self.project_context = nn.Linear(width, 2 * width, bias=False)
-        self.project_out = nn.Linear(width, width, bias=False)
+        self.project_query = Linear(width, width, bias=False)
+        self.project_context = Linear(width, 2 * width, bias=False)
+        self.project_out = Linear(width, width, bias=False)
 
     def keys_values(self, context_BTD: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Rotated keys and values `[B, heads, T, head width]` of a context."""
@@ -133,8 +135,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden_width: int) -> None:
         super().__init__()
-        self.expand = nn.Linear(width, 2 * hidden_width, bias=False)
-        self.contract = nn.Linear(hidden_width, width, bias=False)
+        self.expand = Linear(width, 2 * hidden_width, bias=False)
+        self.contract = Linear(hidden_width, width, bias=False)
 
     def forward(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
         """Outputs `[..., D]`. `counted` is for the mixture of experts, which is called the same way; here nothing is counted."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from onerec.model.features import EventFeatures
+from onerec.model.linear import Linear
 
 
 class ItemTokens(nn.Module):
@@ -47,7 +48,7 @@ class ItemTokens(nn.Module):
         self.norm = nn.RMSNorm(width)
         parts = len(level_sizes) + int(own_embedding)
         self.joined_width = parts * width + (0 if features is None else features.width)
-        self.project = nn.Sequential(nn.Linear(self.joined_width, width), nn.LeakyReLU(), nn.Linear(width, width))
+        self.project = nn.Sequential(Linear(self.joined_width, width), nn.LeakyReLU(), Linear(width, width))
         nn.init.normal_(self.code_embeddings.weight, std=width**-0.5)
         if self.own_embeddings is not None:
             nn.init.normal_(self.own_embeddings.weight, std=width**-0.5)
@@ -77,7 +78,7 @@ class ItemTokens(nn.Module):
             items: int64 item numbers.
             features: int64 `[..., F]`, codes of the events' features. None: of none of them anything is known.
         """
-        parts = [self.code_embeddings(self.codes_NL[items] + self.level_starts_L).flatten(-2) * self.scale]
+        parts = [self.code_embeddings(self.codes_NL[items] + self.level_starts_L).flatten(-2).mul_(self.scale)]
         if self.own_embeddings is not None:
             own = self.own_embeddings(items) * self.scale
             if self.training and self.own_dropout > 0:
@@ -85,4 +86,4 @@ class ItemTokens(nn.Module):
             parts.append(own)
         if self.features is not None:
             parts.append(self.features(items, features))
-        return torch.cat(parts, dim=-1)
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from onerec.model.attention import CrossAttention, SelfAttention, rotary_angles, rotate
 from onerec.model.experts import ExpertsSpec, experts_of_layer, make_feed_forward
+from onerec.model.linear import Linear
 from onerec.model.prefix import Prefix
 
 KeysValues = tuple[Tensor, Tensor]
@@ -70,13 +71,12 @@ class Past:
         seen = []
         for level, ancestors_BK, turn in zip(self.keys_values, self.ancestors_BK, turns, strict=True):
             keys, values = level[layer]
-            keys = rotate(keys, turn)
             if keys.shape[1] > 1:
                 rows_X = (ancestors_BK + keys.shape[1] * torch.arange(len(keys), device=keys.device)[:, None]).flatten()
                 keys, values = (
                     one.flatten(0, 1).index_select(0, rows_X).unflatten(0, ancestors_BK.shape) for one in (keys, values)
                 )
-            seen.append((keys, values))
+            seen.append((rotate(keys, turn), values))
         return seen
 
 
@@ -159,9 +159,9 @@ class CodeDecoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.level_embeddings = nn.Parameter(torch.randn(len(level_sizes), width) * width**-0.5)
-        self.last_state = nn.Linear(width, width, bias=False)
+        self.last_state = Linear(width, width, bias=False)
         self.head_norms = nn.ModuleList(nn.RMSNorm(width) for _ in level_sizes)
-        self.heads = nn.ModuleList(nn.Linear(width, size, bias=False) for size in level_sizes)
+        self.heads = nn.ModuleList(Linear(width, size, bias=False) for size in level_sizes)
         self.dropout = nn.Dropout(dropout)
         self.self_heads, self.head_width = heads, width // heads
 

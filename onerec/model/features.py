@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from onerec.data.features import FeatureVocabulary
+from onerec.model.linear import Linear
 
 
 class FeatureEmbeddings(nn.Module):
@@ -41,7 +42,7 @@ class FeatureEmbeddings(nn.Module):
 
 def projection(joined_width: int, width: int) -> nn.Sequential:
     """Dense, LeakyReLU, Dense, from embeddings side by side to the model's width, and a norm."""
-    return nn.Sequential(nn.Linear(joined_width, width), nn.LeakyReLU(), nn.Linear(width, width), nn.RMSNorm(width))
+    return nn.Sequential(Linear(joined_width, width), nn.LeakyReLU(), Linear(width, width), nn.RMSNorm(width))
 
 
 def drop_rows(codes: Tensor, probability: float, training: bool) -> Tensor:

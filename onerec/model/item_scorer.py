@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from onerec.model.context import ItemTokens
+from onerec.model.linear import Linear
 
 
 class ItemScorer(nn.Module):
@@ -22,7 +23,7 @@ class ItemScorer(nn.Module):
 
     def __init__(self, width: int, sample: int, own_dropout: float) -> None:
         super().__init__()
-        self.norm, self.project = nn.RMSNorm(width), nn.Linear(width, width, bias=False)
+        self.norm, self.project = nn.RMSNorm(width), Linear(width, width, bias=False)
         self.sample, self.own_dropout = sample, own_dropout
 
     def queries(self, states: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch.nn import functional
 from onerec.model.attention import SelfAttention, rotary_angles, rotate
 from onerec.model.decoder import CodeDecoder, CodeLayer, EncodedContext, KeysValues
 from onerec.model.experts import ExpertsSpec, experts_of_layer, make_feed_forward
+from onerec.model.linear import Linear
 from onerec.model.prefix import Prefix
 
 
@@ -30,7 +31,7 @@ class ContextProcessor(nn.Module):
     def __init__(self, width: int, sets: int, split: int, groups: int, head_width: int) -> None:
         super().__init__()
         self.split, self.groups, self.head_width = split, groups, head_width
-        self.project = nn.Linear(width, split * sets * groups * head_width, bias=False)
+        self.project = Linear(width, split * sets * groups * head_width, bias=False)
         self.norms = nn.ModuleList(nn.RMSNorm(groups * head_width) for _ in range(split * sets))
 
     def forward(self, states_BTD: Tensor, positions: Tensor) -> list[KeysValues]:
@@ -51,8 +52,8 @@ class LazyCrossAttention(nn.Module):
     def __init__(self, width: int, heads: int, groups: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.groups, self.dropout = heads, groups, dropout
-        self.project_query = nn.Linear(width, width, bias=False)
-        self.project_out = nn.Linear(width, width, bias=False)
+        self.project_query = Linear(width, width, bias=False)
+        self.project_out = Linear(width, width, bias=False)
 
     def forward(
         self, x_BQD: Tensor, angles: tuple[Tensor, Tensor] | None, keys_values: KeysValues, mask: Tensor

@@ -138,6 +138,20 @@ def test_recommender_ignores_batch_size_and_order_of_cases() -> None:
         assert not seen & set(whole[0][case].tolist())
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_users_that_are_stepped_apart_get_the_same_as_together(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts may find different numbers of items and keep caches of their own."""
+    model, draw = random_generator(3000 + seed)
+    _, batch = only_batch(*random_histories(draw, model.trie.item_count, 5), model.config.history_length)
+    with torch.no_grad():
+        bound = model.bind(batch)
+        together = beam_search(bound, model.trie, beam_width=4, by_level=True)
+        monkeypatch.setattr("onerec.model.bound_generator.BEAM_FLOATS", 16 * 4 * 2)  # two users
+        apart = beam_search(bound, model.trie, beam_width=4, by_level=True)
+    assert torch.equal(together.items_BK, apart.items_BK)
+    torch.testing.assert_close(together.log_probabilities_BKL, apart.log_probabilities_BKL, atol=TOLERANCE, rtol=0)
+
+
 def test_full_softmax_loses_the_share_of_illegal_codes() -> None:
     """Two items under four codes: with all logits equal each gets a quarter, among legal codes a half."""
     codes = np.array([[1], [2]], dtype=np.int32)
