@@ -4,7 +4,7 @@
     python -m benchmarks.recall configs/beauty.yaml --dataset amazon-beauty --out benchmarks/results/beauty-17.json
 
 `--dataset NAME` takes the dataset folder of that name below the folder that the environment variable ONEREC_DATA names.
-`--quick` stops training after one epoch and alignment after five steps, and the file says so: its figures are no claim about quality.
+`--quick` stops training after one epoch and alignment after five steps, and the file says so: its figures say nothing of quality.
 """
 
 import argparse
