@@ -15,7 +15,7 @@ MAIN, GROUPS, SEARCH, BEHAVIOUR, LOSSES, DRIFT, LEGALITY = (
     "how groups are generated",
     "who generates",
     "what is learnt from",
-    "far from the generator before alignment, no next-code loss",
+    "far from who generates: no next-code loss, ten times the rate",
     "free sampling and the format reward",
 )
 # One core each, and one search for lists and for selection.
@@ -73,7 +73,7 @@ def kuairand_rows() -> list[Row]:
     def ablation(name: str, group: str, label: str, *settings: str, against: str = "ecpo") -> Row:
         return Row(name, group, label, settings, against=against, measured="lists", seeds=FEWER)
 
-    def free(name: str, label: str, *settings: str) -> Row:
+    def free(name: str, label: str, *settings: str) -> Row:  # of codes, whether an item has them or not
         chosen = ("align.rollouts.method=free", "align.rollouts.exclude_seen=false", "align.limits.legality=0")
         options = {"start": "start_free", "against": "start_free", "measured": "legality"}
         return Row(name, LEGALITY, label, (*chosen, *settings), seeds=FEWER, **options)
@@ -99,7 +99,7 @@ def kuairand_rows() -> list[Row]:
         ablation("off_policy", BEHAVIOUR, "the generator before alignment, ECPO", NEVER),
         ablation("off_policy_grpo", BEHAVIOUR, "the same, GRPO", NEVER, "align.objective=grpo", against="off_policy"),
         ablation("weight_20", LOSSES, "next-code loss x 20", "align.next_code.weight=20"),
-        ablation("weight_1", LOSSES, "next-code loss x 1", "align.next_code.weight=1"),
+        ablation("weight_1", LOSSES, "next-code loss x 1", ONCE),
         ablation("weight_0", LOSSES, "no next-code loss", "align.next_code.weight=0", NO_LIMIT),
         ablation("codes", LOSSES, "ratios of codes instead of items", "align.level=code"),
         ablation("hit", LOSSES, "rule reward: hits", "align.rewards.p_score=0", "align.rewards.hit=1"),
@@ -111,6 +111,9 @@ def kuairand_rows() -> list[Row]:
         free("format_none", "without format reward"),
         free("format_random", "format reward, 5 at random", "align.format.weight=1"),
         free("format_top", "format reward, the 5 most probable", "align.format.weight=1", MOST_PROBABLE),
+        free("format_none_1", "next-code loss x 1: without format reward", ONCE),
+        free("format_random_1", "next-code loss x 1: 5 at random", ONCE, "align.format.weight=1"),
+        free("format_top_1", "next-code loss x 1: the 5 most probable", ONCE, "align.format.weight=1", MOST_PROBABLE),
     ]
 
 
@@ -133,10 +136,17 @@ FREE_GENERATOR = ("generator.softmax=full", "generator.item_head=false")
 NO_OBJECTIVE = ("align.rewards.p_score=1e-9",)
 # DPO's gradient is about a third as long as that of the others, and so is what holds against it.
 SHORTER = "align.next_code.weight=2.5"
+ONCE = "align.next_code.weight=1"
 NEVER = "align.refresh_every=1000000"
 NO_LIMIT = "align.limits.entropy=0"
-# Generations of the generator before alignment alone, and nothing that holds the policy near it: ratios grow.
-DRIFTING = (NEVER, "align.next_code.weight=0", NO_LIMIT)
+# Generations of the generator before alignment alone, ten times the rate, and nothing that holds the policy: ratios grow.
+DRIFTING = (
+    NEVER,
+    "align.next_code.weight=0",
+    NO_LIMIT,
+    "align.learning_rate=0.002",
+    "align.final_learning_rate_share=1",
+)
 MOST_PROBABLE = "align.format.by=most_probable"
 TOP_K_TOP_P = ("align.rollouts.method=sample", "align.rollouts.top_k=50", "align.rollouts.top_p=0.9")
 ROWS = {KUAIRAND: kuairand_rows, BEAUTY: beauty_rows}

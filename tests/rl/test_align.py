@@ -130,6 +130,7 @@ def test_what_one_reward_model_teaches_pleases_its_judge_and_the_users(tmp_path:
     """Users like one of two kinds of items, which a generator of two epochs does not tell apart yet."""
     write_planted(tmp_path / "data", planted_events(300))
     learns = ("align.steps=60", "align.learning_rate=0.003", "align.next_code.weight=0.1", "reward.train.epochs=20")
+    learns += ("align.final_learning_rate_share=1",)
     run = quick_run(tmp_path, tmp_path / "data", *ALIGN, *PATHWAYS, *learns, "recommend.exclude_seen=false")
     run.tokenize()
     run.train_generator()
