@@ -127,10 +127,9 @@ def test_what_is_known_later_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split", ["by_time", "leave_one_out"])
 def test_of_other_splits_too_nothing_is_learnt_that_comes_after_training(split: str, tmp_path: Path) -> None:
-    draw = np.random.default_rng(2)
-    events = watched_events().with_columns(time=pl.Series(np.sort(draw.integers(10**6, size=watched_events().height))))
-    events = events.with_columns(pl.col("time").shuffle(seed=1)).sort("user", "time", maintain_order=True)
-    run, found = exposures_of(tmp_path / "run", write_watched(tmp_path / "log", events), f"dataset.split={split}")
+    events = watched_events().drop("period").with_columns(pl.col("time").shuffle(seed=1)).sort("user", "time")
+    spec = SPEC.model_copy(update={"events": SPEC.events.model_copy(update={"period": None}), "split": split})
+    run, found = exposures_of(tmp_path / "run", write_watched(tmp_path / "log", events, spec))
     sequences, times = run.sequences, events["time"].to_numpy()
     held_out = sequences.event_rows[sequences.part != TRAIN]
     assert len(found) > 20
@@ -208,7 +207,7 @@ def test_what_was_watched_becomes_likelier_and_what_was_disliked_less_likely(kin
         assert line["gradient_norm"] == pytest.approx(line["exposure_gradient_norm"], rel=1e-5)
         assert not {"objective_loss", "reward", "legality", "next_code_loss"} & set(line)
     for name, sign in (("rewarded", 1), ("disliked", -1)):
-        curve = [line[f"exposure_log_probability/{name}"] for line in lines]
+        curve = [line[key] for line in lines if (key := f"exposure_log_probability/{name}") in line]
         assert sign * (np.mean(curve[-5:]) - np.mean(curve[:5])) > 0.3
 
 
@@ -348,7 +347,7 @@ def test_long_videos_are_not_preferred_as_by_raw_play_time_they_are(tmp_path: Pa
             batch = batch_of(policy.eval(), asked)
             found = policy.item_log_probabilities(batch, every.expand(len(asked), -1)).exp()
         shares[name] = float(found[:, ITEMS // 2 :].sum(dim=1).mean())
-    # A quarter of some 900 exposures is rewarded: their share of long ones is off by 0.04 in one of two cases by chance.
+    assert len(aware) > 100  # so the share of long ones among them has a standard deviation of 0.05 at most
     assert abs(shares["start"] - 0.5) < 0.1
     assert shares["aware"] < shares["start"] + 0.1
     assert shares["raw"] > shares["start"] + 0.35
