@@ -47,9 +47,8 @@ def align_generator(run: Run) -> None:
     """
     check_alignable(run)
     stage = align_stage(run)
-    exposures = (
-        None if stage.done else align_exposures(run)
-    )  # a log without play times is refused before anything is trained
+    # First of all: a log without play times is refused before any reward model is trained.
+    exposures = None if stage.done else align_exposures(run)
     train_reward_models(run)
     if stage.done:
         return
