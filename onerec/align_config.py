@@ -100,6 +100,36 @@ class PromptConfig(AlignPart):
     share: float = Field(1.0, gt=0, le=1)
 
 
+class DurationAwareConfig(AlignPart):
+    """Choices that the paper of the duration-aware reward leaves open.
+
+    Attributes:
+        base: beta, the ratio between the borders of neighbouring buckets of duration.
+        top_share: of a batch, the share that may earn +1.
+        history: what a play time is compared with: "before", the user's earlier plays in the bucket, or "all" of them, later ones
+            and itself included, which suits a log that is over.
+        least: plays in the bucket without which an exposure is not judged. Compared with one other play, every second one is on
+            top.
+    """
+
+    base: float = Field(4.0, gt=1)
+    top_share: float = Field(0.25, gt=0, lt=1)
+    history: Literal["before", "all"] = "before"
+    least: int = Field(3, gt=0)
+
+
+class ExposuresConfig(DurationAwareConfig):
+    """Logged exposures of the training part, rewarded by how long they were watched for their length, with a loss of their own.
+
+    weight: of that loss; 0 leaves it out. batch_size: exposures per optimizer step, of those with an advantage. dislike: the
+    signal that says that a user did not want an exposure; None where the log has none.
+    """
+
+    weight: float = Field(0.0, ge=0)
+    batch_size: int = Field(32, gt=0)
+    dislike: str | None = None
+
+
 class NextCodeConfig(AlignPart):
     """The next-code loss that is trained along, on the generator's usual training windows.
 
@@ -152,6 +182,7 @@ class AlignConfig(AlignPart):
     final_learning_rate_share: float = Field(0.05, ge=0, le=1)
     warmup_steps: int = Field(20, ge=0)
     clip_norm: float = Field(1.0, gt=0)
+    exposures: ExposuresConfig = ExposuresConfig()
     next_code: NextCodeConfig = NextCodeConfig()
     refresh_every: int = Field(10, gt=0)
     limits: LimitsConfig = LimitsConfig()
@@ -161,7 +192,7 @@ class AlignConfig(AlignPart):
     def _check(self) -> Self:
         method = self.rollouts.method
         if not self.rewards.used:
-            raise UserError("align.rewards: all weights are 0; give p_score, hit or rank one")
+            self._check_without_rewards()
         if self.format.weight and method != "free":
             raise UserError(
                 f"align.format: with rollouts.method: {method} every generation is legal; its reward needs method: free"
@@ -177,3 +208,18 @@ class AlignConfig(AlignPart):
                 "align.objective: ipa is beams, best against worst; set rollouts.method: beam and negatives: hard, or take dpo"
             )
         return self
+
+    def _check_without_rewards(self) -> None:
+        """Logged exposures may be all that is learnt from; then no groups are generated."""
+        if not self.exposures.weight:
+            raise UserError(
+                "align.rewards: all weights are 0; give p_score, hit or rank one, or learn from exposures: align.exposures.weight"
+            )
+        if self.objective != "gbpo":
+            raise UserError(
+                "align.rewards: all weights are 0, and exposures alone are learnt from with GBPO; set align.objective: gbpo"
+            )
+        if self.format.weight or self.scenario is not None:
+            raise UserError(
+                "align.format, align.scenario: they are about generations, of which there are none where all align.rewards are 0"
+            )

@@ -12,12 +12,14 @@ EXAMPLES = """examples:
   onerec align configs/beauty.yaml --objective ecpo --reward hit --reward rank=0.5
   onerec align configs/demo.yaml align.prompts.share=0.2 align.steps=50 --objective ipa
   onerec align configs/kuairand.yaml --reward p_score --track wandb          # WANDB_MODE=offline without a network
+  onerec align configs/own.yaml --objective gbpo --reward duration_aware     # logged exposures alone; needs play times
 """
 REWARDS = {
     "p_score": "align.rewards.p_score",
     "hit": "align.rewards.hit",
     "rank": "align.rewards.rank",
     "format": "align.format.weight",
+    "duration_aware": "align.exposures.weight",
 }
 
 

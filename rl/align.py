@@ -1,8 +1,11 @@
 """The stage of a run that aligns its trained generator with rewards.
 
 The Technical Report's post-training (arXiv 2506.13695): groups of the model's own generations, rewards, a policy objective, and
-the next-code loss trained along; or OneRec's iterative preference alignment (arXiv 2502.18965), DPO on best against worst.
+the next-code loss trained along; or OneRec's iterative preference alignment (arXiv 2502.18965), DPO on best against worst. Beside
+these, or alone, logged exposures with the duration-aware reward, OneRec-V2's user feedback (arXiv 2508.20900).
 """
+
+from typing import Any
 
 import torch
 
@@ -15,6 +18,7 @@ from onerec.pipeline import Run
 from onerec.train.runtime import set_threads
 from rl.align_loop import CHECKPOINT_FILE, AlignLoop
 from rl.align_rewards import load_rewards, rewarding_section, train_reward_models
+from rl.exposures import Exposures, training_exposures
 from rl.prompts import Prompts, training_prompts
 from rl.reward_model import reward_stage
 from rl.rsft_stage import TRAINING_FILE, alignment_start, check_alignment_start, load_later, next_code_windows
@@ -26,7 +30,8 @@ def align_stage(run: Run) -> Stage:
     """Where the generator that is aligned by the config's objective lies: `aligned_<objective>`."""
     align, rewarding = run.config.align, rewarding_section(run)
     reward_key = None if rewarding is None else reward_stage(run, rewarding).key
-    settings = align.model_dump(exclude={"judge_half"})
+    unused = {"judge_half"} if align.exposures.weight else {"judge_half", "exposures"}
+    settings = align.model_dump(exclude=unused)
     key = key_of("align", alignment_start(run).key, reward_key, settings, run.config.seed)
     return Stage(run.folder / f"aligned_{align.objective}", key)
 
@@ -37,20 +42,26 @@ def align_generator(run: Run) -> None:
     Where the config has a section rsft it is the generator after RSFT that is aligned.
 
     Raises:
-        UserError: that generator is not trained, there are several processes, or alignment has stopped by itself.
+        UserError: that generator is not trained, there are several processes, exposures that the config asks for cannot be learnt
+            from, or alignment has stopped by itself.
     """
     check_alignable(run)
-    train_reward_models(run)
     stage = align_stage(run)
+    # First of all: a log without play times is refused before any reward model is trained.
+    exposures = None if stage.done else align_exposures(run)
+    train_reward_models(run)
     if stage.done:
         return
     config, seed = run.config.align, run.config.seed
     set_threads(run.config.threads, run.config.generator.width)
     torch.manual_seed(seed)
     policy = run.load_generator(alignment_start(run).folder.name).generator
-    rewards, prompts = load_rewards(run), align_prompts(run)
+    rewards, prompts = load_rewards(run) if config.rewards.used else None, align_prompts(run)
     stage.begin()
-    run.say(f"{config.objective}: {config.steps} steps of {config.batch_size} of {len(prompts):,} prompts")
+    drawn = [] if rewards is None else [f"{config.batch_size} of {len(prompts):,} prompts"]
+    if exposures is not None:
+        drawn.append(f"{config.exposures.batch_size} of {len(exposures):,} exposures")
+    run.say(f"{config.objective}: {config.steps} steps of {' and '.join(drawn)}")
     loop = AlignLoop(
         policy,
         next_code_windows(run),
@@ -59,20 +70,23 @@ def align_generator(run: Run) -> None:
         config,
         stage.folder,
         seed=seed,
+        exposures=exposures,
         wandb_project=run.wandb_project,
     )
     position = loop.run()
     aligned: Generator = policy.cpu().eval()
     aligned.save_pretrained(stage.folder / MODEL_FOLDER)
-    facts = {
+    facts: dict[str, Any] = {
         "objective": config.objective,
         "generator": run.generator_stage.key,
         "start": alignment_start(run).folder.name,
         "parameters": sum(parameter.numel() for parameter in aligned.parameters()),
         "train_seconds": position.seconds,
         "steps": position.step,
-        "prompts": len(prompts),
+        "prompts": 0 if rewards is None else len(prompts),
     }
+    if exposures is not None:
+        facts["exposures"] = exposures.facts
     write_json(stage.folder / TRAINING_FILE, facts)
     (stage.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     stage.finish(position.seconds)
@@ -90,6 +104,11 @@ def align_prompts(run: Run) -> Prompts:
     config = run.config.align.prompts
     chosen = {"choice": config.choice, "per_user": config.per_user, "at_most": config.at_most}
     return training_prompts(run, **chosen, seed=run.config.seed)  # type: ignore[arg-type]
+
+
+def align_exposures(run: Run) -> Exposures | None:
+    """The exposures that are learnt from, or None where the config leaves them out. Raises UserError where there are none."""
+    return training_exposures(run) if run.config.align.exposures.weight else None
 
 
 def load_aligned(run: Run, objective: str) -> GeneratorRecommender:

@@ -1,11 +1,13 @@
 """The loop of preference alignment: groups, rewards, an objective, the next-code loss beside it, one optimizer step.
 
 It is not trl's trainer, because the reports train the next-code loss along (arXiv 2506.13695, arXiv 2502.18965), on windows of
-its own. What a step draws depends on the seed and the step's number alone, so a run that is killed and goes on ends the same.
+its own, and learn from logged exposures beside the model's generations, or from these alone (arXiv 2508.20900). What a step
+draws depends on the seed and the step's number alone, so a run that is killed and goes on ends the same.
 """
 
 import time
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from onerec.train.schedule import learning_rate_at
 from rl.align_rewards import AlignRewards
 from rl.align_step import Figures, Groups, group_figures, kl_to_start, objective_loss
 from rl.collapse import CollapseWatch
+from rl.exposures import Exposures, exposure_loss
 from rl.policy import batch_of, check_free, code_log_probabilities, score_codes
 from rl.prompts import Prompts, batches_from, count_in_epoch
 from rl.rollouts import Rollouts, generate_groups
@@ -46,10 +49,11 @@ class AlignLoop:
         policy: a trained generator on the device to run on, as it is at the start.
         windows: what the next-code loss is trained on.
         prompts: what groups are generated for.
-        rewards: what generations earn.
+        rewards: what generations earn; None: there are none, and exposures are all that is learnt from.
         config: see `AlignConfig`.
         folder: gets `metrics.jsonl` and `checkpoint.pt`, and `stopped/` where alignment stops by itself.
         seed: of all that is drawn.
+        exposures: what was shown and watched, where `config.exposures` has a weight.
         wandb_project: mirror metrics to Weights & Biases under this project.
 
     Raises:
@@ -61,18 +65,22 @@ class AlignLoop:
         policy: Generator,
         windows: Windows,
         prompts: Prompts,
-        rewards: AlignRewards,
+        rewards: AlignRewards | None,
         config: AlignConfig,
         folder: Path,
         *,
         seed: int,
+        exposures: Exposures | None = None,
         wandb_project: str | None = None,
     ) -> None:
+        if rewards is None and exposures is None:
+            raise ValueError("alignment needs rewards or exposures to learn from")
         self.free = config.rollouts.method == "free"
         if self.free:
             check_free(policy)
         folder.mkdir(parents=True, exist_ok=True)
         self.policy, self.windows, self.prompts, self.rewards = policy, windows, prompts, rewards
+        self.exposures = exposures
         self.config, self.folder, self.seed, self.wandb_project = config, folder, seed, wandb_project
         self.accelerator = Accelerator(cpu=compute_on_cpu(), mixed_precision="no")
         optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
@@ -103,12 +111,13 @@ class AlignLoop:
         prompt_rows = batches_from(
             self.prompts, config.batch_size, self.seed, position.step, share=config.prompts.share
         )
-        window_rows = self._window_batches(position.step)
+        window_rows, exposure_rows = self._window_batches(position.step), self._exposure_batches(position.step)
+        unit = "exposures" if self.rewards is None else "generations"
         started = time.perf_counter()
         try:
-            with TrainingProgress(config.objective, config.steps, True, "generations") as progress:
+            with TrainingProgress(config.objective, config.steps, True, unit) as progress:
                 while position.step < config.steps:
-                    figures = self._step(next(prompt_rows), next(window_rows))
+                    figures = self._step(next(prompt_rows), next(window_rows), next(exposure_rows))
                     log.write(figures)
                     trouble = self._after(figures, progress)
                     if trouble is not None:
@@ -120,11 +129,29 @@ class AlignLoop:
         self.policy.eval()
         return position
 
-    def _step(self, prompt_rows: np.ndarray, window_rows: np.ndarray) -> dict[str, float]:
+    def _step(
+        self, prompt_rows: np.ndarray, window_rows: np.ndarray, exposure_rows: np.ndarray | None
+    ) -> dict[str, float]:
         """Everything of one optimizer step but that step itself: afterwards the gradients are there. Returns its figures."""
         began = time.perf_counter()
         self._seed_step()
-        groups, rollout_seconds, figures = self._make_groups(self.prompts.pick(prompt_rows))
+        figures: Figures = {}
+        rollout_seconds = 0.0
+        if self.rewards is not None:
+            figures, rollout_seconds = self._learn_from_groups(self.rewards, self.prompts.pick(prompt_rows))
+        if self.exposures is not None and exposure_rows is not None:
+            figures |= self._learn_from_exposures(self.exposures, exposure_rows)
+        if self.config.next_code.weight:
+            figures["next_code_loss"] = self._learn_next_codes(window_rows)
+        figures["gradient_norm"] = self._gradient_norm()
+        plain = {name: float(figure) for name, figure in figures.items()}
+        seconds = time.perf_counter() - began
+        timed = {"seconds": seconds, "rollout_share": rollout_seconds / seconds}
+        return {"step": self.position.step + 1, **plain, "learning_rate": self._learning_rate(), **timed}
+
+    def _learn_from_groups(self, rewards: AlignRewards, prompts: Prompts) -> tuple[Figures, float]:
+        """Leave the gradients of the objective; returns its figures and the seconds that generating took."""
+        groups, rollout_seconds, figures = self._make_groups(rewards, prompts)
         self.policy.eval()
         batch = batch_of(self.policy, groups.prompts)
         scored = score_codes(self.policy, batch, groups.rollouts.codes_BGL, self.free)
@@ -134,21 +161,27 @@ class AlignLoop:
         figures["entropy"] = scored.entropies_BGL.detach().sum(dim=-1).mean()
         if self.position.step % STEPS_PER_KL == 0 or self.position.step + 1 == self.config.steps:
             figures["kl_to_start"] = self._kl(groups, scored.log_probabilities_BGL)
-        if self.config.next_code.weight:
-            figures["next_code_loss"] = self._learn_next_codes(window_rows)
-        figures["gradient_norm"] = self._gradient_norm()
-        plain = {name: float(figure) for name, figure in figures.items()}
-        seconds = time.perf_counter() - began
-        timed = {"seconds": seconds, "rollout_share": rollout_seconds / seconds}
-        return {"step": self.position.step + 1, **plain, "learning_rate": self._learning_rate(), **timed}
+        return figures, rollout_seconds
 
-    def _make_groups(self, prompts: Prompts) -> tuple[Groups, float, Figures]:
+    def _learn_from_exposures(self, exposures: Exposures, rows: np.ndarray) -> Figures:
+        """Add the gradients of the loss of exposures, of which the norm is taken by itself."""
+        self.policy.eval()
+        loss, figures = exposure_loss(self.policy, exposures, rows, self.free)
+        parameters = [one for one in self.policy.parameters() if one.requires_grad]
+        found = torch.autograd.grad(self.config.exposures.weight * loss, parameters, allow_unused=True)
+        for one, gradient in zip(parameters, found, strict=True):
+            if gradient is not None:
+                one.grad = gradient if one.grad is None else one.grad + gradient
+        norm = torch.nn.utils.get_total_norm([gradient for gradient in found if gradient is not None])
+        return figures | {"exposure_gradient_norm": norm}
+
+    def _make_groups(self, rewards: AlignRewards, prompts: Prompts) -> tuple[Groups, float, Figures]:
         """Groups of the behaviour policy with their rewards, the seconds that generating took, and figures of them."""
         began = time.perf_counter()
         behaviour = self.snapshot.generator_at(self.position.step)
         rollouts = generate_groups(behaviour, prompts, self.config.rollouts, self.rng)
         seconds = time.perf_counter() - began
-        rewards_BG, parts = self.rewards(prompts, rollouts)
+        rewards_BG, parts = rewards(prompts, rollouts)
         reference_BG = rollouts.log_probabilities_BGL.sum(dim=-1)
         if self.config.objective in PREFERENCE_OBJECTIVES and self.config.rollouts.method != "beam":
             # What samples were drawn from may be cut off or flattened; the reference is the policy itself.
@@ -177,7 +210,7 @@ class AlignLoop:
 
     def _after(self, figures: dict[str, float], progress: TrainingProgress) -> str | None:
         """Take the optimizer step, unless something is not finite; what is wrong, or None."""
-        for name in ("objective_loss", "next_code_loss", "gradient_norm"):
+        for name in ("objective_loss", "exposure_loss", "next_code_loss", "gradient_norm"):
             if not np.isfinite(figures.get(name, 0.0)):
                 self.optimizer.zero_grad()
                 return f"{name} is {figures[name]}; lower align.learning_rate"
@@ -188,6 +221,10 @@ class AlignLoop:
         self.optimizer.zero_grad()
         self.expert_balance.step()
         self.position.step += 1
+        if self.rewards is None:  # nothing is generated, hence nothing illegal
+            made = self.config.exposures.batch_size
+            progress.update(self.position.step, figures["exposure_loss"], made / figures["seconds"])
+            return self.watch.seen(1.0, figures["exposure_entropy"])
         made = self.config.batch_size * self.config.rollouts.group_size
         progress.update(self.position.step, figures["objective_loss"], made / figures["seconds"])
         return self.watch.seen(figures["legality"], figures["entropy"])
@@ -217,6 +254,12 @@ class AlignLoop:
         drawn, dropped = np.random.SeedSequence([self.seed, self.position.step]).generate_state(2).tolist()
         self.rng.manual_seed(drawn)
         torch.manual_seed(dropped)
+
+    def _exposure_batches(self, step: int) -> Iterator[np.ndarray | None]:
+        """Batches of exposures without end, from the one of this step on; None where they are left out."""
+        if self.exposures is None:
+            return repeat(None)
+        return batches_from(self.exposures, self.config.exposures.batch_size, self.seed, step)
 
     def _window_batches(self, step: int) -> Iterator[np.ndarray]:
         """Batches of windows without end, from the one of this step on."""

@@ -1,6 +1,6 @@
 """What a policy is asked: users' histories at some moment, and what they took next."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -104,7 +104,7 @@ def _random_subsets(counts_U: np.ndarray, size: int, draw: np.random.Generator) 
     return chosen_US[chosen_US >= 0]
 
 
-def prompt_batches(prompts: Prompts, size: int, seed: int, epoch: int, share: float = 1.0) -> list[np.ndarray]:
+def prompt_batches(prompts: Sized, size: int, seed: int, epoch: int, share: float = 1.0) -> list[np.ndarray]:
     """Rows of every batch of one epoch: prompts in an order that depends on seed and epoch alone, the last batch shorter.
 
     Args:
@@ -114,12 +114,12 @@ def prompt_batches(prompts: Prompts, size: int, seed: int, epoch: int, share: fl
     return [order[begin : begin + size] for begin in range(0, len(order), size)]
 
 
-def count_in_epoch(prompts: Prompts, share: float) -> int:
+def count_in_epoch(prompts: Sized, share: float) -> int:
     """How many prompts an epoch takes."""
     return max(1, round(share * len(prompts)))
 
 
-def batches_from(prompts: Prompts, size: int, seed: int, step: int = 0, share: float = 1.0) -> Iterator[np.ndarray]:
+def batches_from(prompts: Sized, size: int, seed: int, step: int = 0, share: float = 1.0) -> Iterator[np.ndarray]:
     """Batches without end, epoch after epoch; a run that resumes at a step sees what it would have seen."""
     epoch, skipped = divmod(step, -(-count_in_epoch(prompts, share) // size))
     while True:

@@ -1,40 +1,21 @@
 """OneRec-V2's duration-aware reward (arXiv 2508.20900, section 3.4): whether somebody watched long for a video of that length.
 
 Raw play time rewards long videos. Here a play time is compared with those that the same user gave to videos of about the same
-duration. It takes a play time, so it rewards logged exposures, which GBPO or weighted next-code training use as advantages.
-What a user would watch of a generated item is unknown: this is no `Reward`, and nothing here guesses.
+duration. It takes a play time, so it rewards logged exposures, from which alignment learns beside its generations
+(`rl.exposures`). What a user would watch of a generated item is unknown: this is no `Reward`, and nothing here guesses.
 """
 
 from bisect import bisect_right, insort
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from onerec.align_config import DurationAwareConfig
+from onerec.data.checks import nearest_name
 from onerec.data.contract import Dataset
 from onerec.errors import UserError
 
-History = Literal["before", "all"]
 EPSILON = 1e-6  # milliseconds; keeps the logarithm of a duration of 0 finite
-
-
-@dataclass(frozen=True)
-class DurationAwareConfig:
-    """Choices that the paper leaves open.
-
-    Attributes:
-        base: beta, the ratio between the borders of neighbouring buckets of duration.
-        top_share: of a batch, the share that may earn +1.
-        history: what a play time is compared with: "before", the user's earlier plays in the bucket, or "all" of them, later ones
-            and itself included, which suits a log that is over.
-        least: plays in the bucket without which an exposure is not judged. Compared with one other play, every second one is on
-            top.
-    """
-
-    base: float = 4.0
-    top_share: float = 0.25
-    history: History = "before"
-    least: int = 3
 
 
 def duration_aware_advantages(
@@ -77,7 +58,7 @@ def duration_buckets(durations_E: np.ndarray, base: float) -> np.ndarray:
 
 
 def play_time_percentiles(
-    users_E: np.ndarray, buckets_E: np.ndarray, play_times_E: np.ndarray, history: History, least: int
+    users_E: np.ndarray, buckets_E: np.ndarray, play_times_E: np.ndarray, history: Literal["before", "all"], least: int
 ) -> np.ndarray:
     """The share of a user's plays in the same bucket that were as long or shorter, float64 `[E]`.
 
@@ -141,7 +122,7 @@ def play_events(dataset: Dataset, rows_E: np.ndarray, dislike: str | None) -> tu
     if columns.play_time is None or columns.duration is None:
         raise UserError(f"{where}: the duration-aware reward needs events.play_time and events.duration")
     if dislike is not None and dislike not in columns.signals:
-        raise UserError(f'{where}: events.signals has no "{dislike}"')
+        raise UserError(f'{where}: events.signals has no "{dislike}"; {nearest_name(dislike, columns.signals)}')
     events = dataset.events[rows_E]
     plays_E = events[columns.play_time].cast(float).to_numpy()
     durations_E = events[columns.duration].cast(float).to_numpy()
