@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from benchmarks.alignment_rows import LEGALITY, MAIN
+from benchmarks.alignment_rows import BEHAVIOUR, DRIFT, GROUPS, LEGALITY, LOSSES, MAIN, SEARCH
+
+PARTS = {
+    MAIN: "objectives",
+    GROUPS: "groups",
+    SEARCH: "search",
+    BEHAVIOUR: "behaviour",
+    LOSSES: "losses",
+    DRIFT: "drift",
+    LEGALITY: "legality",
+}
 
 SEARCH_LABELS = {"beam": "", "selection": " + selection by the reward model"}
 HEADER = (
@@ -21,20 +31,26 @@ GROUP_HEADER = ("gain of the judge's P-Score", "difference", "Recall@10, differe
 
 def markdown(results: dict[str, Any]) -> str:
     """All tables of a file."""
+    return "\n\n".join(parts(results).values())
+
+
+def parts(results: dict[str, Any]) -> dict[str, str]:
+    """Every table by name; the file's origin is the last part."""
     from benchmarks.result_tables import origin
 
-    rows, parts = results["rows"], []
-    groups = dict.fromkeys(row["group"] for row in rows if "group" in row)
-    for group in groups:
+    rows = results["rows"]
+    made: dict[str, str] = {}
+    for group in dict.fromkeys(row["group"] for row in rows if "group" in row):
         inside = [row for row in rows if row.get("group") == group]
-        parts.append({MAIN: main_table, LEGALITY: legality_table}.get(group, group_table)(group, inside))
+        show = {MAIN: main_table, LEGALITY: legality_table}.get(group, group_table)
+        made[PARTS[group]] = show(group, inside)
         if group == MAIN and any("pass_at_k" in row for row in inside):
-            parts.append(pass_table(inside))
+            made["pass-at-k"] = pass_table(inside)
     if bounded := [row for row in rows if row.get("bounds")]:
-        parts.append(bounds_table(bounded))
+        made["gradients"] = bounds_table(bounded)
     if durations := [row for row in rows if "spearman" in row]:
-        parts.append(durations_table(durations))
-    return "\n\n".join([*parts, origin(results["run"])])
+        made["durations"] = durations_table(durations)
+    return made | {"origin": origin(results["run"])}
 
 
 def main_table(group: str, rows: list[dict[str, Any]]) -> str:

@@ -3,7 +3,8 @@
     python -m benchmarks.result_tables            # rewrite the tables between their markers
     python -m benchmarks.result_tables --check    # exit 1 if a page differs
 
-A table stands between `<!-- results: NAME -->` and `<!-- end results -->`; NAME is the results file without its ending.
+A table stands between `<!-- results: NAME -->` and `<!-- end results -->`; NAME is the results file without its ending. Of a file
+with several tables `NAME/PART` is one of them (`benchmarks.alignment_markdown.parts`).
 """
 
 import argparse
@@ -17,7 +18,9 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 PAGES = [README, *sorted((README.parent / "docs").glob("*.md"))]
-BLOCK = re.compile(r"(<!-- results: (?P<name>[\w.-]+) -->\n).*?(<!-- end results -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- results: (?P<name>[\w.-]+)(?:/(?P<part>[\w-]+))? -->\n).*?(?P<end><!-- end results -->)", re.DOTALL
+)
 HEADER = ("model", "Recall@10", "NDCG@10", "Recall@50", "Recall@10 by ID", "coverage@10", "parameters", "training")
 
 
@@ -47,9 +50,20 @@ def with_tables(text: str) -> str:
         if not path.is_file():
             raise SystemExit(f"{path}: not there, but a page shows it; run its benchmark, or take the marker out")
         results = json.loads(path.read_text(encoding="utf-8"))
-        return f"{match[1]}{rendering(results)(results)}\n{match[3]}"
+        shown = rendering(results)(results) if match["part"] is None else part_of(results, match["part"])
+        return f"{match[1]}{shown}\n{match['end']}"
 
     return BLOCK.sub(rendered, text)
+
+
+def part_of(results: dict[str, Any], part: str) -> str:
+    """One table of a file with several."""
+    from benchmarks.alignment_markdown import parts
+
+    made = parts(results)
+    if part not in made:
+        raise SystemExit(f"a page shows the table {part}; {results['run']['name']} has {', '.join(made)}")
+    return made[part]
 
 
 def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
@@ -58,11 +72,13 @@ def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
         return seeds_markdown if "runs" in results["run"] else table
     from benchmarks import (
         ablation_table,
+        alignment_markdown,
         append_items,
         decoders,
         decoding,
         downstream_table,
         lifelong,
+        reward_model,
         scaling,
         selection,
         streaming,
@@ -73,11 +89,13 @@ def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
 
     made = {
         "generator_ablations": ablation_table.markdown,
+        "alignment": alignment_markdown.markdown,
         "append_items": append_items.markdown,
         "decoders": decoders.markdown,
         "decoding": decoding.markdown,
         "scaling": scaling.markdown,
         "lifelong": lifelong.markdown,
+        "reward_model": reward_model.markdown,
         "selection": selection.markdown,
         "streaming": streaming.markdown,
         "tokenizer": tokenizer.markdown,

@@ -12,10 +12,10 @@ from command_line import TINY
 from reward_data import QUICK as PLANTED
 from reward_data import planted_events, write_planted
 
-from benchmarks import alignment, alignment_cells, alignment_rows
+from benchmarks import alignment, alignment_cells, alignment_rows, result_tables
 from benchmarks.alignment_cells import cell_folder, curves_of
 from benchmarks.alignment_durations import spearman, top_of_batches
-from benchmarks.alignment_markdown import markdown
+from benchmarks.alignment_markdown import markdown, parts
 from benchmarks.alignment_measures import Yardstick
 from benchmarks.alignment_rows import LEGALITY, LOSSES, MAIN, Row, beauty_rows, kuairand_rows
 from benchmarks.alignment_table import table
@@ -97,6 +97,7 @@ def test_every_kind_of_row(planted: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert rows["format_random"]["curves"]["legality"] and "difference" in rows["format_random"]
     assert results["figures"]["judge_gain_ecpo"] == ecpo["beam"]["difference"]["judge_gain"]
     told = markdown(results)
+    assert list(parts(results)) == ["objectives", "pass-at-k", "losses", "legality", "gradients", "origin"]
     assert "ECPO + selection by the reward model" in told and "users with a hit" in told
     # The lent stages are still there, the run that borrowed them is gone.
     cells = planted / "cells" / "quick" / NAME
@@ -107,6 +108,16 @@ def test_every_kind_of_row(planted: Path, monkeypatch: pytest.MonkeyPatch, capsy
     again = run_table(monkeypatch, planted)
     assert {path: path.stat().st_mtime_ns for path in cells.rglob("cell.json")} == before
     assert again["rows"] == results["rows"]
+
+
+def test_a_page_may_show_one_table(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = run_table(monkeypatch, planted, "--only", "start")
+    monkeypatch.setattr(result_tables, "RESULTS", planted)
+    shown = result_tables.with_tables("<!-- results: out/objectives -->\nold\n<!-- end results -->\nafter")
+    assert shown == f"<!-- results: out/objectives -->\n{parts(results)['objectives']}\n<!-- end results -->\nafter"
+    assert result_tables.with_tables(shown) == shown
+    with pytest.raises(SystemExit, match="the table nothing"):
+        result_tables.with_tables("<!-- results: out/nothing -->\n<!-- end results -->")
 
 
 def test_a_row_whose_start_is_missing_is_left_out(
