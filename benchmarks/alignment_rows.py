@@ -121,12 +121,13 @@ def beauty_rows() -> list[Row]:
     """Rewards by rule: nothing on Beauty says how much somebody liked an item."""
 
     def rule(name: str, label: str, hit: float, rank: float) -> Row:
-        weights = ("align.rewards.p_score=0", f"align.rewards.hit={hit}", f"align.rewards.rank={rank}")
+        weights = (f"align.rewards.hit={hit}", f"align.rewards.rank={rank}")
         return Row(name, MAIN, label, weights, measured="ranks")
 
     return [
         Row("start", MAIN, "not aligned", start="start", measured="ranks"),
-        rule("hit", "ECPO, hits", 1, 0),
+        rule("next_code", "the next-code loss alone, as many steps", 1e-9, 0),
+        rule("hit", "ECPO, hits, as shipped", 1, 0),
         rule("hit_rank", "ECPO, hits and ranks", 1, 1),
     ]
 
