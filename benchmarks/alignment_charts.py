@@ -2,12 +2,13 @@
 
     python -m benchmarks.alignment_charts benchmarks/results/alignment-kuairand.json --out docs/figures
 
-Writes `alignment-tradeoff.svg`, `alignment-legality.svg`, `alignment-gradients.svg` and `alignment-pass-at-k.svg`. Rows that the file
-does not have are left out; a picture without any row is not written.
+Writes `alignment-tradeoff.svg`, `alignment-legality.svg`, `alignment-gradients.svg` and `alignment-pass-at-k.svg`. Rows that the
+file does not have are left out; a picture without any row is not written.
 """
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ from markupsafe import Markup
 
 from benchmarks.alignment_rows import MAIN
 from benchmarks.svg_labels import place_labels
-from benchmarks.svg_lines import LETTER, Axis, Box, Line, curve, doubling_axis, frame, legend, linear_axis, log_axis
+from benchmarks.svg_lines import LETTER, Axis, Box, Line, curves, doubling_axis, frame, legend, linear_axis, log_axis
 from benchmarks.svg_lines import picture as svg_picture
-from onerec.evaluate.charts import Interval, draw_line, draw_shape, draw_text
+from onerec.evaluate.charts import Interval, LinearScale, draw_line, draw_shape, draw_text, nice_ticks, tick_labels
 
 Row = dict[str, Any]
-WIDTH, LEFT, RIGHT = 760.0, 58.0, 748.0
+WIDTH, LEFT, RIGHT = 760.0, 58.0, 740.0
 # A colour and a shape stay with an objective or a format reward, whichever rows there are and in every picture.
 STYLES = {"ecpo": 0, "grpo": 1, "gbpo": 2, "dpo": 3, "ipa": 4, "next_code": 5, "start": 7}
 FORMATS = {"format_top": 0, "format_random": 1, "format_none": 5}
@@ -123,16 +124,18 @@ def pass_at_k(rows: dict[str, Row]) -> str | None:
     main = [row for row in rows.values() if "pass_at_k" in row]
     styles = _styles([row["name"] for row in main])
     kinds = {
-        "judge": ("The best P-Score among K", "K most probable items", "gain on the start, %"),
-        "hit": ("Users with a hit among K", "K most probable items", "difference to the start, points"),
+        "judge": ("Best P-Score of the K most probable items", "K", "gain on the start, %"),
+        "hit": ("Users with a hit among these K", "K", "difference to the start, points"),
     }
     panels = []
     for kind, titles in kinds.items():
         lines, halves = list[Line](), list[float]()
         for row in main:
             differences = row["pass_at_k"].get(f"{kind}_difference", {})
-            start = rows.get(row["start"], {}).get("pass_at_k", {}).get("judge", {})
-            scales = {k: 100 / (start[k]["value"] if kind == "judge" else 1) for k in differences if k in start}
+            scales = dict.fromkeys(differences, 100.0)
+            if kind == "judge":
+                start = rows.get(row["start"], {}).get("pass_at_k", {}).get("judge", {})
+                scales = {k: 100 / start[k]["value"] for k in differences if k in start}
             points = tuple((float(k), differences[k]["value"] * scale) for k, scale in scales.items())
             halves += [(differences[k]["high"] - differences[k]["low"]) / 2 * scale for k, scale in scales.items()]
             lines.append(Line(row["label"], styles[row["name"]], points))
@@ -146,7 +149,13 @@ PICTURES = {"tradeoff": tradeoff, "legality": legality, "gradients": gradients, 
 
 
 def pictures(results: dict[str, Any]) -> dict[str, str | None]:
-    """The SVG text of each picture by its file's name; None where the file has no row for it."""
+    """The SVG text of each picture by its file's name; None where the file has no row for it.
+
+    Raises:
+        ValueError: `results` has no rows.
+    """
+    if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
+        raise ValueError("holds no rows; it must be a file of benchmarks.alignment")
     rows = {row["name"]: row for row in results["rows"] if "name" in row}
     return {f"alignment-{name}.svg": draw(rows) for name, draw in PICTURES.items()}
 
@@ -184,11 +193,11 @@ def _line_picture(title: str, panels: Sequence[Panel]) -> str | None:
     body, top = legend(entries, 12, RIGHT, 20)
     width, words = WIDTH / len(panels), list[str]()
     for place, panel in enumerate(panels):
-        area = Box(place * width + LEFT, top + 40, (place + 1) * width - 12, top + 290)
+        area = Box(place * width + LEFT, top + 40, (place + 1) * width - 20, top + 290)
         known = [point for line in panel.lines for point in line.known()]
         x = panel.x_axis([across for across, _ in known], area.left, area.right)
         y = panel.y_axis([up for _, up in known], area.bottom, area.top)
-        body += [*frame(area, x, y, panel.titles), *(curve(line, x, y) for line in panel.lines)]
+        body += [*frame(area, x, y, panel.titles), *curves(panel.lines, x, y)]
         body.append(draw_text(area.left, area.bottom + 32, panel.note, "note"))
         heading, across, up = panel.titles
         ends = [(line.label, *line.known()[-1]) for line in panel.lines]
@@ -214,12 +223,18 @@ def _marks(marks: Sequence[tuple[str, int, Interval, Interval]], x: Axis, y: Axi
     for (across, up), box in zip(points, boxes, strict=True):
         if not box.top - 2 <= up <= box.bottom + 2:
             body.append(draw_line(across, up, *_near_end(across, box), "leader"))
-    for mark, (across, up) in zip(marks, points, strict=True):
+    for place, (mark, (across, up)) in enumerate(zip(marks, points, strict=True)):
         shape = draw_shape(mark[1], across, up)
+        if any(math.dist((across, up), later) < 3 for later in points[place + 1 :]):
+            # Its edge stays in sight around the mark that comes on top.
+            around = Markup('<g transform="translate({:.1f} {:.1f}) scale(1.7)">{}</g>')
+            shape = around.format(across, up, draw_shape(mark[1], 0, 0))
         body.append(Markup("<g><title>{}</title>{}</g>").format(_told(*mark), shape))
     for (label, *_), (across, _), box in zip(marks, points, boxes, strict=True):
         end, _ = _near_end(across, box)
-        body.append(draw_text(end, box.bottom - 3, label, "label", anchor="start" if end == box.left else "end"))
+        anchor = "start" if end == box.left else "end"
+        # Below the words their own outline in the paper's colour: what they cross does not strike them through.
+        body += [draw_text(end, box.bottom - 3, label, kind, anchor=anchor) for kind in ("halo", "label")]
     return body
 
 
@@ -262,7 +277,9 @@ def _drawn(lines: Sequence[Line]) -> list[Line]:
 
 
 def _steps(values: Sequence[float], start: float, end: float) -> Axis:
-    return linear_axis(values, start, end, from_zero=True)
+    last = max(values)
+    ticks = nice_ticks(0, last, 6)
+    return Axis(LinearScale(0, last, start, end), tuple(ticks), tuple(tick_labels(ticks)))
 
 
 def _with_zero(values: Sequence[float], start: float, end: float) -> Axis:

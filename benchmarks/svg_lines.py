@@ -13,21 +13,22 @@ from pathlib import Path
 from markupsafe import Markup
 
 from onerec.evaluate import charts
-from onerec.evaluate.charts import LinearScale, LogScale, anchor_at, draw_line, draw_shape, draw_text
+from onerec.evaluate.charts import LinearScale, LogScale, draw_line, draw_shape, draw_text
 
 # Of 12.5 px letters, on the wide side: which font a reader has is not known.
-LETTER = 6.9
+LETTER = 6.6
 STYLE = """
 svg { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif; }
 text { fill: INK; font-size: 12.5px; font-variant-numeric: tabular-nums; }
 .paper { fill: PAPER; }
 .heading { font-weight: 600; }
 .tick, .note, .axis-title { fill: SOFT; font-size: 11px; }
-.label { paint-order: stroke; stroke: PAPER; stroke-width: 4px; stroke-linejoin: round; }
+.halo { fill: none; stroke: PAPER; stroke-width: 4px; stroke-linejoin: round; }
 .grid { stroke: RULE; stroke-width: 1; }
 .zero, .leader { stroke: STRONG-RULE; stroke-width: 1; }
 .whisker { stroke-width: 2; stroke-linecap: round; opacity: .55; }
 .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; stroke-linecap: round; }
+.again { stroke-dasharray: 7 7; }
 .dot { stroke: PAPER; stroke-width: 1.2; }
 """
 
@@ -74,9 +75,9 @@ class Line:
         return [(x, y) for x, y in self.points if y is not None]
 
 
-def linear_axis(values: Iterable[float], start: float, end: float, *, from_zero: bool = False, count: int = 5) -> Axis:
-    """Covers the values with a little air; from zero where told."""
-    low, high = charts.padded_range(values, with_zero=from_zero)
+def linear_axis(values: Iterable[float], start: float, end: float, *, count: int = 5) -> Axis:
+    """Covers the values with a little air."""
+    low, high = charts.padded_range(values, with_zero=False)
     ticks = charts.nice_ticks(low, high, count)
     return Axis(LinearScale(low, high, start, end), tuple(ticks), tuple(charts.tick_labels(ticks)))
 
@@ -109,25 +110,44 @@ def frame(area: Box, x: Axis, y: Axis, titles: tuple[str, str, str]) -> list[Mar
     for tick, label in zip(x.ticks, x.labels, strict=True):
         place = x.scale(tick)
         body.append(draw_line(place, area.top, place, area.bottom, "zero" if tick == 0 else "grid"))
-        anchor = anchor_at(place, area.left - 20, area.right - 4)
-        body.append(draw_text(place, area.bottom + 16, label, "tick", anchor=anchor))
+        body.append(draw_text(place, area.bottom + 16, label, "tick", anchor="middle"))
     return body
 
 
-def curve(line: Line, x: Axis, y: Axis) -> Markup:
-    """The line, broken at gaps; its name is its title. Few points get marks, many only one at the end."""
-    steps, pen = [], "M"
-    for across, up in line.points:
-        if up is not None:
-            steps.append(f"{pen}{x.scale(across):.1f} {y.scale(up):.1f}")
-        pen = "M" if up is None else "L"
-    style = line.style % charts.SERIES_STYLES
-    known = line.known()
-    marked = known if len(known) <= 12 else known[-1:]
-    marks = Markup("").join(draw_shape(style, x.scale(across), y.scale(up)) for across, up in marked)
-    return Markup('<g><title>{}</title><path class="curve s{}" d="{}"/>{}</g>').format(
-        line.label, style, " ".join(steps), marks
-    )
+def curves(lines: Sequence[Line], x: Axis, y: Axis) -> list[Markup]:
+    """Lines broken at gaps; the name of each is its title. Few points get marks, many only one at the end.
+
+    A line that runs where an earlier one does is dashed and has half the marks, so that both are seen.
+    """
+    drawn, before = [], list[list[tuple[float, float]]]()
+    for line in lines:
+        style, steps, pen = line.style % charts.SERIES_STYLES, list[str](), "M"
+        for across, up in line.points:
+            if up is not None:
+                steps.append(f"{pen}{x.scale(across):.1f} {y.scale(up):.1f}")
+            pen = "M" if up is None else "L"
+        points = [(x.scale(across), y.scale(up)) for across, up in line.known()]
+        again = any(_alike(points, earlier) for earlier in before)
+        before.append(points)
+        marked = points[-1:] if len(points) > 12 else points[1::2] if again else points
+        drawn.append(
+            Markup('<g><title>{}</title><path class="curve s{}{}" d="{}"/>{}</g>').format(
+                line.label,
+                style,
+                " again" if again else "",
+                " ".join(steps),
+                Markup("").join(draw_shape(style, *point) for point in marked),
+            )
+        )
+    return drawn
+
+
+def _alike(first: Sequence[tuple[float, float]], second: Sequence[tuple[float, float]]) -> bool:
+    """Whether one line would hide the other: nearly all of their points are within two pixels."""
+    if len(first) != len(second):
+        return False
+    near = sum(math.dist(one, other) < 2 for one, other in zip(first, second, strict=True))
+    return near > 0.8 * len(first)
 
 
 def legend(entries: dict[int, str], left: float, right: float, top: float) -> tuple[list[Markup], float]:
