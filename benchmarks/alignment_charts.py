@@ -28,13 +28,13 @@ Row = dict[str, Any]
 WIDTH, LEFT, RIGHT = 760.0, 58.0, 740.0
 # A colour and a shape stay with an objective or a format reward, whichever rows there are and in every picture.
 STYLES = {"ecpo": 0, "grpo": 1, "gbpo": 2, "dpo": 3, "ipa": 4, "next_code": 5, "start": 7}
-FORMATS = {"format_top": 0, "format_random": 1, "format_none": 5}
+FORMATS = {"format_top": 0, "format_random": 1, "format_none": 2}
 SEARCHES = {"beam": "Lists of the generator", "selection": "Lists that the reward model selects"}
 # The config that ships weighs the next-code loss sevenfold; rows whose name ends in _1, once.
 HOLDS = {"": "Next-code loss x 7", "_1": "Next-code loss x 1"}
 DRIFTS = {f"drift_{objective}": STYLES[objective] for objective in ("ecpo", "grpo", "gbpo")}
 GROWING = {
-    "ratio_max_largest": ("Ratios", "largest ratio of new to old probability"),
+    "ratio_max_largest": ("Ratios", "largest ratio, as the objective bounds it"),
     "objective_gradient_norm_largest": ("Gradients", "largest norm of the objective's gradient"),
 }
 
