@@ -146,17 +146,17 @@ def interval_chart(
     body: list[Markup] = []
     top = 4.0
     for row in rows:
-        body.append(_text(0, top + 13, row.label, "label"))
+        body.append(draw_text(0, top + 13, row.label, "label"))
         if row.note:
-            body.append(_text(width, top + 13, row.note, "note", anchor="end"))
+            body.append(draw_text(width, top + 13, row.note, "note", anchor="end"))
         for index, mark in enumerate(row.marks):
             body.append(_whisker(mark, scale, top + 28 + 13 * index, figure))
         # Groups of several marks need more air than single ones to be seen as groups.
         top += 26 + 13 * len(row.marks) + (8 if len(row.marks) > 1 else 0)
     bottom = top + 2
-    axis = [_line(scale(tick), 0, scale(tick), bottom, "zero" if tick == 0 else "grid") for tick in ticks]
+    axis = [draw_line(scale(tick), 0, scale(tick), bottom, "zero" if tick == 0 else "grid") for tick in ticks]
     axis += [
-        _text(scale(tick), bottom + 15, label, "tick", anchor=_anchor(scale(tick), 14, width - 14))
+        draw_text(scale(tick), bottom + 15, label, "tick", anchor=anchor_at(scale(tick), 14, width - 14))
         for tick, label in zip(ticks, tick_labels(ticks), strict=True)
     ]
     return _svg(width, bottom + 20, description, [*axis, *body])
@@ -189,12 +189,12 @@ def line_chart(
     x_ticks = nice_ticks(0, end, 4)
     x = LinearScale(0, end, left, width - 6)
     y = LinearScale(low, high, height - 24, 16)
-    body = [_line(left, y(tick), width, y(tick), "grid") for tick in ticks]
+    body = [draw_line(left, y(tick), width, y(tick), "grid") for tick in ticks]
     body += [
-        _text(left - 6, y(tick) + 4, label, "tick", anchor="end") for tick, label in zip(ticks, labels, strict=True)
+        draw_text(left - 6, y(tick) + 4, label, "tick", anchor="end") for tick, label in zip(ticks, labels, strict=True)
     ]
     body += [
-        _text(x(tick), height - 6, label, "tick", anchor=_anchor(x(tick), 0, width - 16))
+        draw_text(x(tick), height - 6, label, "tick", anchor=anchor_at(x(tick), 0, width - 16))
         for tick, label in zip(x_ticks, tick_labels(x_ticks), strict=True)
     ]
     path = " ".join(f"{'L' if index else 'M'}{x(s):.1f} {y(v):.1f}" for index, (s, v) in enumerate(points))
@@ -214,8 +214,8 @@ def line_chart(
                 style % SERIES_STYLES, x(best[0]), y(best[1])
             )
         )
-        anchor = _anchor(x(best[0]), left + 24, width - 24)
-        body.append(_text(x(best[0]), y(best[1]) - 9, figure(best[1]), "peak", anchor=anchor))
+        anchor = anchor_at(x(best[0]), left + 24, width - 24)
+        body.append(draw_text(x(best[0]), y(best[1]) - 9, figure(best[1]), "peak", anchor=anchor))
     return _svg(width, height, description, body)
 
 
@@ -240,12 +240,14 @@ def scaling_chart(
     y = LogScale(min(losses) / air[1], max(losses) * air[1], height - 30, 8)
     body = []
     for tick in (ticks := nice_ticks(y.low, y.high, 5)):
-        body.append(_line(x.start, y(tick), width, y(tick), "grid"))
+        body.append(draw_line(x.start, y(tick), width, y(tick), "grid"))
         label = f"{tick:.{step_decimals(ticks[1] - ticks[0]) if len(ticks) > 1 else 2}f}"
-        body.append(_text(x.start - 6, y(tick) + 4, label, "tick", anchor="end"))
+        body.append(draw_text(x.start - 6, y(tick) + 4, label, "tick", anchor="end"))
     for tick in log_ticks(x.low, x.high):
-        body.append(_line(x(tick), y.end, x(tick), y.start, "grid"))
-        body.append(_text(x(tick), height - 12, _short(tick), "tick", anchor=_anchor(x(tick), 60, width - 24)))
+        body.append(draw_line(x(tick), y.end, x(tick), y.start, "grid"))
+        body.append(
+            draw_text(x(tick), height - 12, short_number(tick), "tick", anchor=anchor_at(x(tick), 60, width - 24))
+        )
     path = " ".join(f"{'L' if index else 'M'}{x(s):.1f} {y(v):.1f}" for index, (s, v) in enumerate(fitted))
     if path:
         body.append(Markup('<path class="curve s0" d="{}"/>').format(path))
@@ -273,8 +275,8 @@ def load_chart(counts: Sequence[float], description: str, *, width: int = 300, h
     ]
     body = [
         Markup('<path class="load" d="{}"/>').format("".join(steps)),
-        _line(0, y(0), width, y(0), "axis"),
-        _line(0, y(even), width, y(even), "even"),
+        draw_line(0, y(0), width, y(0), "axis"),
+        draw_line(0, y(even), width, y(even), "even"),
     ]
     return _svg(width, height, description, body)
 
@@ -282,7 +284,7 @@ def load_chart(counts: Sequence[float], description: str, *, width: int = 300, h
 def legend_mark(style: int) -> Markup:
     """The small sign that stands for a series in a legend; said aloud by the name beside it, hence hidden itself."""
     return Markup('<svg class="key" viewBox="0 0 14 14" width="14" height="14" aria-hidden="true">{}</svg>').format(
-        _shape(style, 7, 7)
+        draw_shape(style, 7, 7)
     )
 
 
@@ -292,15 +294,15 @@ def _whisker(mark: Mark, scale: LinearScale, y: float, figure: Callable[[float],
     bar = Markup("")
     if mark.interval.low is not None and mark.interval.high is not None:
         words += f" (95 % interval {figure(low)} to {figure(high)})"
-        bar = _line(scale(low), y, scale(high), y, f"whisker s{mark.style % SERIES_STYLES}")
+        bar = draw_line(scale(low), y, scale(high), y, f"whisker s{mark.style % SERIES_STYLES}")
     # The wide transparent line makes a thin whisker easy to hover.
-    catch = _line(scale(low) - 6, y, scale(high) + 6, y, "catch")
+    catch = draw_line(scale(low) - 6, y, scale(high) + 6, y, "catch")
     return Markup("<g>{}{}{}<title>{}</title></g>").format(
-        catch, bar, _shape(mark.style, scale(mark.interval.value), y), words
+        catch, bar, draw_shape(mark.style, scale(mark.interval.value), y), words
     )
 
 
-def _shape(style: int, x: float, y: float) -> Markup:
+def draw_shape(style: int, x: float, y: float) -> Markup:
     """Series differ by shape as well as colour, for eyes and printers that see none."""
     style %= SERIES_STYLES
     kind = SHAPES[style % len(SHAPES)]
@@ -315,11 +317,12 @@ def _shape(style: int, x: float, y: float) -> Markup:
     return Markup('<polygon class="dot s{}" points="{}"/>').format(style, points)
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+def draw_line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+    """A straight line of the class `kind`."""
     return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(kind, x1, y1, x2, y2)
 
 
-def _short(value: float) -> str:
+def short_number(value: float) -> str:
     """`20k`, `5M`: large round numbers in little room."""
     for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
@@ -327,12 +330,13 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _anchor(x: float, left: float, right: float) -> str:
+def anchor_at(x: float, left: float, right: float) -> str:
     """Where a text hangs on its point, so that it stays inside the drawing."""
     return "start" if x < left else "end" if x > right else "middle"
 
 
-def _text(x: float, y: float, words: str, kind: str, anchor: str = "start") -> Markup:
+def draw_text(x: float, y: float, words: str, kind: str, anchor: str = "start") -> Markup:
+    """Escaped words of the class `kind` on the base line y; `anchor`: which end of them is at x."""
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, words)
 
 
