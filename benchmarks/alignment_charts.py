@@ -2,27 +2,39 @@
 
     python -m benchmarks.alignment_charts benchmarks/results/alignment-kuairand.json --out docs/figures
 
-Writes `alignment-tradeoff.svg`, `alignment-legality.svg`, `alignment-gradients.svg` and `alignment-pass-at-k.svg`. Rows that the
-file does not have are left out; a picture without any row is not written.
+Writes `alignment-tradeoff.svg`, `alignment-legality.svg`, `alignment-gradients.svg`, `alignment-pass-at-k.svg` and
+`alignment-curves.svg`. Rows that the file does not have are left out; a picture without any row is not written.
 """
 
 import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from markupsafe import Markup
 
 from benchmarks.alignment_rows import MAIN
 from benchmarks.svg_labels import place_labels
-from benchmarks.svg_lines import LETTER, Axis, Box, Line, curves, doubling_axis, frame, legend, linear_axis, log_axis
-from benchmarks.svg_lines import picture as svg_picture
-from onerec.evaluate.charts import Interval, LinearScale, draw_line, draw_shape, draw_text, nice_ticks, tick_labels
+from benchmarks.svg_picture import LETTER, band, legend, titled
+from benchmarks.svg_picture import picture as svg_picture
+from onerec.evaluate.charts import Interval, draw_line, draw_shape, draw_text
+from onerec.evaluate.line_panels import (
+    Axis,
+    Box,
+    Line,
+    MakeAxis,
+    curves,
+    doubling_axis,
+    frame,
+    linear_axis,
+    log_axis,
+    step_axis,
+    zero_axis,
+)
 
 Row = dict[str, Any]
 WIDTH, LEFT, RIGHT = 760.0, 58.0, 740.0
@@ -34,20 +46,34 @@ SEARCHES = {"beam": "Lists of the generator", "selection": "Lists that the rewar
 HOLDS = {"": "Next-code loss x 7", "_1": "Next-code loss x 1"}
 DRIFTS = {f"drift_{objective}": STYLES[objective] for objective in ("ecpo", "grpo", "gbpo")}
 GROWING = {
-    "ratio_max_largest": ("Ratios", "largest ratio, as the objective bounds it"),
-    "objective_gradient_norm_largest": ("Gradients", "largest norm of the objective's gradient"),
+    "ratio_max_largest": ("Ratios", "largest, as the objective bounds it"),
+    "negative_coefficient_largest": ("Negative advantages", "largest mean factor of gradients"),
+    "objective_gradient_norm_largest": ("Gradients", "largest norm, of the objective alone"),
+}
+TRAINING: dict[str, tuple[str, str, MakeAxis]] = {
+    "reward": ("Reward of the generations", "mean P-Score", linear_axis),
+    "kl_to_start": ("Distance to the start", "KL divergence of next codes, nats", zero_axis),
+    "entropy": ("Entropy", "of a generation, nats", linear_axis),
+    "items_in_batch": ("Diversity", "different items in a batch, % of its generations", linear_axis),
 }
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines over one pair of axes; `x_axis` and `y_axis` make an axis of its values and both ends."""
+    """Lines over one pair of axes; `x_axis` and `y_axis` make an axis of its values and both ends.
+
+    Attributes:
+        titles: heading, what is on the x axis, and on the y axis.
+        words: writes a value of the y axis in the description.
+        band: x with the ends of a shaded area, and `note` says what it is.
+    """
 
     titles: tuple[str, str, str]
     lines: tuple[Line, ...]
-    x_axis: Callable[[Sequence[float], float, float], Axis]
-    y_axis: Callable[[Sequence[float], float, float], Axis]
+    x_axis: MakeAxis
+    y_axis: MakeAxis
     words: Callable[[float], str]
+    band: tuple[tuple[float, float, float], ...] = ()
     note: str = ""
 
 
@@ -74,7 +100,7 @@ def tradeoff(rows: dict[str, Row]) -> str | None:
         area = Box(LEFT, top + 40, RIGHT, top + 300)
         y = linear_axis(reach, area.bottom, area.top)
         titles = (SEARCHES[search], "gain of the judge's P-Score, %", "difference in Recall@10")
-        body += [*frame(area, x, y, titles), *_marks(marks, x, y, area)]
+        body += [*titled(area, *titles), *frame(area, x, y), *_marks(marks, x, y, area)]
         words += [f"{SEARCHES[search]}: " + "; ".join(_told(*mark) for mark in marks) + "."]
         top = area.bottom + 44
     words.append("Differences are to the lists of the generator before alignment; whiskers are 95 % intervals.")
@@ -98,7 +124,9 @@ def legality(rows: dict[str, Row]) -> str | None:
         return linear_axis(reach, start, end)
 
     panels = [
-        Panel((HOLDS[ending], "step", "legal samples, %"), tuple(some), _steps, y_axis, lambda value: f"{value:.1f} %")
+        Panel(
+            (HOLDS[ending], "step", "legal samples, %"), tuple(some), step_axis, y_axis, lambda value: f"{value:.1f} %"
+        )
         for ending, some in lines.items()
         if some
     ]
@@ -115,7 +143,7 @@ def gradients(rows: dict[str, Row]) -> str | None:
             if row in rows
         ]
         if drawn := _drawn(lines):
-            panels.append(Panel((title, "step", up), tuple(drawn), _steps, log_axis, lambda value: f"{value:.3g}"))
+            panels.append(Panel((title, "step", up), tuple(drawn), step_axis, log_axis, lambda value: f"{value:.3g}"))
     return _line_picture("Ratios and gradients far from who generates", panels)
 
 
@@ -129,7 +157,7 @@ def pass_at_k(rows: dict[str, Row]) -> str | None:
     }
     panels = []
     for kind, titles in kinds.items():
-        lines, halves = list[Line](), list[float]()
+        lines, edges = list[Line](), dict[float, tuple[float, float]]()
         for row in main:
             differences = row["pass_at_k"].get(f"{kind}_difference", {})
             scales = dict.fromkeys(differences, 100.0)
@@ -137,15 +165,45 @@ def pass_at_k(rows: dict[str, Row]) -> str | None:
                 start = rows.get(row["start"], {}).get("pass_at_k", {}).get("judge", {})
                 scales = {k: 100 / start[k]["value"] for k in differences if k in start}
             points = tuple((float(k), differences[k]["value"] * scale) for k, scale in scales.items())
-            halves += [(differences[k]["high"] - differences[k]["low"]) / 2 * scale for k, scale in scales.items()]
+            for k, scale in scales.items():
+                value, low, high = (differences[k][name] * scale for name in ("value", "low", "high"))
+                below, above = edges.get(float(k), (0.0, 0.0))
+                edges[float(k)] = min(below, value - high), max(above, value - low)
             lines.append(Line(row["label"], styles[row["name"]], points))
         if drawn := _drawn(lines):
-            note = f"95 % intervals: ± {median(halves):.2g} (median)"
-            panels.append(Panel(titles, tuple(drawn), doubling_axis, _with_zero, lambda value: f"{value:+.2f}", note))
+            level = tuple((k, *ends) for k, ends in sorted(edges.items()))
+            note = "outside the band the 95 % interval leaves out zero"
+            words = "{:+.2f}".format
+            panels.append(Panel(titles, tuple(drawn), doubling_axis, zero_axis, words, level, note))
     return _line_picture("Pass@K after alignment", panels)
 
 
-PICTURES = {"tradeoff": tradeoff, "legality": legality, "gradients": gradients, "pass-at-k": pass_at_k}
+def training(rows: dict[str, Row]) -> str | None:
+    """How objectives go over the steps: reward, distance to the start, entropy, and how many items are generated."""
+    main = [row for row in rows.values() if row.get("group") == MAIN]
+    styles = _styles([row["name"] for row in main])
+    panels = []
+    for name, (title, up, y_axis) in TRAINING.items():
+        factor = 100.0 if name == "items_in_batch" else 1.0
+        # Other weights of rewards, other rewards: these do not belong on one axis.
+        shown = [row for row in main if name != "reward" or not _reweighted(row)]
+        if drawn := _drawn(Line(row["label"], styles[row["name"]], _curve(row, name, factor)) for row in shown):
+            words = "{:.3g}".format
+            panels.append(Panel((title, "step", up), tuple(drawn), step_axis, y_axis, words))
+    return _line_picture("Objectives over the steps of alignment", panels, columns=2)
+
+
+def _reweighted(row: Row) -> bool:
+    return any(setting.startswith("align.rewards.") for setting in row.get("settings", ()))
+
+
+PICTURES = {
+    "tradeoff": tradeoff,
+    "legality": legality,
+    "gradients": gradients,
+    "pass-at-k": pass_at_k,
+    "curves": training,
+}
 
 
 def pictures(results: dict[str, Any]) -> dict[str, str | None]:
@@ -182,8 +240,8 @@ def main() -> int:
     return 0 if any(made.values()) else 1
 
 
-def _line_picture(title: str, panels: Sequence[Panel]) -> str | None:
-    """Panels side by side below one legend; None without panels."""
+def _line_picture(title: str, panels: Sequence[Panel], columns: int = 3) -> str | None:
+    """Panels below one legend, at most `columns` side by side; None without panels."""
     if not panels:
         return None
     entries: dict[int, str] = {}
@@ -191,22 +249,27 @@ def _line_picture(title: str, panels: Sequence[Panel]) -> str | None:
         for line in panel.lines:
             entries.setdefault(line.style, line.label)
     body, top = legend(entries, 12, RIGHT, 20)
-    width, words = WIDTH / len(panels), list[str]()
+    columns = min(columns, len(panels))
+    width, high, words = WIDTH / columns, 334 if len(panels) <= columns else 264, list[str]()
     for place, panel in enumerate(panels):
-        area = Box(place * width + LEFT, top + 40, (place + 1) * width - 20, top + 290)
+        left, upper = place % columns * width, top + place // columns * high
+        area = Box(left + LEFT, upper + 40, left + width - 20, upper + high - 44)
         known = [point for line in panel.lines for point in line.known()]
         x = panel.x_axis([across for across, _ in known], area.left, area.right)
         y = panel.y_axis([up for _, up in known], area.bottom, area.top)
-        body += [*frame(area, x, y, panel.titles), *curves(panel.lines, x, y)]
-        body.append(draw_text(area.left, area.bottom + 32, panel.note, "note"))
-        heading, across, up = panel.titles
-        ends = [(line.label, *line.known()[-1]) for line in panel.lines]
-        words.append(
-            f"{heading}, {up}: "
-            + "; ".join(f"{label}, {panel.words(y)} at {across} {x:g}" for label, x, y in ends)
-            + "."
-        )
-    return svg_picture(WIDTH, top + 334, title, " ".join(words), body)
+        body += titled(area, *panel.titles, panel.note)
+        body += [band(panel.band, x, y)] if panel.band else []
+        body += [*frame(area, x, y), *curves(panel.lines, x, y)]
+        words.append(_described(panel))
+    return svg_picture(WIDTH, top + -(-len(panels) // columns) * high, title, " ".join(words), body)
+
+
+def _described(panel: Panel) -> str:
+    """The panel in words: where each line ends."""
+    heading, across, up = panel.titles
+    ends = [(line.label, *line.known()[-1]) for line in panel.lines]
+    told = "; ".join(f"{label}, {panel.words(y)} at {across} {x:g}" for label, x, y in ends)
+    return f"{heading}, {up}: {told}."
 
 
 def _marks(marks: Sequence[tuple[str, int, Interval, Interval]], x: Axis, y: Axis, area: Box) -> list[Markup]:
@@ -272,18 +335,8 @@ def _curve(
     return tuple(zip(steps, kept, strict=True)) if values else ()
 
 
-def _drawn(lines: Sequence[Line]) -> list[Line]:
+def _drawn(lines: Iterable[Line]) -> list[Line]:
     return [line for line in lines if line.known()]
-
-
-def _steps(values: Sequence[float], start: float, end: float) -> Axis:
-    last = max(values)
-    ticks = nice_ticks(0, last, 6)
-    return Axis(LinearScale(0, last, start, end), tuple(ticks), tuple(tick_labels(ticks)))
-
-
-def _with_zero(values: Sequence[float], start: float, end: float) -> Axis:
-    return linear_axis([*values, 0.0], start, end)
 
 
 if __name__ == "__main__":

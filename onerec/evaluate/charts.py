@@ -159,7 +159,7 @@ def interval_chart(
         draw_text(scale(tick), bottom + 15, label, "tick", anchor=anchor_at(scale(tick), 14, width - 14))
         for tick, label in zip(ticks, tick_labels(ticks), strict=True)
     ]
-    return _svg(width, bottom + 20, description, [*axis, *body])
+    return inline_svg(width, bottom + 20, description, [*axis, *body])
 
 
 def line_chart(
@@ -216,7 +216,7 @@ def line_chart(
         )
         anchor = anchor_at(x(best[0]), left + 24, width - 24)
         body.append(draw_text(x(best[0]), y(best[1]) - 9, figure(best[1]), "peak", anchor=anchor))
-    return _svg(width, height, description, body)
+    return inline_svg(width, height, description, body)
 
 
 def scaling_chart(
@@ -254,7 +254,7 @@ def scaling_chart(
     for size, loss, words in points:
         drawing = '<circle class="dot s1" cx="{:.1f}" cy="{:.1f}" r="4.6"><title>{}</title></circle>'
         body.append(Markup(drawing).format(x(size), y(loss), f"{words}: {figure(loss)}"))
-    return _svg(width, height, description, body)
+    return inline_svg(width, height, description, body)
 
 
 def load_chart(counts: Sequence[float], description: str, *, width: int = 300, height: int = 96) -> Markup:
@@ -278,7 +278,7 @@ def load_chart(counts: Sequence[float], description: str, *, width: int = 300, h
         draw_line(0, y(0), width, y(0), "axis"),
         draw_line(0, y(even), width, y(even), "even"),
     ]
-    return _svg(width, height, description, body)
+    return inline_svg(width, height, description, body)
 
 
 def legend_mark(style: int) -> Markup:
@@ -340,7 +340,8 @@ def draw_text(x: float, y: float, words: str, kind: str, anchor: str = "start") 
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, words)
 
 
-def _svg(width: float, height: float, description: str, body: Iterable[Markup]) -> Markup:
+def inline_svg(width: float, height: float, description: str, body: Iterable[Markup]) -> Markup:
+    """A chart for a page that lends it the style sheet; `description` is what is said aloud."""
     return Markup('<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
         width, height, description, Markup("").join(escape(part) for part in body)
     )
