@@ -48,12 +48,12 @@ DRIFTS = {f"drift_{objective}": STYLES[objective] for objective in ("ecpo", "grp
 GROWING = {
     "ratio_max_largest": ("Ratios", "largest, as the objective bounds it"),
     "negative_coefficient_largest": ("Negative advantages", "largest mean factor of gradients"),
-    "objective_gradient_norm_largest": ("Gradients", "largest norm, of the objective alone"),
+    "objective_gradient_norm_largest": ("Gradients", "largest norm, objective alone"),
 }
 TRAINING: dict[str, tuple[str, str, MakeAxis]] = {
-    "reward": ("Reward of the generations", "mean P-Score", linear_axis),
-    "kl_to_start": ("Distance to the start", "KL divergence of next codes, nats", zero_axis),
-    "entropy": ("Entropy", "of a generation, nats", linear_axis),
+    "reward": ("Reward of the generations", "mean over generated items", linear_axis),
+    "kl_to_start": ("Distance to the start", "KL divergence of items, nats", zero_axis),
+    "entropy": ("Entropy", "of all codes of an item, nats", linear_axis),
     "items_in_batch": ("Diversity", "different items in a batch, % of its generations", linear_axis),
 }
 

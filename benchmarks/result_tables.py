@@ -60,9 +60,14 @@ def part_of(results: dict[str, Any], part: str) -> str:
     """One table of a file with several."""
     from benchmarks.alignment_markdown import parts
 
+    name = results["run"].get("name")
+    if name != "alignment":
+        raise SystemExit(
+            f"a page shows the table {part} of {name or 'complete runs'}, which has one table without a name"
+        )
     made = parts(results)
     if part not in made:
-        raise SystemExit(f"a page shows the table {part}; {results['run']['name']} has {', '.join(made)}")
+        raise SystemExit(f"a page shows the table {part}; {name} has {', '.join(made)}")
     return made[part]
 
 

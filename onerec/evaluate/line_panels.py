@@ -86,9 +86,10 @@ def zero_axis(values: Iterable[float], start: float, end: float) -> Axis:
 
 
 def step_axis(values: Sequence[float], start: float, end: float) -> Axis:
-    """From step 0 to the last of `values`; a tick takes at least 60 px."""
+    """From step 0 to the last of `values`, with as many ticks as there is room for their labels."""
     last = max(*values, 1.0)
-    ticks = charts.nice_ticks(0, last, max(3, int(abs(end - start) / 60)))
+    room = 18 + 6.4 * len(f"{last:,.0f}")
+    ticks = charts.nice_ticks(0, last, max(2, int(abs(end - start) / room)))
     return Axis(LinearScale(0, last, start, end), tuple(ticks), tuple(charts.tick_labels(ticks)))
 
 

@@ -16,10 +16,10 @@ from benchmarks.alignment_rows import DRIFT, LEGALITY, MAIN, kuairand_rows
 from benchmarks.svg_labels import place_labels
 from benchmarks.svg_picture import palettes
 from onerec.config import load_config
-from onerec.evaluate.line_panels import Box, Line, curves, doubling_axis, linear_axis, log_axis
+from onerec.evaluate.line_panels import Box, linear_axis, log_axis
 
 SVG = "{http://www.w3.org/2000/svg}"
-NAMES = ("tradeoff", "legality", "gradients", "pass-at-k")
+NAMES = ("tradeoff", "legality", "gradients", "pass-at-k", "curves")
 FORMATS = [f"format_{kind}{ending}" for ending in ("", "_1") for kind in ("none", "random", "top")]
 
 
@@ -34,8 +34,11 @@ def objective(name: str, gain: float, recall: float, **more: Any) -> dict[str, A
         "judge_difference": {"1": figure(0.002), "2": figure(0.003), "4": figure(gain / 10)},
         "hit_difference": {"1": figure(-0.01), "2": figure(0.0), "4": figure(0.02)},
     }
+    curves = {"step": [10, 20, 30], "reward": [0.1, 0.2, 0.3], "kl_to_start": [-1e-9, None, 0.3]}
+    curves |= {"entropy": [6.0, 5.0, 4.0], "items_in_batch": [0.5, 0.25, gain + 0.1]}
     label = f"<{name}> & co"
-    return {"name": name, "group": MAIN, "label": label, "start": "start", "beam": found, "pass_at_k": passes} | more
+    row = {"name": name, "group": MAIN, "label": label, "start": "start", "beam": found, "pass_at_k": passes}
+    return row | {"curves": curves} | more
 
 
 def with_curves(name: str, group: str, **curves_of: list[float | None]) -> dict[str, Any]:
@@ -44,7 +47,9 @@ def with_curves(name: str, group: str, **curves_of: list[float | None]) -> dict[
 
 def all_rows() -> list[dict[str, Any]]:
     start = {"pass_at_k": {"judge": {"1": figure(0.04), "2": figure(0.05), "4": figure(0.1)}}, "beam": {"test": {}}}
-    growing = {"ratio_max_largest": [1.0, 10.0, 100.0], "objective_gradient_norm_largest": [0.0, None, 0.5]}
+    start["curves"] = {}
+    growing = {"ratio_max_largest": [1.0, 10.0, 1e30], "negative_coefficient_largest": [0.0, 0.0, 0.2]}
+    growing["objective_gradient_norm_largest"] = [0.0, None, 0.5]
     return [
         objective("start", 0.01, 0.0, selection=objective("x", 0.03, -0.01)["beam"]) | start,
         objective("ecpo", 0.02, -0.001),
@@ -83,7 +88,8 @@ def test_every_row_is_named_and_every_picture_stands_alone() -> None:
     # Of the start only what selection makes of it; of the last both.
     assert sorted(shown) == sorted(f"<{name}> & co" for name in ("ecpo", "grpo", "one_more", "start", "one_more"))
     assert all(f"<{name}> & co" in named["pass-at-k"] for name in ("ecpo", "grpo", "one_more"))
-    assert "<start>" not in named["pass-at-k"]
+    assert all(f"<{name}> & co" in named["curves"] for name in ("ecpo", "grpo", "one_more"))
+    assert "<start>" not in named["pass-at-k"] + named["curves"]
     assert all(f"the row {name}" in named["legality"] for name in FORMATS)
     assert all(f"the row drift_{name}" in named["gradients"] for name in ("ecpo", "grpo", "gbpo"))
 
@@ -96,6 +102,7 @@ def test_missing_rows_are_left_out(kept: set[int]) -> None:
     assert (made["tradeoff"] is None) == present.isdisjoint({"start", "ecpo", "grpo", "one_more"})
     assert (made["legality"] is None) == present.isdisjoint(FORMATS)
     assert (made["gradients"] is None) == (not any(name.startswith("drift") for name in present))
+    assert (made["curves"] is None) == present.isdisjoint({"ecpo", "grpo", "one_more"})
     for row in rows:
         if row.get("group") in (LEGALITY, DRIFT):
             picture = made["legality" if row["group"] == LEGALITY else "gradients"]
@@ -115,17 +122,42 @@ def test_whiskers_end_where_the_scales_say() -> None:
     assert place == pytest.approx([x.scale(2), y.scale(-0.001)], abs=0.06)
 
 
-def test_logarithms_and_gaps() -> None:
-    x, y = linear_axis([0, 30], 0, 300), log_axis([1, 100], 200, 0)
-    (first,) = curves([Line("a", 0, ((0, 1.0), (10, None), (20, 10.0), (30, 100.0)))], x, y)
-    (path,) = (one.get("d") for one in ElementTree.fromstring(str(first)).iter("path"))
-    steps = str(path).replace("L", "M").split("M")[1:]
-    assert str(path).count("M") == 2
-    places = [float(step.split()[1]) for step in steps]
-    # Equal factors are equal distances, and air is 6 % of the range on both sides.
-    assert places == pytest.approx([200 - 200 * share / 1.12 for share in (0.06, 0.56, 1.06)], abs=0.06)
-    doubling = doubling_axis([1, 2, 512], 10, 100)
-    assert doubling.ticks == tuple(2.0**power for power in range(10)) and doubling.scale(16) == pytest.approx(50)
+def test_logarithmic_panels_have_every_value_that_a_logarithm_has() -> None:
+    row = with_curves("drift_grpo", DRIFT, ratio_max_largest=[1.0, 0.0, 1e30], negative_coefficient_largest=[0.0] * 3)
+    picture = drawn([row])["gradients"]
+    assert picture is not None
+    (path,) = (one for one in picture.iter(f"{SVG}path"))  # nothing of what is 0 throughout
+    y = log_axis([1.0, 1e30], 330, 80)  # below a legend of one row
+    assert heights(path) == pytest.approx([y.scale(1.0), y.scale(1e30)], abs=0.06)
+
+
+def heights(path: ElementTree.Element) -> list[float]:
+    return [float(step.split()[1]) for step in str(path.get("d")).replace("L", "M").split("M")[1:]]
+
+
+def test_curves_share_an_axis_where_rewards_are_the_same() -> None:
+    """A reward that is made of other things, or weighs 1e-9, would press the others into a line."""
+    other = objective("next_code", 0.0, 0.0, settings=["align.rewards.p_score=1e-9"])
+    picture = drawn([objective("ecpo", 0.02, 0.0, settings=["align.objective=ecpo"]), other])["curves"]
+    assert picture is not None
+    panels = str(picture.findtext(f"{SVG}desc")).split(". ")
+    assert ["<next_code>" in panel for panel in panels] == [False, True, True, True]
+    assert "<ecpo> & co, 0.3 at step 30" in panels[0] and "<ecpo> & co, 12 at step 30" in panels[3]
+    # Two columns and two rows of panels, none above another.
+    places = [(one.get("x"), one.get("y")) for one in picture.iter(f"{SVG}text") if one.get("class") == "heading"]
+    assert len(set(places)) == 4 and len({x for x, _ in places}) == len({y for _, y in places}) == 2
+
+
+def test_outside_the_band_intervals_leave_out_zero() -> None:
+    passes = {"hit_difference": {"1": {"value": 0.02, "low": 0.015, "high": 0.06}, "2": figure(-0.01, 0.03)}}
+    picture = drawn([objective("ecpo", 0.02, 0.0, pass_at_k=passes)])["pass-at-k"]
+    assert picture is not None
+    (band,) = (one for one in picture.iter(f"{SVG}polygon") if one.get("class") == "band")
+    corners = [tuple(map(float, corner.split(","))) for corner in str(band.get("points")).split()]
+    y = linear_axis([0.0, 2.0, -1.0], 330, 80)
+    # At K = 1 from 2 - 6 to 2 - 1.5, at K = 2 three points either way; cut off where the axis ends.
+    expected = [330, 330, 80, y.scale(0.5)]
+    assert [up for _, up in corners] == pytest.approx(expected, abs=0.06)
 
 
 def test_pass_at_k_is_relative_to_the_start() -> None:
@@ -142,14 +174,6 @@ def told(rows: list[dict[str, Any]]) -> list[str]:
     picture = drawn(rows)["pass-at-k"]
     assert picture is not None
     return str(picture.findtext(f"{SVG}desc")).rstrip(".").split(". ")
-
-
-def test_a_line_on_another_is_dashed() -> None:
-    x, y = linear_axis([0, 2], 0, 100), linear_axis([0, 1], 0, 100)
-    points = ((0.0, 0.5), (1.0, 0.6), (2.0, 0.7))
-    other = tuple((across, 1 - up) for across, up in points)
-    found = curves([Line("a", 0, points), Line("b", 1, points), Line("c", 2, other)], x, y)
-    assert [" again" in one for one in found] == [False, True, False]
 
 
 @given(st.lists(st.tuples(st.floats(100, 500), st.floats(50, 350)), min_size=1, max_size=7))
