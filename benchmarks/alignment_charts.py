@@ -3,7 +3,8 @@
     python -m benchmarks.alignment_charts benchmarks/results/alignment-kuairand.json --out docs/figures
 
 Writes `alignment-tradeoff.svg`, `alignment-legality.svg`, `alignment-gradients.svg`, `alignment-pass-at-k.svg` and
-`alignment-curves.svg`. Rows that the file does not have are left out; a picture without any row is not written.
+`alignment-curves.svg`. Rows that the file does not have are left out; a picture without any row is not written. Names are the
+same whatever the dataset: another one's pictures belong in another folder.
 """
 
 import argparse
@@ -189,7 +190,8 @@ def training(rows: dict[str, Row]) -> str | None:
         shown = [row for row in main if name != "reward" or not _reweighted(row)]
         if drawn := _drawn(Line(row["label"], styles[row["name"]], _curve(row, name, factor)) for row in shown):
             words = "{:.3g}".format
-            panels.append(Panel((title, "step", up), tuple(drawn), step_axis, y_axis, words))
+            note = "" if len(shown) == len(main) else "other rewards are left out"
+            panels.append(Panel((title, "step", up), tuple(drawn), step_axis, y_axis, words, note=note))
     return _line_picture("Objectives over the steps of alignment", panels, columns=2)
 
 
@@ -327,10 +329,10 @@ def _styles(names: Sequence[str]) -> dict[str, int]:
 def _curve(
     row: Row, name: str, factor: float = 1.0, *, positive: bool = False
 ) -> tuple[tuple[float, float | None], ...]:
-    """The curve over steps; `positive`: values that have no logarithm are gaps."""
+    """The curve over steps; values without a place are gaps: those that are not finite, and of `positive` ones 0 and less."""
     curves = row.get("curves", {})
     steps, values = curves.get("step", []), curves.get(name, [])
-    gaps = [value is None or (positive and value <= 0) for value in values]
+    gaps = [value is None or not math.isfinite(value) or (positive and value <= 0) for value in values]
     kept = [None if gap else value * factor for value, gap in zip(values, gaps, strict=True)]
     return tuple(zip(steps, kept, strict=True)) if values else ()
 

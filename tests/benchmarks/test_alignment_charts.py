@@ -123,7 +123,9 @@ def test_whiskers_end_where_the_scales_say() -> None:
 
 
 def test_logarithmic_panels_have_every_value_that_a_logarithm_has() -> None:
-    row = with_curves("drift_grpo", DRIFT, ratio_max_largest=[1.0, 0.0, 1e30], negative_coefficient_largest=[0.0] * 3)
+    row = with_curves(
+        "drift_grpo", DRIFT, ratio_max_largest=[1.0, float("inf"), 1e30], negative_coefficient_largest=[0.0] * 3
+    )
     picture = drawn([row])["gradients"]
     assert picture is not None
     (path,) = (one for one in picture.iter(f"{SVG}path"))  # nothing of what is 0 throughout
