@@ -8,11 +8,12 @@ On KuaiRand the reward model of one half of the users rewards and that of the ot
 a user watched long in the test part. On Beauty rewards are rules. Settings were chosen on validation lists of seed 17.
 
 A cell (row and seed) takes minutes on one core and is kept in `--cells`; the same command goes on where it stopped, and several
-processes started with it share the cells that are left. Datasets are folders below $ONEREC_DATA. `--quick` takes a few steps from
-hardly trained generators, and the file says so.
+processes started with it share the cells that are left. `--keep` adds the rows of an earlier file that have no cells here.
+Datasets are folders below $ONEREC_DATA. `--quick` takes a few steps from hardly trained generators, and the file says so.
 """
 
 import argparse
+import json
 import shlex
 import sys
 import time
@@ -33,6 +34,9 @@ def main() -> int:
     parser.add_argument("--cells", type=Path, default=Path("runs/alignment"), help="folder of finished cells")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="rows to run; the file has all finished ones")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE", help="an earlier file, for the rows and seeds without cells here"
+    )
     parser.add_argument("--finished", action="store_true", help="run no cell")
     parser.add_argument("--quick", action="store_true")
     parsed = parser.parse_args()
@@ -64,10 +68,11 @@ def finish(parsed: argparse.Namespace, rows: list[Row], data: Path, cells: Path)
     """Tables and file from the cells that are finished."""
     from benchmarks.alignment_durations import duration_rows
     from benchmarks.alignment_markdown import markdown
-    from benchmarks.alignment_table import table
+    from benchmarks.alignment_table import table, with_kept
     from onerec.provenance import code_version, machine, versions
 
-    made = table(rows, parsed.dataset, cells)
+    kept = json.loads(parsed.keep.read_text(encoding="utf-8"))["rows"] if parsed.keep else []
+    made = with_kept(table(rows, parsed.dataset, cells), kept, rows)
     if not made:
         print("no cell is finished yet")
         return 1

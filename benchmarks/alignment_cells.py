@@ -38,9 +38,16 @@ CURVES = (
     "ratio_max",
     "negative_coefficient",
     "objective_gradient_norm",
+    "negative_gradient_norm",
     "rollout_share",
     "seconds",
 )
+LARGEST = (
+    "ratio_max",
+    "negative_coefficient",
+    "objective_gradient_norm",
+    "negative_gradient_norm",
+)  # beside their means
 POINTS = 50  # of a curve
 
 
@@ -189,6 +196,6 @@ def curves_of(metrics: Path) -> dict[str, Any]:
         values = [[steps[place][name] for place in piece if name in steps[place]] for piece in pieces]
         if any(values):
             curves[name] = [float(np.mean(found)) if found else None for found in values]
-            if name in ("ratio_max", "negative_coefficient", "objective_gradient_norm"):
+            if name in LARGEST:
                 curves[f"{name}_largest"] = [float(np.max(found)) if found else None for found in values]
     return curves

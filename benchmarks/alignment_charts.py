@@ -43,13 +43,13 @@ WIDTH, LEFT, RIGHT = 760.0, 58.0, 740.0
 STYLES = {"ecpo": 0, "grpo": 1, "gbpo": 2, "dpo": 3, "ipa": 4, "next_code": 5, "start": 7}
 FORMATS = {"format_top": 0, "format_random": 1, "format_none": 2}
 SEARCHES = {"beam": "Lists of the generator", "selection": "Lists that the reward model selects"}
-# The config that ships weighs the next-code loss sevenfold; rows whose name ends in _1, once.
-HOLDS = {"": "Next-code loss x 7", "_1": "Next-code loss x 1"}
+# The config that ships weighs the next-code loss sevenfold; rows whose name ends in a number, once.
+HOLDS = {"": "Next-code loss x 7", "_1": "Next-code loss x 1", "_10": "the same, format reward x 10"}
 DRIFTS = {f"drift_{objective}": STYLES[objective] for objective in ("ecpo", "grpo", "gbpo")}
 GROWING = {
     "ratio_max_largest": ("Ratios", "largest, as the objective bounds it"),
     "negative_coefficient_largest": ("Negative advantages", "largest mean factor of gradients"),
-    "objective_gradient_norm_largest": ("Gradients", "largest norm, objective alone"),
+    "negative_gradient_norm_largest": ("Gradients", "largest norm of what pushes down"),
 }
 TRAINING: dict[str, tuple[str, str, MakeAxis]] = {
     "reward": ("Reward of the generations", "mean over generated items", linear_axis),

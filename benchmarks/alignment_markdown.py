@@ -141,7 +141,8 @@ def pass_table(rows: list[dict[str, Any]]) -> str:
 
 
 def bounds_table(rows: list[dict[str, Any]]) -> str:
-    """What negative advantages multiply gradients by, ratios, and norms of the objective's gradient, over all steps."""
+    """What negative advantages multiply gradients by, ratios, and norms of the objective's gradient, whole and of the part that
+    makes generations less likely, over all steps."""
     lines = _header(
         (
             "gradients",
@@ -150,6 +151,8 @@ def bounds_table(rows: list[dict[str, Any]]) -> str:
             "largest ratio",
             "mean norm",
             "largest norm",
+            "downward alone, mean",
+            "largest",
         )
     )
     for row in rows:
@@ -159,8 +162,11 @@ def bounds_table(rows: list[dict[str, Any]]) -> str:
         factor, ratio, norm = (
             bounds[name] for name in ("negative_coefficient", "ratio_max", "objective_gradient_norm")
         )
-        figures = (factor["mean"], factor["largest"], ratio["largest"], norm["mean"], norm["largest"])
-        lines.append(_line([row["label"], *(f"{figure:,.3g}" for figure in figures)]))
+        figures = [factor["mean"], factor["largest"], ratio["largest"], norm["mean"], norm["largest"]]
+        downward = bounds.get("negative_gradient_norm")  # rows of earlier versions have none
+        figures += [downward["mean"], downward["largest"]] if downward else []
+        told = [f"{figure:,.3g}" for figure in figures]
+        lines.append(_line([row["label"], *told, *[""] * (0 if downward else 2)]))
     return "\n".join(lines)
 
 

@@ -114,6 +114,10 @@ def kuairand_rows() -> list[Row]:
         free("format_none_1", "next-code loss x 1: without format reward", ONCE),
         free("format_random_1", "next-code loss x 1: 5 at random", ONCE, "align.format.weight=1"),
         free("format_top_1", "next-code loss x 1: the 5 most probable", ONCE, "align.format.weight=1", MOST_PROBABLE),
+        free("format_random_10", "next-code loss x 1, format reward x 10: 5 at random", ONCE, TENFOLD),
+        free(
+            "format_top_10", "next-code loss x 1, format reward x 10: the 5 most probable", ONCE, TENFOLD, MOST_PROBABLE
+        ),
     ]
 
 
@@ -148,6 +152,7 @@ DRIFTING = (
     "align.learning_rate=0.002",
     "align.final_learning_rate_share=1",
 )
+TENFOLD = "align.format.weight=10"
 MOST_PROBABLE = "align.format.by=most_probable"
 TOP_K_TOP_P = ("align.rollouts.method=sample", "align.rollouts.top_k=50", "align.rollouts.top_p=0.9")
 ROWS = {KUAIRAND: kuairand_rows, BEAUTY: beauty_rows}

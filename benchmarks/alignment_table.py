@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.alignment_cells import cell_folder
+from benchmarks.alignment_cells import LARGEST, cell_folder
 from benchmarks.alignment_rows import Row
 from benchmarks.cells import BOOTSTRAP_SEED, SAMPLES, finished
 
 JUDGE = "judge"
 SEARCHES = ("beam", "selection")
-BOUNDED = ("negative_coefficient", "objective_gradient_norm", "ratio_max")
 
 
 class Cell:
@@ -50,6 +49,17 @@ def table(rows: list[Row], dataset: str, cells: Path) -> list[dict[str, Any]]:
         folders = {seed: cell_folder(cells, dataset, row, seed) for seed in row.seeds}
         loaded[row.name] = {seed: Cell(folder) for seed, folder in folders.items() if finished(folder)}
     return [_entry(row, loaded) for row in rows if loaded[row.name]]
+
+
+def with_kept(made: list[dict[str, Any]], kept: list[dict[str, Any]], rows: list[Row]) -> list[dict[str, Any]]:
+    """Entries of `table` beside those of an earlier file, in the order of `rows`: of a row that both have, the one of more seeds,
+    the new one of equally many."""
+    entries = {entry["name"]: entry for entry in made}
+    for entry in kept:
+        name = entry.get("name")
+        if name is not None and (name not in entries or len(entries[name]["seeds"]) < len(entry["seeds"])):
+            entries[name] = entry
+    return [entries[row.name] for row in rows if row.name in entries]
 
 
 def _entry(row: Row, loaded: dict[str, Cells]) -> dict[str, Any]:
@@ -177,13 +187,17 @@ def _curves(facts: list[dict[str, Any]]) -> dict[str, Any]:
     }
     bounds = {
         name: {
-            "mean": float(np.mean([np.mean(one[name]) for one in found])),
-            "largest": float(max(max(one[f"{name}_largest"]) for one in found)),
+            "mean": float(np.mean([np.mean(_known(one[name])) for one in found])),
+            "largest": float(max(max(_known(one[f"{name}_largest"])) for one in found)),
         }
-        for name in BOUNDED
+        for name in LARGEST
         if f"{name}_largest" in found[0]
     }
     return {"curves": curves, "bounds": bounds}
+
+
+def _known(curve: list[float | None]) -> list[float]:
+    return [value for value in curve if value is not None]
 
 
 def _interval(values: list[np.ndarray], users_C: np.ndarray) -> dict[str, float]:

@@ -27,7 +27,7 @@ from onerec.train.progress import TrainingProgress
 from onerec.train.runtime import compute_on_cpu
 from onerec.train.schedule import learning_rate_at
 from rl.align_rewards import AlignRewards
-from rl.align_step import Figures, Groups, group_figures, kl_to_start, objective_loss
+from rl.align_step import Figures, Groups, downward_gradient_norm, group_figures, kl_to_start, objective_loss
 from rl.collapse import CollapseWatch
 from rl.exposures import Exposures, exposure_loss
 from rl.policy import batch_of, check_free, code_log_probabilities, score_codes
@@ -36,7 +36,7 @@ from rl.rollouts import Rollouts, generate_groups
 from rl.snapshot import Snapshot, frozen_copy
 
 CHECKPOINT_FILE, METRICS_FILE, STOPPED_FOLDER = "checkpoint.pt", "metrics.jsonl", "stopped"
-STEPS_PER_KL = 10
+STEPS_PER_STUDY = 10  # between figures that cost a pass of their own
 
 
 class AlignLoop:
@@ -156,10 +156,13 @@ class AlignLoop:
         batch = batch_of(self.policy, groups.prompts)
         scored = score_codes(self.policy, batch, groups.rollouts.codes_BGL, self.free)
         loss, found = objective_loss(self.config, scored, groups, self.rng)
+        if studied := self.position.step % STEPS_PER_STUDY == 0 or self.position.step + 1 == self.config.steps:
+            parameters = [one for one in self.policy.parameters() if one.requires_grad]
+            figures["negative_gradient_norm"] = downward_gradient_norm(loss, scored.log_probabilities_BGL, parameters)
         self.accelerator.backward(loss)
         figures |= found | {"objective_loss": loss.detach(), "objective_gradient_norm": self._gradient_norm()}
         figures["entropy"] = scored.entropies_BGL.detach().sum(dim=-1).mean()
-        if self.position.step % STEPS_PER_KL == 0 or self.position.step + 1 == self.config.steps:
+        if studied:
             figures["kl_to_start"] = self._kl(groups, scored.log_probabilities_BGL)
         return figures, rollout_seconds
 

@@ -1,6 +1,6 @@
 """One step of alignment as functions: from groups with rewards to a loss, and what its curves show."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -119,6 +119,23 @@ def preferences_of(config: AlignConfig, rewards_BG: Tensor, rng: torch.Generator
     if config.negatives == "random":
         return random_negatives(rewards_BG, rng)
     return hard_negatives(rewards_BG)
+
+
+def downward_gradient_norm(loss: Tensor, log_probabilities: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """The norm of that part of a loss's gradient which makes generations less likely.
+
+    These are the ones with a negative advantage, and DPO's losers. It shows what the norm of the whole gradient may hide, in
+    which the two directions partly cancel. The gradients of `parameters` and the loss's graph are left as they are.
+
+    Args:
+        loss: a scalar that depends on `parameters` through `log_probabilities` alone.
+        log_probabilities: of the generations' codes.
+        parameters: those of the policy.
+    """
+    (slopes,) = torch.autograd.grad(loss, log_probabilities, retain_graph=True, materialize_grads=True)
+    downward = slopes.clamp(min=0.0)  # a loss that grows with a log-probability is a push to lower it
+    gradients = torch.autograd.grad(log_probabilities, parameters, downward, retain_graph=True, allow_unused=True)
+    return torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
 
 
 def group_figures(rollouts: Rollouts, rewards_BG: Tensor, parts: Mapping[str, Tensor]) -> Figures:

@@ -18,7 +18,7 @@ from benchmarks.alignment_durations import spearman, top_of_batches
 from benchmarks.alignment_markdown import markdown, parts
 from benchmarks.alignment_measures import Yardstick
 from benchmarks.alignment_rows import LEGALITY, LOSSES, MAIN, Row, beauty_rows, kuairand_rows
-from benchmarks.alignment_table import table
+from benchmarks.alignment_table import table, with_kept
 from benchmarks.cells import write_cell
 from onerec.config import load_config
 from onerec.data.split import Cases
@@ -94,6 +94,8 @@ def test_every_kind_of_row(planted: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert gain == pytest.approx(difference / start["beam"]["test"]["judge"]["value"])
     assert ecpo["beam"]["by_seed"].keys() == {"17"}
     assert "against" in rows["hit"]["beam"] and "selection" not in rows["hit"]
+    bounds = ecpo["bounds"]["negative_gradient_norm"]
+    assert 0 < bounds["mean"] <= bounds["largest"] and ecpo["curves"]["negative_gradient_norm"].count(None) == 2  # of 4
     assert rows["format_random"]["curves"]["legality"] and "difference" in rows["format_random"]
     assert results["figures"]["judge_gain_ecpo"] == ecpo["beam"]["difference"]["judge_gain"]
     told = markdown(results)
@@ -128,6 +130,27 @@ def test_a_row_whose_start_is_missing_is_left_out(
     )
     assert alignment.main() == 1
     assert "left out" in capsys.readouterr().out
+
+
+def test_rows_of_an_earlier_file_stay_where_there_are_no_more_seeds_here(
+    planted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = [Row(name, MAIN, name) for name in ("a", "b", "c", "d")]
+    made = [{"name": "d", "seeds": [17, 18]}, {"name": "b", "seeds": [17]}]
+    kept = [
+        {"name": "b", "seeds": [17, 18], "old": True},
+        {"name": "c", "seeds": [17], "old": True},
+        {"name": "d", "seeds": [18, 19], "old": True},
+        {"reward": "play time"},  # a row about durations, which every file measures anew
+    ]
+    entries = with_kept(made, kept, rows)
+    assert [(entry["name"], entry.get("old", False)) for entry in entries] == [("b", True), ("c", True), ("d", False)]
+    first = run_table(monkeypatch, planted, "--only", "start")
+    earlier = tmp_path / "earlier.json"
+    renamed = [{**first["rows"][0], "name": "hit"}, first["rows"][0] | {"label": "of the earlier file"}]
+    earlier.write_text(json.dumps({"rows": renamed}), encoding="utf-8")
+    again = run_table(monkeypatch, planted, "--only", "start", "--keep", str(earlier))
+    assert [(row["name"], row["label"]) for row in again["rows"]] == [("start", "not aligned"), ("hit", "not aligned")]
 
 
 def test_differences_are_of_the_users_that_both_rows_asked(tmp_path: Path) -> None:

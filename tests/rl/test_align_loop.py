@@ -59,6 +59,8 @@ def test_every_objective_raises_a_planted_reward_on_both_decoders(kind: str, obj
     ):
         assert name in lines[0]
     assert {line["step"] for line in lines if "kl_to_start" in line} == {1, 11, 21, 25}
+    assert all(("negative_gradient_norm" in line) == ("kl_to_start" in line) for line in lines)
+    assert lines[0]["negative_gradient_norm"] > 0
     assert lines[0]["kl_to_start"] == pytest.approx(0, abs=1e-5)
     assert lines[-1]["kl_to_start"] > 0.01
     assert lines[0]["ratio_max"] == pytest.approx(1, abs=1e-4)

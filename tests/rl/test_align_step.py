@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 from align_cases import make_prompts, settings
+from torch import Tensor
 
 from onerec.align_config import AlignConfig
 from onerec.errors import UserError
-from rl.align_step import Groups, group_figures, kl_to_start, objective_loss
+from rl.align_step import Groups, downward_gradient_norm, group_figures, kl_to_start, objective_loss
 from rl.collapse import CollapseWatch
 from rl.objectives import group_advantages
 from rl.policy import ScoredCodes
@@ -89,6 +90,34 @@ def test_negatives_are_those_that_were_asked_for() -> None:
         assert log_pi.grad is not None
         losers[negatives] = int((log_pi.grad[0, :, 0] > 0).sum())
     assert losers == {"hard": 1, "softmax": 3, "random": 1}
+
+
+@pytest.mark.parametrize("objective", ["ecpo", "grpo", "gbpo", "dpo"])
+def test_the_downward_norm_is_that_of_the_loss_of_disliked_generations_alone(objective: str) -> None:
+    """Rewards of two groups are 1 and 0, so what is disliked is known; its own loss is the reference. Ratios are far from 1."""
+    draw = torch.Generator().manual_seed(3)
+    weights = torch.randn(12, 5, generator=draw).requires_grad_()
+    features = torch.randn(2, 4, 3, 12, generator=draw)
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0]])
+    old = replace(made([[3, 4, 5, 6], [7, 8, 9, 10]]), log_probabilities_BGL=torch.full((2, 4, 3), -3.0))
+    groups = Groups(make_prompts(), old, rewards, torch.full((2, 4), -9.0))
+
+    def log_probabilities() -> Tensor:
+        return (features @ weights).log_softmax(dim=-1)[..., 0]
+
+    config = settings(objective=objective, negatives="softmax")
+    log_pi = log_probabilities()
+    loss, _ = objective_loss(config, ScoredCodes(log_pi, log_pi.detach()), groups, torch.Generator())
+    found = downward_gradient_norm(loss, log_pi, [weights])
+    assert weights.grad is None
+    # Liked generations are constants here, so that only the others move.
+    partly = log_probabilities()
+    partly = torch.where(rewards[..., None] == 0, partly, partly.detach())
+    alone, _ = objective_loss(config, ScoredCodes(partly, partly.detach()), groups, torch.Generator())
+    alone.backward()
+    assert weights.grad is not None and float(found) > 0
+    torch.testing.assert_close(found, weights.grad.norm())
+    loss.backward()  # the graph is still there
 
 
 def test_divergence_is_exact_where_everything_is_in_the_group_and_right_on_average_for_samples() -> None:
