@@ -15,6 +15,7 @@ from onerec.config import load_config
 from onerec.errors import UserError
 from onerec.pipeline import Run, open_run
 from rl.align_loop import AlignLoop
+from rl.reward_model import EVALUATION_FILE
 from rl.stages import check_stages, further_of, reward_sections
 
 SETTINGS = (
@@ -93,7 +94,10 @@ def test_all_models_stand_in_the_results(finished: Path) -> None:
         for name in ("recall@10", "p_score@10"):
             assert figures[name]["value"] == pytest.approx(first[name]["value"] - second[name]["value"], abs=1e-9)
     assert set(results["reward_models"]) == {"reward_first", "reward_second"}
-    assert results["reward_models"]["reward_first"]["others"]["long"]["auc"]["tower"]["value"] > 0.5
+    for name, figures in results["reward_models"].items():
+        stored = json.loads((finished / "planted" / name / "evaluation" / EVALUATION_FILE).read_text(encoding="utf-8"))
+        assert figures == stored
+        assert 0 < figures["others"]["long"]["auc"]["tower"]["value"] < 1
     assert set(results["examples"][0]["recommendations"]) == {*OWN, *OTHERS}
 
 
