@@ -20,10 +20,7 @@ from markupsafe import Markup
 
 from benchmarks.alignment_rows import MAIN
 from benchmarks.svg_labels import place_labels
-from benchmarks.svg_picture import LETTER, band, legend, titled
-from benchmarks.svg_picture import picture as svg_picture
-from onerec.evaluate.charts import Interval, draw_line, draw_shape, draw_text
-from onerec.evaluate.line_panels import (
+from benchmarks.svg_lines import (
     Axis,
     Box,
     Line,
@@ -36,6 +33,9 @@ from onerec.evaluate.line_panels import (
     step_axis,
     zero_axis,
 )
+from benchmarks.svg_picture import LETTER, band, legend, titled
+from benchmarks.svg_picture import picture as svg_picture
+from onerec.evaluate.charts import Interval, draw_line, draw_shape, draw_text
 
 Row = dict[str, Any]
 WIDTH, LEFT, RIGHT = 760.0, 58.0, 740.0

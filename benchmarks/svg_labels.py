@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from onerec.evaluate.line_panels import Box
+from benchmarks.svg_lines import Box
 
 HEIGHT = 14.0
 NEAR = 9.0

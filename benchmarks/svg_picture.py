@@ -1,7 +1,7 @@
 """Standalone SVG pictures for the docs: titles of panels, a legend, and their own light and dark style.
 
 Markdown shows them as images, where no page lends a style sheet, no script runs and no font is fetched; so each carries all it
-needs. Axes and lines are those of `onerec.evaluate.line_panels`, colours those of the run report.
+needs. Axes and lines are those of `benchmarks.svg_lines`, colours those of the run report.
 """
 
 import re
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from benchmarks.svg_lines import Axis, Box
 from onerec.evaluate import charts
 from onerec.evaluate.charts import draw_shape, draw_text
-from onerec.evaluate.line_panels import Axis, Box
 
 # Of 12.5 px letters, on the wide side: which font a reader has is not known.
 LETTER = 6.6

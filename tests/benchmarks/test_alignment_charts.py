@@ -14,9 +14,9 @@ from benchmarks import alignment_charts
 from benchmarks.alignment_charts import HOLDS, pictures
 from benchmarks.alignment_rows import DRIFT, LEGALITY, MAIN, kuairand_rows
 from benchmarks.svg_labels import place_labels
+from benchmarks.svg_lines import Box, linear_axis, log_axis
 from benchmarks.svg_picture import palettes
 from onerec.config import load_config
-from onerec.evaluate.line_panels import Box, linear_axis, log_axis
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = ("tradeoff", "legality", "gradients", "pass-at-k", "curves")

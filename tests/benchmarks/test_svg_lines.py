@@ -7,15 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onerec.evaluate.line_panels import (
+from benchmarks.svg_lines import (
     Line,
     curves,
     doubling_axis,
     linear_axis,
-    lines_chart,
     log_axis,
     step_axis,
-    zero_axis,
 )
 
 PIXEL = 0.06  # coordinates have one decimal
@@ -23,8 +21,9 @@ PIXEL = 0.06  # coordinates have one decimal
 
 def test_logarithms_and_gaps() -> None:
     x, y = linear_axis([0, 30], 0, 300), log_axis([1, 100], 200, 0)
-    (first,) = curves([Line("a", 0, ((0, 1.0), (10, None), (20, 10.0), (30, 100.0)))], x, y)
+    (first,) = curves([Line("<a> & b", 0, ((0, 1.0), (10, None), (20, 10.0), (30, 100.0)))], x, y)
     drawn = ElementTree.fromstring(str(first))
+    assert [title.text for title in drawn.iter("title")] == ["<a> & b"]
     (path,) = (str(one.get("d")) for one in drawn.iter("path"))
     assert path.count("M") == 2
     places = [float(step.split()[1]) for step in path.replace("L", "M").split("M")[1:]]
@@ -49,22 +48,6 @@ def test_a_point_between_gaps_is_seen() -> None:
     (drawn,) = curves([Line("a", 0, points)], x, y)
     marks = [float(str(one.get("cx"))) for one in ElementTree.fromstring(str(drawn)).iter("circle")]
     assert marks == pytest.approx([x.scale(0), x.scale(22), x.scale(40)], abs=PIXEL)
-
-
-def test_a_chart_of_the_report_holds_every_line_and_says_what_it_is() -> None:
-    lines = [Line("<a> & b", 0, ((10, 1.0), (20, 3.0))), Line("c", 1, ((10, 2.0), (20, None), (30, -1.0)))]
-    chart = ElementTree.fromstring(str(lines_chart(lines, "reward > over steps", y_axis=zero_axis)))
-    assert chart.get("aria-label") == "reward > over steps"
-    assert [title.text for title in chart.iter("title")] == ["<a> & b", "c"]
-    width, height = (float(side) for side in str(chart.get("viewBox")).split()[2:])
-    y = zero_axis([1.0, 3.0, 2.0, -1.0], height - 24, 16)
-    first, second = (str(path.get("d")) for path in chart.iter("path"))
-    assert float(first.split()[1]) == pytest.approx(y.scale(1.0), abs=PIXEL)
-    assert second.count("M") == 2
-    for text in chart.iter("text"):
-        assert 0 <= float(str(text.get("x"))) <= width and 0 <= float(str(text.get("y"))) <= height
-    with pytest.raises(ValueError, match="no line has a point"):
-        lines_chart([Line("a", 0, ((1, None),))], "nothing")
 
 
 @given(st.lists(st.floats(1e-30, 1e30), min_size=1, max_size=6))

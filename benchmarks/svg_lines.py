@@ -1,7 +1,6 @@
-"""Several lines over one pair of axes: axes, frame, lines with gaps, and the chart of a report made of them.
+"""Several lines over one pair of axes, the panels of pictures in the docs: axes, frame, lines with gaps.
 
-Panels of pictures in the docs (`benchmarks.svg_picture`) are drawn with the same parts; texts, shapes and classes are those of
-`onerec.evaluate.charts`.
+Texts, shapes and classes are those of the run report (`onerec.evaluate.charts`).
 """
 
 import math
@@ -151,30 +150,6 @@ def curves(lines: Sequence[Line], x: Axis, y: Axis) -> list[Markup]:
             )
         )
     return drawn
-
-
-def lines_chart(
-    lines: Sequence[Line],
-    description: str,
-    *,
-    y_axis: MakeAxis = linear_axis,
-    x_axis: MakeAxis = step_axis,
-    width: int = 300,
-    height: int = 170,
-) -> Markup:
-    """Several lines as inline SVG for the report, whose legend (`charts.legend_mark`) stands beside it.
-
-    Raises:
-        ValueError: no line has a point.
-    """
-    known = [point for line in lines for point in line.known()]
-    if not known:
-        raise ValueError("no line has a point")
-    top, bottom = 16.0, height - 24.0
-    y = y_axis([up for _, up in known], bottom, top)
-    area = Box(8 + 6.4 * max(map(len, y.labels), default=0), top, width - 14.0, bottom)
-    x = x_axis([across for across, _ in known], area.left, area.right)
-    return charts.inline_svg(width, height, description, [*frame(area, x, y), *curves(lines, x, y)])
 
 
 def _alike(first: Sequence[tuple[float, float]], second: Sequence[tuple[float, float]]) -> bool:
