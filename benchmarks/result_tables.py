@@ -22,6 +22,7 @@ BLOCK = re.compile(
     r"(<!-- results: (?P<name>[\w.-]+)(?:/(?P<part>[\w-]+))? -->\n).*?(?P<end><!-- end results -->)", re.DOTALL
 )
 HEADER = ("model", "Recall@10", "NDCG@10", "Recall@50", "Recall@10 by ID", "coverage@10", "parameters", "training")
+JUDGED_HEADER = "P-Score@10"
 
 
 def main() -> int:
@@ -128,8 +129,13 @@ def origin(run: dict[str, Any]) -> str:
 
 
 def table(results: dict[str, Any]) -> str:
-    """A Markdown table of test figures with 95 % intervals, the paired differences, and where they come from."""
-    lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
+    """A Markdown table of test figures with 95 % intervals, the paired differences, and where they come from.
+
+    Where a judge looked at the lists, its mean P-Score is a column.
+    """
+    judged = results.get("judge") is not None
+    header = [*HEADER[:5], JUDGED_HEADER, *HEADER[5:]] if judged else HEADER
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for model in results["models"].values():
         test = model["test"]
         cells = [
@@ -138,6 +144,7 @@ def table(results: dict[str, Any]) -> str:
             interval(test["ndcg@10"]),
             share(test["recall@50"]["value"]),
             share(test["id_recall@10"]["value"]) if "id_recall@10" in test else "",
+            *([share(test["p_score@10"]["value"])] if judged else []),
             f"{test['coverage@10']:.0%}",
             f"{model['parameters']:,}" if model["parameters"] else "none",
             f"{model['train_seconds'] / 60:.1f} min",

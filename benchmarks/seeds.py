@@ -3,8 +3,9 @@
     python -m benchmarks.recall configs/beauty.yaml name=beauty-18 seed=18 --dataset amazon-beauty --out runs/beauty-18.json
     python -m benchmarks.seeds runs/beauty runs/beauty-18 runs/beauty-19 --out benchmarks/results/beauty.json
 
-Intervals hold the choice of users around the mean over these seeds; what the seeds give one by one stands beside them. Runs
-whose datasets, users or models differ are refused. Nothing is trained here.
+Intervals hold the choice of users around the mean over these seeds; what the seeds give one by one stands beside them. Models of
+stages after training are combined too, and judged again by each run's own judge. Runs whose datasets, users or models differ are
+refused. Nothing is trained here.
 """
 
 import argparse
@@ -12,12 +13,16 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.recall import figures_of, rows_of
 from benchmarks.results_file import write_results_file
+
+if TYPE_CHECKING:
+    from onerec.data.split import Cases
+    from onerec.pipeline import Run
 
 BY_SEED = ("recall@10", "ndcg@10")
 
@@ -42,7 +47,6 @@ def combined(folders: list[Path]) -> dict[str, Any]:
         UserError: the runs are not of the same data, cases and models, or two have the same seed.
     """
     from onerec.evaluate.bootstrap import intervals, paired_intervals
-    from onerec.evaluate.metrics import case_metrics, ranks_of
     from onerec.pipeline import reopen_run
 
     stored = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
@@ -50,14 +54,14 @@ def combined(folders: list[Path]) -> dict[str, Any]:
     cases = {part: runs[0].cases(part) for part in ("valid", "test")}
     check_alike(folders, stored, [run.cases("test") for run in runs])
     samples, seed = runs[0].config.evaluate.bootstrap_samples, runs[0].config.seed
+    by_seed = [figures_by_case(run, list(one["models"]), cases) for run, one in zip(runs, stored, strict=True)]
     values: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     models: dict[str, Any] = {}
     for name in stored[0]["models"]:
-        lists = [run.lists(name) for run in runs]
-        values[name] = {}
-        for part, asked in cases.items():
-            by_seed = [case_metrics(ranks_of(made[part], asked.target)) for made in lists]
-            values[name][part] = {metric: np.mean([one[metric] for one in by_seed], axis=0) for metric in by_seed[0]}
+        values[name] = {
+            part: {metric: np.mean([one[name][part][metric] for one in by_seed], axis=0) for metric in figures}
+            for part, figures in by_seed[0][name].items()
+        }
         models[name] = facts_of(name, stored)
         for part, asked in cases.items():
             models[name][part] |= intervals(values[name][part], asked.user_index, samples, seed)
@@ -73,9 +77,29 @@ def combined(folders: list[Path]) -> dict[str, Any]:
         "run": run,
         "dataset": stored[0]["dataset"],
         "protocol": stored[0]["protocol"],
+        "judge": stored[0]["judge"],
         "models": models,
         "paired": paired,
     }
+
+
+def figures_by_case(
+    run: "Run", names: list[str], cases: dict[str, "Cases"]
+) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    """By model, part and metric the figure of each case `[C]`, P-Scores included where the run has a judge."""
+    from onerec.evaluate.metrics import case_metrics, ranks_of
+    from onerec.evaluate.results import judged_figures
+    from rl.stages import further_of
+
+    further = further_of(run)
+    beside = further.lists(run)
+    lists = {name: beside[name] if name in beside else run.lists(name) for name in names}
+    made: dict[str, dict[str, dict[str, np.ndarray]]] = {name: {} for name in names}
+    for part, asked in cases.items():
+        judged = judged_figures(further.judge, asked, lists, part)
+        for name in names:
+            made[name][part] = case_metrics(ranks_of(lists[name][part], asked.target)) | judged[name]
+    return made
 
 
 def check_alike(folders: list[Path], stored: list[dict[str, Any]], cases: list[Any]) -> None:
@@ -86,7 +110,7 @@ def check_alike(folders: list[Path], stored: list[dict[str, Any]], cases: list[A
     if len(set(seeds)) < len(seeds):
         raise UserError(f"the runs have the seeds {', '.join(map(str, seeds))}; each run must have its own")
     for folder, one, asked in zip(folders[1:], stored[1:], cases[1:], strict=True):
-        for what in ("dataset", "protocol"):
+        for what in ("dataset", "protocol", "judge"):
             if one[what] != stored[0][what]:
                 raise UserError(f"{folder}: its {what} is not that of {folders[0]}; one table holds one")
         if list(one["models"]) != list(stored[0]["models"]):

@@ -10,6 +10,8 @@ import pytest
 from command_line import configured, file_states, results_of
 from reward_data import QUICK, planted_events, quick_run, write_planted
 
+from benchmarks.result_tables import rendering
+from benchmarks.seeds import combined
 from onerec.cli import main
 from onerec.config import load_config
 from onerec.errors import UserError
@@ -99,6 +101,23 @@ def test_all_models_stand_in_the_results(finished: Path) -> None:
         assert figures == stored
         assert 0 < figures["others"]["long"]["auc"]["tower"]["value"] < 1
     assert set(results["examples"][0]["recommendations"]) == {*OWN, *OTHERS}
+
+
+def test_one_run_in_a_table_of_seeds_keeps_all_models_and_what_the_judge_thinks(finished: Path) -> None:
+    stored, made = results_of(finished / "planted"), combined([finished / "planted"])
+    assert list(made["models"]) == [*OWN, *OTHERS] and made["judge"] == stored["judge"]
+    for name, model in made["models"].items():
+        for part in ("valid", "test"):
+            for metric in ("recall@10", "p_score@10"):
+                assert model[part][metric] == pytest.approx(stored["models"][name][part][metric])
+    pair = "onerec_aligned - onerec"
+    assert made["paired"][pair]["p_score@10"] == pytest.approx(stored["paired"][pair]["p_score@10"])
+    made["run"]["command"] = "python -m benchmarks.seeds runs/planted"
+    header, *rows = [line.split(" | ") for line in rendering(made)(made).splitlines() if line.startswith("| ")]
+    shown = {row[0].removeprefix("| "): float(row[header.index("P-Score@10")]) for row in rows}
+    for name in OWN:
+        model = stored["models"][name]
+        assert shown[model["label"]] == pytest.approx(model["test"]["p_score@10"]["value"], abs=1e-4)
 
 
 def test_seconds_of_all_stages_count_once(finished: Path) -> None:
