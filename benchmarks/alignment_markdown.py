@@ -25,8 +25,17 @@ HEADER = (
     "coverage@10",
     "cold",
     "length",
+    "generating",
 )
-GROUP_HEADER = ("gain of the judge's P-Score", "difference", "Recall@10, difference", "coverage@10", "KL", "alignment")
+GROUP_HEADER = (
+    "gain of the judge's P-Score",
+    "difference",
+    "Recall@10, difference",
+    "coverage@10",
+    "KL",
+    "alignment",
+    "generating",
+)
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -84,6 +93,7 @@ def main_table(group: str, rows: list[dict[str, Any]]) -> str:
                     f"{row[search]['coverage@10']:.0%}",
                     f"{found['cold']['value']:.1%}",
                     f"{found['seconds']['value']:.0f} s",
+                    _generating(row) if search == "beam" else "",
                 ]
             lines.append(_line(cells))
     seeds = ", ".join(str(seed) for seed in rows[0]["seeds"])
@@ -107,6 +117,7 @@ def group_table(group: str, rows: list[dict[str, Any]]) -> str:
                     f"{found['coverage@10']:.0%}",
                     _last(row["curves"].get("kl_to_start")),
                     f"{row['seconds']['alignment_processor']:.0f} s",
+                    _generating(row),
                 ]
             )
         )
@@ -198,6 +209,12 @@ def _percent(figure: dict[str, float]) -> str:
 
 def _plain(value: float) -> str:
     return f"{value:+.4f}".replace("0.", ".", 1).replace("-", "−")
+
+
+def _generating(row: dict[str, Any]) -> str:
+    """The share of alignment's time that went into generating groups, a mean over the steps on file."""
+    shares = row.get("curves", {}).get("rollout_share", [])
+    return f"{sum(shares) / len(shares):.0%}" if shares else ""
 
 
 def _last(curve: list[float | None] | None) -> str:
