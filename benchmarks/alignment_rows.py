@@ -103,7 +103,7 @@ def kuairand_rows() -> list[Row]:
         ablation("weight_0", LOSSES, "no next-code loss", "align.next_code.weight=0", NO_LIMIT),
         ablation("codes", LOSSES, "ratios of codes instead of items", "align.level=code"),
         ablation("hit", LOSSES, "rule reward: hits", "align.rewards.p_score=0", "align.rewards.hit=1"),
-        Row("long", LOSSES, "2,000 steps", ("align.steps=2000",), against="ecpo", measured="lists", seeds=SEEDS[:1]),
+        Row("long", LOSSES, "2,000 steps", (LONG,), against="ecpo", measured="lists", seeds=SEEDS[:1]),
         ablation("drift_ecpo", DRIFT, "ECPO", *DRIFTING),
         ablation("drift_grpo", DRIFT, "GRPO", *DRIFTING, "align.objective=grpo", against="drift_ecpo"),
         ablation("drift_gbpo", DRIFT, "GBPO", *DRIFTING, "align.objective=gbpo", against="drift_ecpo"),
@@ -117,6 +117,13 @@ def kuairand_rows() -> list[Row]:
         free("format_random_10", "next-code loss x 1, format reward x 10: 5 at random", ONCE, TENFOLD),
         free(
             "format_top_10", "next-code loss x 1, format reward x 10: the 5 most probable", ONCE, TENFOLD, MOST_PROBABLE
+        ),
+        free(
+            "format_random_10_long",
+            "next-code loss x 1, format reward x 10: 5 at random, 2,000 steps",
+            ONCE,
+            TENFOLD,
+            LONG,
         ),
     ]
 
@@ -153,6 +160,7 @@ DRIFTING = (
     "align.final_learning_rate_share=1",
 )
 TENFOLD = "align.format.weight=10"
+LONG = "align.steps=2000"
 MOST_PROBABLE = "align.format.by=most_probable"
 TOP_K_TOP_P = ("align.rollouts.method=sample", "align.rollouts.top_k=50", "align.rollouts.top_p=0.9")
 ROWS = {KUAIRAND: kuairand_rows, BEAUTY: beauty_rows}
