@@ -118,6 +118,7 @@ def kuairand_rows() -> list[Row]:
         free(
             "format_top_10", "next-code loss x 1, format reward x 10: the 5 most probable", ONCE, TENFOLD, MOST_PROBABLE
         ),
+        free("format_none_1_long", "next-code loss x 1: without format reward, 2,000 steps", ONCE, LONG),
         free(
             "format_random_10_long",
             "next-code loss x 1, format reward x 10: 5 at random, 2,000 steps",
