@@ -27,6 +27,9 @@ SETTINGS = (
     "selection.beam_width=50",
     "selection.new_items=0",
     "reward.selection.beam_width=20",
+    # Of half of the users twenty epochs are where learning sets in, sooner or later by a processor's rounding.
+    "reward.train.epochs=40",
+    "reward.train.patience=40",
     "align.rollouts.group_size=8",
     "align.batch_size=16",
     "align.steps=8",
@@ -99,7 +102,7 @@ def test_all_models_stand_in_the_results(finished: Path) -> None:
     for name, figures in results["reward_models"].items():
         stored = json.loads((finished / "planted" / name / "evaluation" / EVALUATION_FILE).read_text(encoding="utf-8"))
         assert figures == stored
-        assert 0 < figures["others"]["long"]["auc"]["tower"]["value"] < 1
+        assert figures["others"]["long"]["auc"]["tower"]["value"] > 0.5
     assert set(results["examples"][0]["recommendations"]) == {*OWN, *OTHERS}
 
 

@@ -73,6 +73,8 @@ class RQKMeansPlus(Autoencoder):
         state = start.state_dict()
         self._scaling = Scaling(state["mean"], state["scale"])
         self._codebooks = start.codebooks
+        if self.steps == 0:  # training holds codebooks in units of their own, and the way there and back rounds them
+            return
         started = self._error(x_ND, sample_S)
         self._train(x_ND, sample_S)
         if self._error(x_ND, sample_S) > started:
