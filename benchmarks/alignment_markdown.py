@@ -125,15 +125,18 @@ def group_table(group: str, rows: list[dict[str, Any]]) -> str:
 
 
 def legality_table(group: str, rows: list[dict[str, Any]]) -> str:
-    """Shares of free samples that are items, of test users; and the curve of training."""
+    """Shares of free samples that are items, of test users; and the curves of training."""
     from benchmarks.result_tables import interval, signed
 
-    lines = _header((group, "legal, test users", "difference", "legal in training: first, least, most, last"))
+    header = ("legal, test users", "difference", "legal in training: first, least, most, last", "entropy: first, last")
+    lines = _header((group, *header))
     for row in rows:
-        curve = row.get("curves", {}).get("legality")
-        told = "" if curve is None else ", ".join(f"{x:.1%}" for x in (curve[0], min(curve), max(curve), curve[-1]))
+        curves = row.get("curves", {})
+        legal, entropy = curves.get("legality"), curves.get("entropy")
+        told = ", ".join(f"{x:.1%}" for x in (legal[0], min(legal), max(legal), legal[-1])) if legal else ""
+        nats = f"{entropy[0]:.1f}, {entropy[-1]:.1f} nats" if entropy else ""
         difference = signed(row["difference"]) if "difference" in row else ""
-        lines.append(_line([row["label"], interval(row["legality"]), difference, told]))
+        lines.append(_line([row["label"], interval(row["legality"]), difference, told, nats]))
     return "\n".join(lines)
 
 

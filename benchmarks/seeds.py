@@ -54,7 +54,7 @@ def combined(folders: list[Path]) -> dict[str, Any]:
     cases = {part: runs[0].cases(part) for part in ("valid", "test")}
     check_alike(folders, stored, [run.cases("test") for run in runs])
     samples, seed = runs[0].config.evaluate.bootstrap_samples, runs[0].config.seed
-    by_seed = [figures_by_case(run, list(one["models"]), cases) for run, one in zip(runs, stored, strict=True)]
+    by_seed = [figures_by_case(run, cases) for run in runs]
     values: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     models: dict[str, Any] = {}
     for name in stored[0]["models"]:
@@ -83,21 +83,18 @@ def combined(folders: list[Path]) -> dict[str, Any]:
     }
 
 
-def figures_by_case(
-    run: "Run", names: list[str], cases: dict[str, "Cases"]
-) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+def figures_by_case(run: "Run", cases: dict[str, "Cases"]) -> dict[str, dict[str, dict[str, np.ndarray]]]:
     """By model, part and metric the figure of each case `[C]`, P-Scores included where the run has a judge."""
     from onerec.evaluate.metrics import case_metrics, ranks_of
-    from onerec.evaluate.results import judged_figures
+    from onerec.evaluate.results import judged_figures, lists_of
     from rl.stages import further_of
 
     further = further_of(run)
-    beside = further.lists(run)
-    lists = {name: beside[name] if name in beside else run.lists(name) for name in names}
-    made: dict[str, dict[str, dict[str, np.ndarray]]] = {name: {} for name in names}
+    lists = lists_of(run, further)
+    made: dict[str, dict[str, dict[str, np.ndarray]]] = {name: {} for name in lists}
     for part, asked in cases.items():
         judged = judged_figures(further.judge, asked, lists, part)
-        for name in names:
+        for name in lists:
             made[name][part] = case_metrics(ranks_of(lists[name][part], asked.target)) | judged[name]
     return made
 

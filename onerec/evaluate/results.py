@@ -48,8 +48,7 @@ def collect_results(run: Run, command: str, further: Further = NOTHING_FURTHER) 
     """Measure every model's lists and gather all that a reader needs to judge or repeat the run."""
     ids = spoken_ids(run)
     measures = measures_of(run, ids)
-    lists = {name: run.lists(name) for name in run.recommenders()} | further.lists(run)
-    lists = {name: lists[name] for name in sorted(lists, key=own_first)}
+    lists = lists_of(run, further)
     judged = {part: judged_figures(further.judge, measure.cases, lists, part) for part, measure in measures.items()}
     test, beside = measures["test"], judged["test"]
     return {
@@ -74,6 +73,12 @@ def collect_results(run: Run, command: str, further: Further = NOTHING_FURTHER) 
         "examples": _examples(run, lists, test.cases),
         "notes": [*_notes(run, test.training_counts_N, test.cases), *further.notes],
     }
+
+
+def lists_of(run: Run, further: Further) -> dict[str, dict[str, np.ndarray]]:
+    """The top lists of the run's own models and of those beside them by name, in the order that results have."""
+    lists = {name: run.lists(name) for name in run.recommenders()} | further.lists(run)
+    return {name: lists[name] for name in sorted(lists, key=own_first)}
 
 
 def own_first(name: str) -> int:

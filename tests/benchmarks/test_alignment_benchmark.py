@@ -103,6 +103,8 @@ def test_every_kind_of_row(planted: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "ECPO + selection by the reward model" in told and "users with a hit" in told
     line = next(line for line in parts(results)["objectives"].splitlines() if line.startswith(f"| {ecpo['label']} |"))
     assert line.endswith(f"| {np.mean(ecpo['curves']['rollout_share']):.0%} |")
+    entropy = rows["format_random"]["curves"]["entropy"]
+    assert parts(results)["legality"].endswith(f"| {entropy[0]:.1f}, {entropy[-1]:.1f} nats |")
     # The lent stages are still there, the run that borrowed them is gone.
     cells = planted / "cells" / "quick" / NAME
     assert (cells / "start-17" / "run" / "generator" / "model").exists()
