@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from onerec.errors import UserError
-from onerec.evaluate.report import write_report
-from onerec.evaluate.report_ablations import ablation_section
-from onerec.evaluate.report_scaling import scaling_section
+from onerec.report.ablations import ablation_section
+from onerec.report.report import write_report
+from onerec.report.scaling import scaling_section
 
 HOSTILE = "<b>without</b>"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from onerec.evaluate.charts import Interval
+from onerec.report.charts import Interval
 
 METRICS = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
 NAMES = {**METRICS, "p_score": "P-Score"}

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onerec.evaluate import charts
-from onerec.evaluate.charts import Interval, Mark, Row
-from onerec.evaluate.report_values import (
+from onerec.further import P_SCORE
+from onerec.report import charts
+from onerec.report.charts import Interval, Mark, Row
+from onerec.report.values import (
     METRICS,
     as_interval,
     as_mapping,
@@ -26,7 +27,6 @@ from onerec.evaluate.report_values import (
     plain,
     title_of,
 )
-from onerec.further import P_SCORE
 
 CUTOFFS = (1, 5, 10, 20, 50)
 SHOWN_HISTORY = 12

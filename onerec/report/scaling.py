@@ -8,9 +8,9 @@ of which `without_tables` counts. `fits` has, for `parameters`, the law loss = E
 import math
 from typing import Any
 
-from onerec.evaluate import charts
-from onerec.evaluate.charts import Interval
-from onerec.evaluate.report_values import as_interval, as_mapping, as_number, as_sequence, count
+from onerec.report import charts
+from onerec.report.charts import Interval
+from onerec.report.values import as_interval, as_mapping, as_number, as_sequence, count
 
 CURVE_POINTS = 60
 CONSTANTS = {"irreducible": "E, what no size removes", "coefficient": "A", "alpha": "alpha"}

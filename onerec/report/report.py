@@ -14,12 +14,13 @@ import yaml
 
 from onerec.artefacts import STAGE_FILE
 from onerec.errors import UserError
-from onerec.evaluate import charts, report_sections
-from onerec.evaluate.report_ablations import ablation_section
-from onerec.evaluate.report_pairs import headline, paired_section
-from onerec.evaluate.report_rewards import rewards_section
-from onerec.evaluate.report_scaling import scaling_section
-from onerec.evaluate.report_values import (
+from onerec.files import write_text
+from onerec.report import charts, sections
+from onerec.report.ablations import ablation_section
+from onerec.report.pairs import headline, paired_section
+from onerec.report.rewards import rewards_section
+from onerec.report.scaling import scaling_section
+from onerec.report.values import (
     as_mapping,
     as_pairs,
     as_sequence,
@@ -29,7 +30,6 @@ from onerec.evaluate.report_values import (
     figure,
     percent,
 )
-from onerec.files import write_text
 
 ID_LEVEL_NOTE = (
     "ID-level recall counts a hit when a recommended item has the code sequence that the quantizer gave the target, "
@@ -109,15 +109,18 @@ def render_report(
     `logs`: of trainings, by model. `studies`: what benchmarks wrote, by `STUDIES`. `alignments`: logs, by objective.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"figure": figure, "percent": percent, "count": count, "duration": duration}
     environment.globals |= {"legend_mark": charts.legend_mark, "id_level_note": ID_LEVEL_NOTE}
     environment.globals["styles"] = charts.SERIES_STYLES
     run = as_mapping(results.get("run"))
-    models = report_sections.list_models(results)
-    test = report_sections.comparison_section(models, "test")
-    validation = report_sections.comparison_section(models, "valid")
+    models = sections.list_models(results)
+    test = sections.comparison_section(models, "test")
+    validation = sections.comparison_section(models, "valid")
     return environment.get_template("report.html.jinja").render(
         run=run,
         started=date_in_words(run.get("started")),
@@ -131,14 +134,14 @@ def render_report(
         comparison=test or validation,
         validation=validation if test else None,
         paired=paired_section(results, models),
-        selection=report_sections.selection_section(models),
-        training=report_sections.training_section(models, logs),
+        selection=sections.selection_section(models),
+        training=sections.training_section(models, logs),
         rewards=rewards_section(results, models, alignments),
-        breakdowns=report_sections.breakdown_section(models),
+        breakdowns=sections.breakdown_section(models),
         ablations=ablation_section(as_mapping(studies.get("ablations"))),
         scaling=scaling_section(as_mapping(studies.get("scaling"))),
-        codebook=report_sections.codebook_section(results),
-        examples=report_sections.examples_section(results, models),
+        codebook=sections.codebook_section(results),
+        examples=sections.examples_section(results, models),
         notes=[str(note) for note in as_sequence(results.get("notes"))],
     )
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from onerec.evaluate import charts
-from onerec.evaluate.charts import Mark, Row
-from onerec.evaluate.report_sections import Model
-from onerec.evaluate.report_values import as_interval, as_mapping, as_number, in_words, metric_name, signed, verdict
+from onerec.report import charts
+from onerec.report.charts import Mark, Row
+from onerec.report.sections import Model
+from onerec.report.values import as_interval, as_mapping, as_number, in_words, metric_name, signed, verdict
 
 DRAWN_DIFFERENCES = ("recall@10", "ndcg@10")  # the others stand in the table below
 DRAWN_PAIRS = 12  # of more, some are left to the table

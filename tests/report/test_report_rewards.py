@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from onerec.evaluate.report import read_alignment_logs, write_report
+from onerec.report.report import read_alignment_logs, write_report
 
 HOSTILE = "<script>alert(1)</script>"
 

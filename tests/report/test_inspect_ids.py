@@ -13,13 +13,13 @@ import polars as pl
 import pytest
 from command_line import CONFIGS, TINY
 
-from onerec import inspect_data
 from onerec.config import load_config
 from onerec.data.contract import DatasetSpec, EventColumns, ItemColumns, write_dataset
 from onerec.errors import UserError
-from onerec.inspect_ids import render_page, write_page
 from onerec.item_vectors import ItemEncoder
 from onerec.pipeline import Run
+from onerec.report.inspect import data as inspect_data
+from onerec.report.inspect.ids import render_page, write_page
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers.spec import QuantizerSpec
 from tokenizer.tokenize import tokenize_items
@@ -189,7 +189,7 @@ def test_a_browser_draws_the_tree_and_an_item(page: Path, tmp_path: Path) -> Non
 
 def test_large_catalogues_are_sampled_and_the_page_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspect_data, "SHOWN_ITEMS", 30)
-    monkeypatch.setattr("onerec.inspect_ids.SHOWN_ITEMS", 30)
+    monkeypatch.setattr("onerec.report.inspect.ids.SHOWN_ITEMS", 30)
     monkeypatch.setattr(inspect_data, "CONFUSED", 2)
     page = write_page(run)
     data = data_of(page)

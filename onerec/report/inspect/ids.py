@@ -14,11 +14,11 @@ from markupsafe import Markup
 
 from onerec.data.split import rows_of
 from onerec.errors import UserError
-from onerec.evaluate import charts
-from onerec.evaluate.report_values import count, in_words, percent
 from onerec.files import write_text
-from onerec.inspect_data import SHOWN_ITEMS, Inspected, label_columns, label_values, page_data
 from onerec.item_vectors import ItemEncoder
+from onerec.report import charts
+from onerec.report.inspect.data import SHOWN_ITEMS, Inspected, label_columns, label_values, page_data
+from onerec.report.values import count, in_words, percent
 from tokenizer.prefixes import prefix_purity
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import load_quantizer
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from onerec.pipeline import Run
 
 HERE = Path(__file__).parent
-SCRIPTS = ("inspect_items.js", "inspect_ids.js")
+SCRIPTS = ("items.js", "ids.js")
 DECODED_ROWS = 1 << 14
 
 
@@ -102,7 +102,7 @@ def render_page(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"count": count, "percent": percent}
-    return environment.get_template("inspect_ids.html.jinja").render(
+    return environment.get_template("ids.html.jinja").render(
         title=title,
         items=len(ids.item_ids),
         shown=len(data["ids"]),
@@ -114,7 +114,7 @@ def render_page(
         levels=level_panels(ids),
         figures=figures_in_words(ids.quality, data["kept"]),
         meanings=meanings(inspected),
-        style=Markup((HERE / "inspect_ids.css").read_text(encoding="utf-8")),
+        style=Markup((HERE / "ids.css").read_text(encoding="utf-8")),
         script=Markup("\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)),
         data=embedded(data),
     )

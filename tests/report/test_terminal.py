@@ -3,7 +3,7 @@
 from command_line import TinyRun, results_of
 from rich.console import Console
 
-from onerec.evaluate.terminal import BREAKDOWNS, print_comparison, print_details, share_text
+from onerec.report.terminal import BREAKDOWNS, print_comparison, print_details, share_text
 
 
 def test_every_cutoff_and_bucket_is_printed(tiny_run: TinyRun) -> None:

@@ -1,5 +1,5 @@
 "use strict";
-// Draws the page from the items of inspect_items.js. Every text is set as text, never as markup.
+// Draws the page from the items of items.js. Every text is set as text, never as markup.
 
 const PAGE = 12; // cards and list entries drawn at once
 const LONGEST_COLUMN = 400; // rows of a tree column drawn at once

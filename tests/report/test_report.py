@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 import pytest
 
 from onerec.errors import UserError
-from onerec.evaluate.charts import Interval
-from onerec.evaluate.report import write_report
-from onerec.evaluate.report_sections import list_models
-from onerec.evaluate.report_values import duration, figure, in_words, verdict
+from onerec.report.charts import Interval
+from onerec.report.report import write_report
+from onerec.report.sections import list_models
+from onerec.report.values import duration, figure, in_words, verdict
 
 HOSTILE = "<script>alert('x')</script> & \"Sons\""
 SECTIONS = ("comparison", "training", "breakdown", "codebook", "users", "notes", "run")

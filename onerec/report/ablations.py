@@ -6,9 +6,9 @@ The table is the file that `benchmarks.generator_ablations --run` leaves in a ru
 
 from typing import Any
 
-from onerec.evaluate import charts
-from onerec.evaluate.charts import Interval, Mark, Row
-from onerec.evaluate.report_values import as_interval, as_mapping, as_number, as_sequence, metric_name, signed
+from onerec.report import charts
+from onerec.report.charts import Interval, Mark, Row
+from onerec.report.values import as_interval, as_mapping, as_number, as_sequence, metric_name, signed
 
 METRIC = "ndcg@10"
 PARTS = (("test", "Test", 0), ("valid", "Validation", 1))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onerec.evaluate import charts
-from onerec.evaluate.charts import Interval, LinearScale, Mark, Row
-from onerec.evaluate.report_values import count, figure
+from onerec.report import charts
+from onerec.report.charts import Interval, LinearScale, Mark, Row
+from onerec.report.values import count, figure
 
 
 def test_scale_maps_linearly() -> None:
