@@ -4,16 +4,16 @@ Self-Attentive Sequential Recommendation (arXiv 1808.09781), trained with cross-
 sampled negative. It shares windows, trainer, schedule and early stopping with the generator.
 """
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from onerec.data.windows import Batch, padded_histories
-from onerec.decode.recommend import padded_sets
+from onerec.data.candidates import Lists
+from onerec.data.requests import Requests
+from onerec.data.windows import Batch, Windows, every_position_windows
+from onerec.recommenders.recommender import TrainingData
+from onerec.train.trainer import TrainConfig
 
 
 class SASRecConfig(BaseModel):
@@ -26,6 +26,15 @@ class SASRecConfig(BaseModel):
     layers: int = Field(2, gt=0)
     dropout: float = Field(0.3, ge=0, lt=1)
     history_length: int = Field(50, gt=0)
+
+
+class SASRecSection(BaseModel):
+    """The SASRec baseline: its sizes and its own training settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: SASRecConfig = SASRecConfig()
+    train: TrainConfig = TrainConfig()
 
 
 class SASRec(nn.Module):
@@ -67,36 +76,50 @@ class SASRec(nn.Module):
         return functional.cross_entropy(logits_XN, batch.targets_BT[batch.counted_BT], reduction="sum")[None]
 
 
-@dataclass
 class SASRecRecommender:
     """Rank the whole catalogue with a trained SASRec, `batch_size` users at a time."""
 
-    model: SASRec
-    batch_size: int = 256
+    name, label = "sasrec", "SASRec"
+    description = "causal transformer over items, full-softmax cross-entropy, every item scored"
+
+    def __init__(self, model: nn.Module, batch_size: int = 256) -> None:
+        assert isinstance(model, SASRec)
+        self.model, self.batch_size = model, batch_size
+
+    @staticmethod
+    def width(section: SASRecSection) -> int:
+        """The model's width, by which the number of threads is chosen."""
+        return section.model.width
+
+    @staticmethod
+    def build(section: SASRecSection, data: TrainingData) -> SASRec:
+        """A model to train."""
+        return SASRec(section.model, data.item_count)
+
+    @staticmethod
+    def windows(section: SASRecSection, data: TrainingData) -> Windows:
+        """What it trains on."""
+        return every_position_windows(data.item_index, data.offsets, section.model.history_length)
 
     @torch.inference_mode()
-    def recommend(
-        self, history_items: np.ndarray, history_offsets: np.ndarray, k: int, exclude_seen: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The k best items of each history; arguments and results as in `GeneratorRecommender.recommend`."""
-        model, cases_count = self.model.eval(), len(history_offsets) - 1
+    def recommend(self, requests: Requests, k: int, *, exclude_seen: bool) -> Lists:
+        """The k best items of each request; scores are log-probabilities in nats."""
+        model, lists = self.model.eval(), Lists.empty(len(requests), k)
         device, item_count = model.items.weight.device, len(model.items.weight)
-        items_CK = np.full((cases_count, k), -1, dtype=np.int32)
-        scores_CK = np.full((cases_count, k), -np.inf, dtype=np.float32)
-        length = model.config.history_length
-        for cases, batch in padded_histories(history_items, history_offsets, length, self.batch_size):
+        items_only = Requests.of_histories(requests.history_items, requests.history_offsets)
+        for rows, batch in items_only.batches(model.config.history_length, 0, self.batch_size):
             batch = batch.to(device)
             states_BTD = model.states(batch.items_BT)
-            last_BD = states_BTD[torch.arange(len(cases), device=device), batch.lengths_B - 1]
+            last_BD = states_BTD[torch.arange(len(rows), device=device), batch.lengths_B - 1]
             scores_BN = functional.log_softmax((last_BD @ model.items.weight.T).float(), dim=1)
             if exclude_seen:
-                seen_BS = padded_sets(history_items, history_offsets, cases).to(device)
+                seen_BS = requests.seen(rows).to(device)
                 # Padding (-1) is sent to an extra column that is cut off again.
-                marks = torch.zeros(len(cases), item_count + 1, dtype=torch.bool, device=device)
+                marks = torch.zeros(len(rows), item_count + 1, dtype=torch.bool, device=device)
                 marks.scatter_(1, torch.where(seen_BS < 0, item_count, seen_BS), True)
                 scores_BN = scores_BN.masked_fill(marks[:, :item_count], -torch.inf)
             best = scores_BN.topk(min(k, item_count), dim=1)
             found = best.values > -torch.inf
-            items_CK[cases, : best.indices.shape[1]] = torch.where(found, best.indices, -1).cpu().numpy()
-            scores_CK[cases, : best.indices.shape[1]] = best.values.cpu().numpy()
-        return items_CK, scores_CK
+            lists.items_CK[rows, : best.indices.shape[1]] = torch.where(found, best.indices, -1).cpu().numpy()
+            lists.scores_CK[rows, : best.indices.shape[1]] = best.values.cpu().numpy()
+        return lists
