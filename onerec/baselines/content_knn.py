@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onerec.baselines.popularity import check_list_length, check_sequences
-from tokenizer.vectors import normalise_rows
+from tokenizer.common.vectors import normalise_rows
 
 _CELLS_PER_CHUNK = 1 << 22  # cosines, or elements of gathered histories, held together
 HISTORY_EVENTS = 50  # the newest events of a history that count

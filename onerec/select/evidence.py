@@ -11,7 +11,7 @@ import numpy as np
 from onerec.baselines.content_knn import HISTORY_EVENTS, ContentKNN, history_means
 from onerec.baselines.item_knn import ItemKNN
 from onerec.decode.recommend import Proposals
-from tokenizer.vectors import normalise_rows
+from tokenizer.common.vectors import normalise_rows
 
 ELEMENTS = 1 << 23  # similarities and gathered vectors of a chunk of histories; 32 MiB of float32
 FLOOR = 0.01  # of the median positive co-occurrence: what stands for none under the logarithm
