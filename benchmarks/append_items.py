@@ -53,7 +53,7 @@ def measure(overrides: list[str], share: float) -> tuple[dict[str, Any], list[di
     from onerec.config import load_config
     from onerec.pipeline import Run
     from onerec.provenance import code_version, machine, versions
-    from tokenizer.content import ContentSpec, content_vectors
+    from tokenizer.content.encoder import ContentSpec, content_vectors
 
     config = load_config(CONFIG, overrides)
     with tempfile.TemporaryDirectory() as folder:  # what it maps into memory outlives the folder
@@ -135,7 +135,7 @@ def fitted_encoder(run: Any, rows: np.ndarray) -> Any:
 
 def hits(new_ML: np.ndarray, old_NL: np.ndarray, new_MD: np.ndarray, old_ND: np.ndarray) -> dict[str, float]:
     """Shares of new items that begin with the codes of a content neighbour, and what chance would give."""
-    from tokenizer.landing import landing_figures
+    from tokenizer.quality.landing import landing_figures
 
     figures = landing_figures(new_ML, new_MD, old_NL, old_ND, k=10)
     return {

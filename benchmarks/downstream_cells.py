@@ -87,7 +87,7 @@ def run_cell(row: Row, seed: int, data: Path, folder: Path, quick: bool = False)
     from onerec.data.split import held_out_pairs
     from onerec.evaluate.ranking import LIST_LENGTH
     from onerec.pipeline import Run
-    from tokenizer.neighbours import pair_hit_rate
+    from tokenizer.quality.neighbours import pair_hit_rate
 
     started = time.perf_counter()
     config = load_config(CONFIGS / DATASETS[row.dataset][0], row.overrides(seed, data, quick))

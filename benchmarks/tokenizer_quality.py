@@ -7,7 +7,7 @@
 `--dataset NAME` is a dataset folder below $ONEREC_DATA. Neighbours are pairs that no part of the tokenizer has seen: a
 user's last training item and first validation item; where events are sets without order, one of each drawn at random.
 `--text` describes items by these columns alone, nothing else of their content; `--labels` are columns whose values
-should share prefixes (see `tokenizer.prefixes.prefix_purity`). `--quick` trains every network for 20 steps, and the
+should share prefixes (see `tokenizer.quality.prefixes.prefix_purity`). `--quick` trains every network for 20 steps, and the
 file says so. What the OneRec report claims of its quantizers is printed as holding here or not, with the figures.
 """
 
@@ -31,10 +31,10 @@ from onerec.data.split import Sequences, held_out_pairs, items_of, split_sequenc
 from onerec.errors import UserError
 from onerec.item_vectors import ItemEncoder
 from onerec.provenance import code_version, machine, versions
-from tokenizer.alignment import AlignmentSpec
-from tokenizer.prefixes import prefix_purity
+from tokenizer.behaviour.alignment import AlignmentSpec
+from tokenizer.content.text import MISSING_WORDS
+from tokenizer.quality.prefixes import prefix_purity
 from tokenizer.quantizers.spec import Method
-from tokenizer.text import MISSING_WORDS
 from tokenizer.tokenize import tokenize_items
 
 CONFIG = Path(__file__).parent.parent / "configs" / "beauty.yaml"

@@ -14,7 +14,7 @@ from onerec.artefacts import STAGE_FILE, Stage
 from onerec.errors import UserError
 from onerec.item_vectors import ItemEncoder
 from tokenizer.append import append_items, in_order_of
-from tokenizer.files import replacing_folder
+from tokenizer.common.files import replacing_folder
 from tokenizer.semantic_ids import SemanticIds
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ def add_tokenize_command(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def tokenize(parsed: argparse.Namespace) -> None:
     """`onerec tokenize CONFIG [--append]`."""
-    from tokenizer.quality import format_quality
+    from tokenizer.quality.figures import format_quality
 
     run = open_configured(parsed)
     done = run.ids_stage.done

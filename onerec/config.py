@@ -18,9 +18,9 @@ from onerec.model.generator_config import GeneratorConfig
 from onerec.reward_config import RewardConfig
 from onerec.rsft_config import RsftConfig
 from onerec.train.trainer import TrainConfig
-from tokenizer.alignment import AlignmentSpec
-from tokenizer.content import BlockWeights
-from tokenizer.models import OFFLINE_MODEL
+from tokenizer.behaviour.alignment import AlignmentSpec
+from tokenizer.content.encoder import BlockWeights
+from tokenizer.content.models import OFFLINE_MODEL
 from tokenizer.quantizers.spec import QuantizerSpec
 
 LaterStage = Literal["rsft", "reward", "align"]
@@ -45,7 +45,7 @@ class DatasetSection(Section):
 
 
 class ContentSection(Section):
-    """How the item columns that dataset.yaml names become vectors; see `tokenizer.content.ContentSpec`."""
+    """How the item columns that dataset.yaml names become vectors; see `tokenizer.content.encoder.ContentSpec`."""
 
     text_encoder: Literal["tfidf", "sentence"] = "tfidf"
     text_blocks: Literal["joint", "each"] = "joint"

@@ -11,12 +11,12 @@ from onerec.config import TokenizerSection
 from onerec.data.contract import Dataset
 from onerec.errors import UserError
 from onerec.files import write_json
-from tokenizer.alignment import Aligner, AlignmentSpec, pairs_from_behaviour
-from tokenizer.collaborative import collaborative_vectors, fill_cold
-from tokenizer.content import ContentEncoder, ContentSpec
+from tokenizer.behaviour.alignment import Aligner, AlignmentSpec, pairs_from_behaviour
+from tokenizer.behaviour.co_occurrence import collaborative_vectors, fill_cold
+from tokenizer.common.files import replacing_folder
+from tokenizer.common.vectors import normalise_rows
+from tokenizer.content.encoder import ContentEncoder, ContentSpec
 from tokenizer.errors import TokenizerError
-from tokenizer.files import replacing_folder
-from tokenizer.vectors import normalise_rows
 
 DESCRIPTION_FILE = "encoder.json"
 ARRAYS_FILE = "encoder.safetensors"

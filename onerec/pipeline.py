@@ -50,7 +50,7 @@ from onerec.select.recommend import SelectingRecommender
 from onerec.selection_stage import fit_selection, load_selection
 from onerec.train.runtime import lone_process_note, set_threads
 from onerec.train.trainer import TrainConfig, Trainer
-from tokenizer.quality import format_quality
+from tokenizer.quality.figures import format_quality
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import coded_vectors, tokenize_items
 

@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from tokenizer import text_rows
+from tokenizer.common.files import replacing_folder
 from tokenizer.errors import TokenizerError
-from tokenizer.files import replacing_folder
-from tokenizer.id_order import sort_keys
+from tokenizer.unique.id_order import sort_keys
 
 DESCRIPTION_FILE = "id_table.json"
 FORMAT_VERSION = 1

@@ -12,7 +12,7 @@ from onerec.data.item_order import check_sequences
 from onerec.data.requests import Requests
 from onerec.recommenders.recommender import TrainingData, check_list_length
 from onerec.scorers.content_likeness import CELLS_PER_CHUNK, history_means
-from tokenizer.vectors import normalise_rows
+from tokenizer.common.vectors import normalise_rows
 
 
 class ContentKNN:

@@ -12,7 +12,7 @@ from onerec.data.candidates import Candidates
 from onerec.data.requests import Requests
 from onerec.scorers.co_occurrence import CoOccurrence, CoOccurrenceConfig
 from onerec.scorers.content_likeness import likeness_features
-from tokenizer.vectors import normalise_rows
+from tokenizer.common.vectors import normalise_rows
 
 FLOOR = 0.01  # of the median positive co-occurrence: what stands for none under the logarithm
 NEWEST_ONLY = CoOccurrenceConfig(window=1, decay=1e-9, session_weight=0)  # older events weigh too little to be counted

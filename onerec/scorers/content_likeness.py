@@ -4,7 +4,7 @@ import numpy as np
 
 from onerec.data.padding import batches_of_like_length, padded_places
 from onerec.data.requests import Requests
-from tokenizer.vectors import normalise_rows
+from tokenizer.common.vectors import normalise_rows
 
 HISTORY_EVENTS = 50  # the newest events of a history that count
 CELLS_PER_CHUNK = 1 << 22  # cosines, or elements of gathered histories, held together

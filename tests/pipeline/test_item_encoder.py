@@ -12,8 +12,8 @@ from onerec.config import TokenizerSection
 from onerec.data.contract import Dataset, DatasetSpec, read_dataset, write_dataset
 from onerec.errors import UserError
 from onerec.item_vectors import ItemEncoder
-from tokenizer.collaborative import collaborative_vectors, fill_cold
-from tokenizer.content import ContentSpec, content_vectors, join_vectors
+from tokenizer.behaviour.co_occurrence import collaborative_vectors, fill_cold
+from tokenizer.content.encoder import ContentSpec, content_vectors, join_vectors
 
 ITEMS = 60
 ALIGNED = {"queries": 2, "width": 16, "layers": 1, "steps": 20, "batch_size": 32}

@@ -13,7 +13,7 @@ from onerec.data.split import TRAIN
 from onerec.item_vectors import ItemEncoder
 from onerec.pipeline import Run, open_run
 from onerec.selection_stage import load_selection
-from tokenizer.alignment import AlignmentSpec, pairs_from_behaviour
+from tokenizer.behaviour.alignment import AlignmentSpec, pairs_from_behaviour
 
 
 def with_other_targets(dataset: Dataset, folder: Path, valid_shift: int = 7) -> Dataset:

@@ -75,7 +75,7 @@ def test_a_failed_save_keeps_the_artefact_before(tmp_path: Path, monkeypatch: py
             raise OSError("disk full")
         real(source, target)
 
-    monkeypatch.setattr("tokenizer.files.os.replace", refuse)
+    monkeypatch.setattr("tokenizer.common.files.os.replace", refuse)
     with pytest.raises(OSError, match="disk full"):
         example([1, 2, 3]).save(folder)
     assert len(SemanticIds.load(folder).item_ids) == 2

@@ -19,7 +19,7 @@ from onerec.item_vectors import ItemEncoder
 from onerec.report import charts
 from onerec.report.inspect.data import SHOWN_ITEMS, Inspected, label_columns, label_values, page_data
 from onerec.report.values import count, in_words, percent
-from tokenizer.prefixes import prefix_purity
+from tokenizer.quality.prefixes import prefix_purity
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import load_quantizer
 
