@@ -8,7 +8,7 @@ import torch
 from onerec.data.stream import Readings, padded_readings
 from onerec.data.windows import padded_histories
 from onerec.decode.beam_search import beam_search
-from onerec.model.bound_generator import BoundGenerator
+from onerec.model.bound_generator import BoundGenerator, bind
 from onerec.model.generator import Generator
 
 
@@ -103,7 +103,7 @@ class GeneratorRecommender:
         )
         for cases, batch in batches:
             seen = padded_sets(history_items, history_offsets, cases).to(device) if exclude_seen else None
-            bound = generator.bind(batch.to(device))
+            bound = bind(generator, batch.to(device))
             beams = beam_search(bound, generator.trie, beam_width=max(self.beam_width, k), excluded_BS=seen)
             found_BK = beams.items_BK[:, :k]
             log_probabilities_BK = beams.log_probabilities_BK[:, :k]
