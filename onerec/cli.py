@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from onerec.cli_options import CommandParser, add_config_command, add_run_options, open_configured
 from onerec.errors import UserError
-from onerec.memory import keep_freed_memory
+from onerec.train.memory import keep_freed_memory
 from tokenizer.errors import TokenizerError
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from onerec.model.attention import SelfAttention, rotary_angles, rotate
-from onerec.model.decoder import CodeDecoder, CodeLayer, EncodedContext, KeysValues
-from onerec.model.experts import ExpertsSpec, experts_of_layer, make_feed_forward
-from onerec.model.linear import Linear
-from onerec.model.prefix import Prefix
+from onerec.model.decoders.decoder import CodeDecoder, CodeLayer, EncodedContext, KeysValues
+from onerec.model.history.prefix import Prefix
+from onerec.model.layers.attention import SelfAttention, rotary_angles, rotate
+from onerec.model.layers.experts import ExpertsSpec, experts_of_layer, make_feed_forward
+from onerec.model.layers.linear import Linear
 
 
 class ContextProcessor(nn.Module):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from onerec.data.windows import Batch, Known, Lifelong
-from onerec.model.context import ItemTokens
-from onerec.model.features import FeatureEmbeddings, drop_rows, projection
-from onerec.model.lifelong import LifelongTokens
+from onerec.model.history.item_tokens import ItemTokens
+from onerec.model.history.lifelong import LifelongTokens
+from onerec.model.layers.features import FeatureEmbeddings, drop_rows, projection
 
 
 @dataclass(frozen=True)

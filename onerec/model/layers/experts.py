@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from onerec.model.attention import FeedForward
+from onerec.model.layers.attention import FeedForward
 
 
 @dataclass(frozen=True)

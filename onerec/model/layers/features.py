@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from onerec.data.features import FeatureVocabulary
-from onerec.model.linear import Linear
+from onerec.model.layers.linear import Linear
 
 
 class FeatureEmbeddings(nn.Module):

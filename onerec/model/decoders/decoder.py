@@ -7,10 +7,10 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from onerec.model.attention import CrossAttention, SelfAttention, rotary_angles, rotate
-from onerec.model.experts import ExpertsSpec, experts_of_layer, make_feed_forward
-from onerec.model.linear import Linear
-from onerec.model.prefix import Prefix
+from onerec.model.history.prefix import Prefix
+from onerec.model.layers.attention import CrossAttention, SelfAttention, rotary_angles, rotate
+from onerec.model.layers.experts import ExpertsSpec, experts_of_layer, make_feed_forward
+from onerec.model.layers.linear import Linear
 
 KeysValues = tuple[Tensor, Tensor]
 Angles = tuple[Tensor, Tensor]

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from onerec.model.attention import SelfAttention, rotary_angles
-from onerec.model.experts import ExpertsSpec, experts_of_layer, make_feed_forward
-from onerec.model.prefix import Prefix
+from onerec.model.history.prefix import Prefix
+from onerec.model.layers.attention import SelfAttention, rotary_angles
+from onerec.model.layers.experts import ExpertsSpec, experts_of_layer, make_feed_forward
 
 
 class EncoderLayer(nn.Module):

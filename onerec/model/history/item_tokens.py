@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from onerec.model.features import EventFeatures
-from onerec.model.linear import Linear
+from onerec.model.layers.features import EventFeatures
+from onerec.model.layers.linear import Linear
 
 
 class ItemTokens(nn.Module):

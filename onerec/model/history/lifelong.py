@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from onerec.data.windows import Lifelong
-from onerec.model.attention import CrossAttention, FeedForward, rotary_angles
-from onerec.model.context import ItemTokens
-from onerec.model.features import projection
+from onerec.model.history.item_tokens import ItemTokens
+from onerec.model.layers.attention import CrossAttention, FeedForward, rotary_angles
+from onerec.model.layers.features import projection
 
 AMOUNTS = 2  # numbers beside the embeddings of a representative: its events, and their mean age
 
