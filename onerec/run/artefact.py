@@ -1,4 +1,4 @@
-"""Which stage of a run is done: a small file beside each artefact says from what it was made.
+"""What a stage leaves behind: a folder, and a small file in it that says from what it was made.
 
 A stage is skipped when its key (config and inputs, hashed) is the one on file and it had finished. With the same key and
 unfinished, it goes on from its own checkpoint. With another key its folder is emptied first.
@@ -21,7 +21,7 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-class Stage:
+class Artefact:
     """One stage's folder and key.
 
     Args:

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from onerec.data.features import FeatureVocabulary
+from onerec.data.impressions import NEXT_ITEM, ImpressionBatch
 from onerec.errors import UserError
 from onerec.files import write_file, write_json
 from onerec.model.layers.features import FeatureEmbeddings, drop_rows, projection
-from onerec.reward_config import RewardConfig
-from rl.impressions import NEXT_ITEM, ImpressionBatch
+from onerec.scorers.preference_config import RewardConfig
 
 CONFIG_FILE, WEIGHTS_FILE, FEATURES_FOLDER = "config.json", "model.safetensors", "features"
 SMALLEST = 1e-6  # of a hand-weighted sum, where objectives that speak against an item outweigh the others

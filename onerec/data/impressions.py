@@ -1,4 +1,4 @@
-"""What a reward model learns from and is asked about: every impression with its signals, not the positive ones alone.
+"""All impressions with their signals, not the positive ones alone: what rankers and reward models learn from.
 
 Splits are decided on the events that the generator learns from (`Sequences`); impressions between them belong to the same parts.
 """
@@ -16,11 +16,12 @@ from torch import Tensor
 from onerec.data.checks import PERIODS, nearest_name
 from onerec.data.contract import Dataset
 from onerec.data.features import FeatureVocabulary, PathwaysConfig, event_values, feature_names
-from onerec.data.split import TEST, VALID, Cases, Sequences
+from onerec.data.padding import batches_of_like_length, padded_places
+from onerec.data.requests import Requests
+from onerec.data.split import TEST, VALID, Sequences
 from onerec.data.stream import EventOrder, Stream, make_stream, order_events, training_stream
 from onerec.data.windows import Windows, every_position_windows
 from onerec.errors import UserError
-from rl.prompts import Prompts
 
 NEXT_ITEM = "next_item"
 EVERYTHING = PathwaysConfig(stream="all", event_features="all", item_features="all", user_features="all")
@@ -82,21 +83,20 @@ class ImpressionLog:
         """The user of each impression, a position in `user_ids`, int64 `[E]`."""
         return np.repeat(np.arange(len(self.user_ids)), np.diff(self.stream.offsets))
 
-    def histories_of(self, prompts: Prompts) -> tuple[np.ndarray, np.ndarray] | None:
-        """The user of each prompt and the place in this log at which the history ends, or None where nothing tells them.
+    def histories_of(self, requests: Requests) -> tuple[np.ndarray, np.ndarray] | None:
+        """The user of each request and the place in this log at which the history ends, or None where nothing tells them.
 
-        Cases name their target's event; readings name an end in the generator's stream, which may be that of positive events.
+        Requests name their target's event, or where their history ends in a generator's stream. That stream may hold
+        positive events alone.
         """
-        cases, readings = prompts.cases, prompts.readings
-        if len(cases.target_event):
-            return cases.user_index, self.places_S[cases.target_event]
-        if readings is None:
+        users, ends = requests.users_C, requests.stream_ends_C
+        if (requests.target_events_C >= 0).all():
+            return users, self.places_S[requests.target_events_C]
+        if requests.stream is None or ends is None:
             return None
-        ends, users = readings.ends_C, readings.users_C
-        places = (
-            self.places_S if len(readings.stream.item_index) == len(self.places_S) else np.arange(len(self.parts_E))
-        )
-        at_end = ends == readings.stream.offsets[users + 1]
+        positives_only = len(requests.stream.item_index) == len(self.places_S)
+        places = self.places_S if positives_only else np.arange(len(self.parts_E))
+        at_end = ends == requests.stream.offsets[users + 1]
         return users, np.where(at_end, self.stream.offsets[users + 1], places[np.minimum(ends, len(places) - 1)])
 
     def batches(
@@ -109,12 +109,8 @@ class ImpressionLog:
         """
         starts_C = np.maximum(self.stream.offsets[users_C], ends_C - length)
         counts_C = ends_C - starts_C
-        order = np.argsort(counts_C, kind="stable")
-        for begin in range(0, len(order), batch_size):
-            cases = order[begin : begin + batch_size]
-            steps = np.arange(max(int(counts_C[cases].max()), 1))
-            inside_BT = steps < counts_C[cases][:, None]
-            places_BT = np.where(inside_BT, starts_C[cases][:, None] + steps, 0)
+        for cases in batches_of_like_length(counts_C, batch_size):
+            places_BT, inside_BT = padded_places(starts_C[cases], counts_C[cases])
             items_BT = np.where(inside_BT, self.stream.item_index[places_BT], 0)
             features_BTF, users_BU = self.stream.features_EF[places_BT], self.stream.users_UF[users_C[cases]]
             whole = (items_BT, features_BTF, users_BU, candidates_CX[cases], counts_C[cases][:, None])
@@ -122,13 +118,13 @@ class ImpressionLog:
             unknown = torch.full((*candidates.shape, len(self.objectives)), torch.nan)
             yield cases, ImpressionBatch(items, features, users, candidates, counts.expand(candidates.shape), unknown)
 
-    def of_items(self, cases: Cases) -> "ImpressionLog":
-        """A log of the cases' histories, case by case, of which the items are all that is known."""
-        events, count = len(cases.history_items), len(cases)
+    def of_items(self, requests: Requests) -> "ImpressionLog":
+        """A log of the requests' histories, one by one, of which the items are all that is known."""
+        events, count = len(requests.history_items), len(requests)
         stream = replace(
             self.stream,
-            item_index=cases.history_items,
-            offsets=cases.history_offsets,
+            item_index=requests.history_items,
+            offsets=requests.history_offsets,
             is_target_E=np.ones(events, dtype=bool),
             features_EF=np.zeros((events, self.stream.features_EF.shape[1]), np.int16),
             users_UF=np.zeros((count, self.stream.users_UF.shape[1]), np.int32),
@@ -250,18 +246,16 @@ class ImpressionWindows(Windows):
         """Gather windows `rows`. Row -1 is an empty window, all padding."""
         plain = super().batch(rows)
         starts_B = np.where(rows >= 0, self.starts[rows], 0)
-        time = plain.items_BT.shape[1]
-        places_BT = np.minimum(starts_B[:, None] + np.arange(time), len(self.item_index) - 1)
+        places_BT, inside_BT = padded_places(starts_B, plain.lengths_B.numpy())
         users_B = np.searchsorted(self.stream.offsets, starts_B, side="right") - 1
         labels_BTO = torch.from_numpy(self.labels_EO[np.minimum(places_BT + 1, len(self.item_index) - 1)])
-        inside_BT = torch.arange(time) < plain.lengths_B[:, None]
         features_BTF = torch.from_numpy(self.stream.features_EF[places_BT].astype(np.int64))
         return ImpressionBatch(
             plain.items_BT,
-            torch.where(inside_BT[..., None], features_BTF, 0),
+            torch.where(torch.from_numpy(inside_BT)[..., None], features_BTF, 0),
             torch.from_numpy(self.stream.users_UF[users_B].astype(np.int64)),
             plain.targets_BT,
-            (torch.arange(time) + 1).expand(len(rows), -1),
+            (torch.arange(inside_BT.shape[1]) + 1).expand(len(rows), -1),
             labels_BTO.masked_fill(~plain.counted_BT[..., None], torch.nan),
         )
 
