@@ -165,7 +165,9 @@ class Generator(nn.Module, ModelHubMixin):
 
     def encode(self, batch: Batch) -> tuple[Tensor, Prefix | None]:
         """Encoder states `[B, T, D]` of the histories, and those of the tokens before them where there are any."""
-        tokens_BTD = self.tokens(batch.items_BT, None if batch.known is None else batch.known.features_BTF)
+        tokens_BTD = self.tokens(
+            batch.items_BT, None if batch.context_features is None else batch.context_features.features_BTF
+        )
         if self.prefix is None:
             return self.encoder(tokens_BTD, batch.lengths_B), None
         prefix = self.prefix(batch, self.tokens)

@@ -31,10 +31,10 @@ def prefix_of(model: Generator, stream: Stream, start: int = START, stop: int = 
 
 
 def lifelong_of(stream: Stream) -> Lifelong:
-    known = one_window(stream, START, STOP).batch(np.array([0])).known
-    assert known is not None
-    assert known.lifelong is not None
-    return known.lifelong
+    features = one_window(stream, START, STOP).batch(np.array([0])).context_features
+    assert features is not None
+    assert features.lifelong is not None
+    return features.lifelong
 
 
 def featureless(stream: Stream) -> Stream:

@@ -123,17 +123,17 @@ def test_padding_and_neighbours_in_the_batch_change_nothing(settings: dict[str, 
     for case in range(USERS):
         alone = item_log_probabilities(model, batch_of(asked.part(slice(case, case + 1))), items)
         assert (alone - together[case]).abs().max() <= TOLERANCE
-    known = batch.known
-    assert known is not None
+    features = batch.context_features
+    assert features is not None
     outside = torch.arange(6) >= batch.lengths_B[:, None]
     other = replace(
-        known,
-        features_BTF=torch.where(outside[..., None], 1, known.features_BTF),
-        older_items_BP=torch.where(known.older_BP, known.older_items_BP, 7),
-        older_features_BPF=torch.where(known.older_BP[..., None], known.older_features_BPF, 2),
-        lifelong=padded_with_other_events(known.lifelong),
+        features,
+        features_BTF=torch.where(outside[..., None], 1, features.features_BTF),
+        positive_items_BP=torch.where(features.positive_filled_BP, features.positive_items_BP, 7),
+        positive_features_BPF=torch.where(features.positive_filled_BP[..., None], features.positive_features_BPF, 2),
+        lifelong=padded_with_other_events(features.lifelong),
     )
-    padded = replace(batch, items_BT=torch.where(outside, 5, batch.items_BT), known=other)
+    padded = replace(batch, items_BT=torch.where(outside, 5, batch.items_BT), context_features=other)
     again = item_log_probabilities(model, padded, items.expand(USERS, -1))
     assert (again - together).abs().max() <= TOLERANCE
 
@@ -208,24 +208,26 @@ def test_every_pathway_is_read(settings: dict[str, object]) -> None:
     """User, older events and their features, features of events and of items: each moves what is predicted."""
     model, stream = make_model(**settings), make_stream()
     batch, items = one_window(stream, 6, 10).batch(np.array([0])), torch.arange(20)[None]
-    known, before = batch.known, item_log_probabilities(model, batch, items)
-    assert known is not None
-    assert known.older_BP.any()
-    lifelong = known.lifelong
+    features, before = batch.context_features, item_log_probabilities(model, batch, items)
+    assert features is not None
+    assert features.positive_filled_BP.any()
+    lifelong = features.lifelong
     assert lifelong is not None
     assert lifelong.filled_BR.all()
     others = {
-        "users": replace(known, users_BU=(known.users_BU + 1) % 3),
-        "older items": replace(known, older_items_BP=(known.older_items_BP + 1) % ITEMS),
-        "older features": replace(known, older_features_BPF=(known.older_features_BPF + 1) % 3),
-        "features": replace(known, features_BTF=(known.features_BTF + 1) % 3),
-        "order of older items": replace(known, older_items_BP=known.older_items_BP.flip(1)),
-        "lifelong items": replace(known, lifelong=replace(lifelong, items_BR=(lifelong.items_BR + 1) % ITEMS)),
-        "lifelong features": replace(known, lifelong=replace(lifelong, features_BRF=(lifelong.features_BRF + 1) % 3)),
-        "lifelong amounts": replace(known, lifelong=replace(lifelong, amounts_BR2=lifelong.amounts_BR2 + 1)),
+        "users": replace(features, users_BU=(features.users_BU + 1) % 3),
+        "older items": replace(features, positive_items_BP=(features.positive_items_BP + 1) % ITEMS),
+        "older features": replace(features, positive_features_BPF=(features.positive_features_BPF + 1) % 3),
+        "features": replace(features, features_BTF=(features.features_BTF + 1) % 3),
+        "order of older items": replace(features, positive_items_BP=features.positive_items_BP.flip(1)),
+        "lifelong items": replace(features, lifelong=replace(lifelong, items_BR=(lifelong.items_BR + 1) % ITEMS)),
+        "lifelong features": replace(
+            features, lifelong=replace(lifelong, features_BRF=(lifelong.features_BRF + 1) % 3)
+        ),
+        "lifelong amounts": replace(features, lifelong=replace(lifelong, amounts_BR2=lifelong.amounts_BR2 + 1)),
     }
     for name, other in others.items():
-        after = item_log_probabilities(model, replace(batch, known=other), items)
+        after = item_log_probabilities(model, replace(batch, context_features=other), items)
         assert (after - before).abs().max() > 1e-4, name
     assert model.tokens.features is not None
     model.tokens.features.item_codes_NGM = (model.tokens.features.item_codes_NGM + 1) % 9
@@ -263,24 +265,24 @@ def test_a_batch_in_parts_has_the_same_loss(parts: int) -> None:
 def test_without_anything_known_all_is_unknown() -> None:
     """What `recommend --history` asks: the same as an unknown user whose events are not described."""
     model, batch = make_model(), batch_of(readings(make_stream()))
-    known = batch.known
-    assert known is not None
-    nothing = {name: torch.zeros_like(part) for name, part in vars(known).items() if isinstance(part, torch.Tensor)}
-    assert known.lifelong is not None
-    events = {name: torch.zeros_like(part) for name, part in vars(known.lifelong).items()}
-    nothing["lifelong"] = replace(known.lifelong, **events)
+    features = batch.context_features
+    assert features is not None
+    nothing = {name: torch.zeros_like(part) for name, part in vars(features).items() if isinstance(part, torch.Tensor)}
+    assert features.lifelong is not None
+    events = {name: torch.zeros_like(part) for name, part in vars(features.lifelong).items()}
+    nothing["lifelong"] = replace(features.lifelong, **events)
     items = torch.arange(20).expand(USERS, -1)
-    bare = item_log_probabilities(model, replace(batch, known=None), items)
+    bare = item_log_probabilities(model, replace(batch, context_features=None), items)
     assert (
-        bare - item_log_probabilities(model, replace(batch, known=replace(known, **nothing)), items)
+        bare - item_log_probabilities(model, replace(batch, context_features=replace(features, **nothing)), items)
     ).abs().max() <= 1e-6
 
 
 def test_features_are_dropped_in_training_alone() -> None:
     model = make_model({**PATHWAYS, "feature_dropout": 0.99}, dropout=0.0, own_dropout=0.0)
     batch = batch_of(readings(make_stream()))
-    known = batch.known
-    assert known is not None
+    features = batch.context_features
+    assert features is not None
     whole = model(replace(batch, counted_BT=torch.ones_like(batch.counted_BT)))
     torch.manual_seed(1)
     dropped = model.train()(replace(batch, counted_BT=torch.ones_like(batch.counted_BT)))
@@ -335,14 +337,14 @@ def test_counts_include_the_pathways(settings: dict[str, object]) -> None:
     assert counted.total == sum(parameter.numel() for parameter in model.parameters())
     assert counted.parts["prefix"] > 0
     places = np.stack([np.arange(6, 10), np.arange(22, 26)])
-    known = stream.known(places, places[:, 0], np.array([0, 1]), 3)
+    features = stream.context_features(places, places[:, 0], np.array([0, 1]), 3)
     items = torch.from_numpy(stream.item_index[places])
-    batch = Batch(items, items.roll(-1, 1), torch.ones_like(items, dtype=torch.bool), torch.tensor([4, 4]), known)
+    batch = Batch(items, items.roll(-1, 1), torch.ones_like(items, dtype=torch.bool), torch.tensor([4, 4]), features)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(batch)
     targets = 2 * (1 if model.last_positions_only else 4)
-    assert known.lifelong is not None
-    flops = forward_flops(model, 4, known.older_BP.shape[1], known.lifelong.items_BR.shape[1])
+    assert features.lifelong is not None
+    flops = forward_flops(model, 4, features.positive_filled_BP.shape[1], features.lifelong.items_BR.shape[1])
     in_batch = batch_flops(model, batch)
     assert flops.total(8, targets, histories=2) + in_batch["item_scorer"] == counter.get_total_flops()
     assert sum(in_batch.values()) == counter.get_total_flops()

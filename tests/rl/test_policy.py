@@ -218,5 +218,5 @@ def test_readings_are_read_in_place_of_items() -> None:
         alone = item_log_probabilities(model, batch_of(model, prompts.pick(np.array([row]))), items)
         assert (found[place] - alone[0]).abs().max() <= TOLERANCE
     shorter = batch_of(model, prompts.pick(np.array([0])))
-    assert shorter.items_BT.tolist() == [[4, 5]] and shorter.known is not None
-    assert shorter.known.older_items_BP[shorter.known.older_BP].tolist() == [1, 3]
+    assert shorter.items_BT.tolist() == [[4, 5]] and shorter.context_features is not None
+    assert shorter.context_features.positive_items_BP[shorter.context_features.positive_filled_BP].tolist() == [1, 3]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from onerec.data.windows import Batch, Known, Lifelong
+from onerec.data.windows import Batch, ContextFeatures, Lifelong
 from onerec.model.history.item_tokens import ItemTokens
 from onerec.model.history.lifelong import LifelongTokens
 from onerec.model.layers.features import FeatureEmbeddings, drop_rows, projection
@@ -65,37 +65,39 @@ class PrefixTokens(nn.Module):
 
     def forward(self, batch: Batch, tokens: ItemTokens) -> Prefix:
         """The prefix of every row of a batch. Where nothing is known, users are unknown and there are no older events."""
-        known, device = batch.known or self._nothing(batch, tokens), batch.items_BT.device
+        features, device = batch.context_features or self._nothing(batch, tokens), batch.items_BT.device
         made: list[Tensor] = []
         filled: list[Tensor] = []
         positions: list[Tensor] = []
         if self.users is not None and self.user_project is not None:
-            codes_BU = drop_rows(known.users_BU, self.dropout, self.training)
+            codes_BU = drop_rows(features.users_BU, self.dropout, self.training)
             made.append(self.user_project(self.users(codes_BU))[:, None])
             filled.append(torch.ones_like(codes_BU[:, :1], dtype=torch.bool))
             positions.append(torch.full((1,), -1 - self.positive_length, device=device))
         if self.older_project is not None:
-            made.append(self.older_project(tokens.joined(known.older_items_BP, known.older_features_BPF)))
-            filled.append(known.older_BP)
-            positions.append(torch.arange(-known.older_BP.shape[1], 0, device=device))
+            made.append(self.older_project(tokens.joined(features.positive_items_BP, features.positive_features_BPF)))
+            filled.append(features.positive_filled_BP)
+            positions.append(torch.arange(-features.positive_filled_BP.shape[1], 0, device=device))
         if self.lifelong is not None:
-            lifelong = known.lifelong or self._no_events(batch, tokens)
+            lifelong = features.lifelong or self._no_events(batch, tokens)
             made.append(self.lifelong(lifelong, tokens))
             filled.append(lifelong.filled_BR.any(dim=1, keepdim=True).expand(made[-1].shape[:2]))
             # They have no order among themselves, so all stand at one place.
             positions.append(torch.full((made[-1].shape[1],), -2 - self.positive_length, device=device))
         return Prefix(torch.cat(made, dim=1), torch.cat(filled, dim=1), torch.cat(positions))
 
-    def _nothing(self, batch: Batch, tokens: ItemTokens) -> Known:
+    def _nothing(self, batch: Batch, tokens: ItemTokens) -> ContextFeatures:
         """Users of whom nothing is known, with one place of padding for older events."""
         items_B1 = torch.zeros_like(batch.items_BT[:, :1])
         features = 0 if tokens.features is None else tokens.features.event_count
         features_B1F = items_B1[..., None].expand(-1, -1, features)
         users_BU = items_B1.expand(-1, self.user_count)
-        return Known(features_B1F, users_BU, items_B1, features_B1F, items_B1.bool())
+        return ContextFeatures(features_B1F, users_BU, items_B1, features_B1F, items_B1.bool())
 
     def _no_events(self, batch: Batch, tokens: ItemTokens) -> Lifelong:
         """One place of padding for events from before the window."""
         nothing = self._nothing(batch, tokens)
         amounts_B12 = torch.zeros(len(batch.items_BT), 1, 2, device=batch.items_BT.device)
-        return Lifelong(nothing.older_items_BP, nothing.older_features_BPF, amounts_B12, nothing.older_BP)
+        return Lifelong(
+            nothing.positive_items_BP, nothing.positive_features_BPF, amounts_B12, nothing.positive_filled_BP
+        )
