@@ -18,7 +18,7 @@ from onerec.evaluate import charts
 from onerec.evaluate.report_values import count, in_words, percent
 from onerec.files import write_text
 from onerec.inspect_data import SHOWN_ITEMS, Inspected, label_columns, label_values, page_data
-from onerec.item_vectors import ItemEncoder
+from tokenizer.item_encoder import ItemEncoder
 from tokenizer.quality.prefixes import prefix_purity
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import load_quantizer

@@ -43,13 +43,13 @@ from onerec.errors import UserError
 from onerec.evaluate.ranking import Recommender, quick_figures
 from onerec.files import write_json
 from onerec.further import MakeLists, kept_lists
-from onerec.item_vectors import ItemEncoder
 from onerec.model.generator import FEATURES_FOLDER, Generator
 from onerec.run_data import RunData
 from onerec.select.recommend import SelectingRecommender
 from onerec.selection_stage import fit_selection, load_selection
 from onerec.train.runtime import lone_process_note, set_threads
 from onerec.train.trainer import TrainConfig, Trainer
+from tokenizer.item_encoder import ItemEncoder
 from tokenizer.quality.figures import format_quality
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import coded_vectors, tokenize_items
@@ -116,7 +116,9 @@ class Run(RunData):
             if not stage.done:
                 stage.begin()
                 self.say("semantic IDs: reading item content")
-                encoder = ItemEncoder().fit(self.dataset, self.training, self.config.tokenizer, self.config.seed)
+                encoder = ItemEncoder().fit(
+                    self.dataset.item_table, self.training, self.config.tokenizer, self.config.seed
+                )
                 encoder.save(stage.folder / "encoder")
                 ids = tokenize_items(
                     encoder.vectors_ND,

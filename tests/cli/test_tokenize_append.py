@@ -10,8 +10,8 @@ from command_line import GENERATOR_ONLY, configured, file_states
 
 from onerec.cli import main
 from onerec.data.contract import DatasetSpec, read_dataset, write_dataset
-from onerec.item_vectors import ItemEncoder
 from tokenizer.id_table import IdTable
+from tokenizer.item_encoder import ItemEncoder
 from tokenizer.semantic_ids import SemanticIds
 
 WORDS = {

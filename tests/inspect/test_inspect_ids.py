@@ -18,9 +18,9 @@ from onerec.config import load_config
 from onerec.data.contract import DatasetSpec, EventColumns, ItemColumns, write_dataset
 from onerec.errors import UserError
 from onerec.inspect_ids import render_page, write_page
-from onerec.item_vectors import ItemEncoder
 from onerec.pipeline import Run
 from tokenizer.errors import TokenizerError
+from tokenizer.item_encoder import ItemEncoder
 from tokenizer.quantizers.spec import QuantizerSpec
 from tokenizer.tokenize import tokenize_items
 
