@@ -68,8 +68,8 @@ def append(run: Any) -> None:
 def inspect(parsed: argparse.Namespace) -> None:
     """`onerec tokenize inspect RUN`."""
     from onerec.config import load_config
-    from onerec.inspect_ids import write_page
     from onerec.pipeline import CONFIG_FILE, Run
+    from onerec.report.inspect.ids import write_page
 
     if not (parsed.run / CONFIG_FILE).is_file():
         raise UserError(f"{parsed.run}: not a run folder (no {CONFIG_FILE}); `onerec tokenize CONFIG` makes one")

@@ -19,7 +19,7 @@ from torch.nn import functional
 from onerec.data.features import FeatureVocabulary
 from onerec.errors import UserError
 from onerec.files import write_file, write_json
-from onerec.model.features import FeatureEmbeddings, drop_rows, projection
+from onerec.model.layers.features import FeatureEmbeddings, drop_rows, projection
 from onerec.reward_config import RewardConfig
 from rl.impressions import NEXT_ITEM, ImpressionBatch
 

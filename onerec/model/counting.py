@@ -13,14 +13,14 @@ from typing import cast
 from torch import nn
 
 from onerec.data.windows import Batch
-from onerec.model.attention import CrossAttention
-from onerec.model.decoder import CodeLayer, Decoder
-from onerec.model.encoder import EncoderLayer
-from onerec.model.experts import MixtureOfExperts
+from onerec.model.decoders.decoder import CodeLayer, Decoder
+from onerec.model.decoders.lazy_decoder import LazyDecoder
 from onerec.model.generator import Generator
+from onerec.model.history.encoder import EncoderLayer
+from onerec.model.history.lifelong import CompressionLayer, LifelongTokens
 from onerec.model.item_scorer import ItemScorer
-from onerec.model.lazy_decoder import LazyDecoder
-from onerec.model.lifelong import CompressionLayer, LifelongTokens
+from onerec.model.layers.attention import CrossAttention
+from onerec.model.layers.experts import MixtureOfExperts
 
 
 @dataclass(frozen=True)

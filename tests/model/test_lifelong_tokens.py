@@ -12,7 +12,7 @@ from onerec.data.stream import Stream
 from onerec.data.windows import Lifelong
 from onerec.errors import UserError
 from onerec.model.generator import Generator
-from onerec.model.prefix import Prefix
+from onerec.model.history.prefix import Prefix
 
 PATHWAYS = {"lifelong": {"events": 20, "representatives": 4, "tokens": 3}}
 START, STOP = 8, 12  # of a window of the first user, who has eight events before it: two per representative

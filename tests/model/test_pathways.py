@@ -19,6 +19,7 @@ from onerec.data.stream import Readings, Stream, StreamWindows, padded_readings,
 from onerec.data.windows import Batch, Lifelong, share_of_batch
 from onerec.decode.recommend import GeneratorRecommender
 from onerec.errors import UserError
+from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.counting import batch_flops, count_parameters, forward_flops
 from onerec.model.generator import Generator
 from onerec.model.generator_config import GeneratorConfig
@@ -100,9 +101,9 @@ def batch_of(asked: Readings, older: int = 3) -> Batch:
 def test_cached_steps_equal_teacher_forcing(settings: dict[str, object]) -> None:
     model, batch = make_model(**settings), batch_of(readings(make_stream()))
     items = torch.tensor([[9, 3], [4, 4], [0, 11], [1, 2], [5, 6], [7, 8]])
-    bound, codes = model.bind(batch), model.tokens.codes_NL[items]
+    bound, codes = bind(model, batch), model.tokens.codes_NL[items]
     positions = (batch.lengths_B[:, None] - 1).expand(-1, 2)
-    forced_BPLD = model._teacher_forced(bound.context, positions, items)
+    forced_BPLD = model.teacher_forced(bound.context, positions, items)
     hidden, cache = bound.start()
     assert (hidden - forced_BPLD[:, :, 0]).abs().max() <= TOLERANCE
     parents = torch.zeros(USERS, 2, dtype=torch.long)
@@ -118,9 +119,9 @@ def test_padding_and_neighbours_in_the_batch_change_nothing(settings: dict[str, 
     """Also where others in the batch have more older events, and where padding holds other features."""
     model, asked = make_model(**settings), readings(make_stream())
     batch, items = batch_of(asked), torch.arange(20)[None]
-    together = model.item_log_probabilities(batch, items.expand(USERS, -1))
+    together = item_log_probabilities(model, batch, items.expand(USERS, -1))
     for case in range(USERS):
-        alone = model.item_log_probabilities(batch_of(asked.part(slice(case, case + 1))), items)
+        alone = item_log_probabilities(model, batch_of(asked.part(slice(case, case + 1))), items)
         assert (alone - together[case]).abs().max() <= TOLERANCE
     known = batch.known
     assert known is not None
@@ -133,7 +134,7 @@ def test_padding_and_neighbours_in_the_batch_change_nothing(settings: dict[str, 
         lifelong=padded_with_other_events(known.lifelong),
     )
     padded = replace(batch, items_BT=torch.where(outside, 5, batch.items_BT), known=other)
-    again = model.item_log_probabilities(padded, items.expand(USERS, -1))
+    again = item_log_probabilities(model, padded, items.expand(USERS, -1))
     assert (again - together).abs().max() <= TOLERANCE
 
 
@@ -207,7 +208,7 @@ def test_every_pathway_is_read(settings: dict[str, object]) -> None:
     """User, older events and their features, features of events and of items: each moves what is predicted."""
     model, stream = make_model(**settings), make_stream()
     batch, items = one_window(stream, 6, 10).batch(np.array([0])), torch.arange(20)[None]
-    known, before = batch.known, model.item_log_probabilities(batch, items)
+    known, before = batch.known, item_log_probabilities(model, batch, items)
     assert known is not None
     assert known.older_BP.any()
     lifelong = known.lifelong
@@ -224,11 +225,11 @@ def test_every_pathway_is_read(settings: dict[str, object]) -> None:
         "lifelong amounts": replace(known, lifelong=replace(lifelong, amounts_BR2=lifelong.amounts_BR2 + 1)),
     }
     for name, other in others.items():
-        after = model.item_log_probabilities(replace(batch, known=other), items)
+        after = item_log_probabilities(model, replace(batch, known=other), items)
         assert (after - before).abs().max() > 1e-4, name
     assert model.tokens.features is not None
     model.tokens.features.item_codes_NGM = (model.tokens.features.item_codes_NGM + 1) % 9
-    assert (model.item_log_probabilities(batch, items) - before).abs().max() > 1e-4
+    assert (item_log_probabilities(model, batch, items) - before).abs().max() > 1e-4
 
 
 @kinds
@@ -269,9 +270,9 @@ def test_without_anything_known_all_is_unknown() -> None:
     events = {name: torch.zeros_like(part) for name, part in vars(known.lifelong).items()}
     nothing["lifelong"] = replace(known.lifelong, **events)
     items = torch.arange(20).expand(USERS, -1)
-    bare = model.item_log_probabilities(replace(batch, known=None), items)
+    bare = item_log_probabilities(model, replace(batch, known=None), items)
     assert (
-        bare - model.item_log_probabilities(replace(batch, known=replace(known, **nothing)), items)
+        bare - item_log_probabilities(model, replace(batch, known=replace(known, **nothing)), items)
     ).abs().max() <= 1e-6
 
 
@@ -292,7 +293,7 @@ def test_saved_generators_load_with_their_features(tmp_path: Path, settings: dic
     model.save_pretrained(tmp_path / "model")
     loaded = Generator.from_pretrained(tmp_path / "model")
     items = torch.arange(20).expand(USERS, -1)
-    assert torch.equal(model.item_log_probabilities(batch, items), loaded.item_log_probabilities(batch, items))
+    assert torch.equal(item_log_probabilities(model, batch, items), item_log_probabilities(loaded, batch, items))
     assert loaded.vocabulary is not None
     assert loaded.vocabulary.event == make_vocabulary().event
 
@@ -319,7 +320,7 @@ def test_beams_are_those_of_every_item_scored_whatever_the_batch(settings: dict[
         GeneratorRecommender(model, beam_width=ITEMS, batch_size=size).recommend(*history, 10, False, asked)
         for size in (1, 4, USERS)
     ]
-    scores_CN = model.item_log_probabilities(batch_of(asked), torch.arange(ITEMS).expand(USERS, -1))
+    scores_CN = item_log_probabilities(model, batch_of(asked), torch.arange(ITEMS).expand(USERS, -1))
     best = scores_CN.topk(10)
     for items, scores in found:
         assert np.array_equal(items, best.indices.numpy())
