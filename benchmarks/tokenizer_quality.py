@@ -25,14 +25,14 @@ import polars as pl
 
 from benchmarks.quality_claims import claims_of
 from benchmarks.results_file import write_results_file
-from onerec.config import RunConfig, TokenizerSection, load_config
+from onerec.config import RunConfig, load_config
 from onerec.data.contract import Dataset, DatasetSpec, read_dataset
 from onerec.data.split import Sequences, held_out_pairs, items_of, split_sequences, training_sequences
 from onerec.errors import UserError
-from onerec.item_vectors import ItemEncoder
 from onerec.provenance import code_version, machine, versions
 from tokenizer.behaviour.alignment import AlignmentSpec
 from tokenizer.content.text import MISSING_WORDS
+from tokenizer.item_encoder import ItemEncoder, TokenizerSection
 from tokenizer.quality.prefixes import prefix_purity
 from tokenizer.quantizers.spec import Method
 from tokenizer.tokenize import tokenize_items
@@ -140,7 +140,7 @@ def measure(source: Source, vectors: list[str], methods: list[str], steps: int |
     config, training, rows = source.config, training_sequences(source.sequences), []
     for kind in vectors:
         section = section_of(kind, config.tokenizer, steps)
-        encoder = ItemEncoder().fit(source.dataset, training, section, config.seed)
+        encoder = ItemEncoder().fit(source.dataset.item_table, training, section, config.seed)
         for method in methods:
             spec = section.quantizer.model_copy(update={"method": method})
             started = time.perf_counter()

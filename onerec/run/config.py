@@ -18,10 +18,7 @@ from onerec.model.generator_config import GeneratorConfig
 from onerec.reward_config import RewardConfig
 from onerec.rsft_config import RsftConfig
 from onerec.train.trainer import TrainConfig
-from tokenizer.behaviour.alignment import AlignmentSpec
-from tokenizer.content.encoder import BlockWeights
-from tokenizer.content.models import OFFLINE_MODEL
-from tokenizer.quantizers.spec import QuantizerSpec
+from tokenizer.item_encoder import TokenizerSection
 
 LaterStage = Literal["rsft", "reward", "align"]
 
@@ -42,42 +39,6 @@ class DatasetSection(Section):
     train_share: float = Field(0.8, gt=0, lt=1)
     valid_share: float = Field(0.1, gt=0, lt=1)
     targets_per_user: Literal["first", "all"] = "first"
-
-
-class ContentSection(Section):
-    """How the item columns that dataset.yaml names become vectors; see `tokenizer.content.encoder.ContentSpec`."""
-
-    text_encoder: Literal["tfidf", "sentence"] = "tfidf"
-    text_blocks: Literal["joint", "each"] = "joint"
-    text_dimensions: int = Field(128, gt=0)
-    sentence_model: str = OFFLINE_MODEL
-    categorical_dimensions: int = Field(64, gt=0)
-    vision_model: str | None = None
-    vision_dimensions: int = Field(128, gt=0)
-    frames_per_second: float = Field(1.0, gt=0)
-    token_budget: int = Field(4096, gt=0)
-    weights: BlockWeights = BlockWeights()
-
-
-class CollaborativeSection(Section):
-    """A vector per item from co-occurrence in training histories, joined to its content; weight 0 leaves it out."""
-
-    weight: float = Field(1.0, ge=0)
-    dimensions: int = Field(64, gt=0)
-    window: int = Field(5, gt=0)
-
-
-class TokenizerSection(Section):
-    """From items to semantic IDs.
-
-    alignment: how content is bent towards behaviour before anything else; the aligned vector then takes the place of the
-    content. Null uses the content as it is.
-    """
-
-    content: ContentSection = ContentSection()
-    alignment: AlignmentSpec | None = None
-    collaborative: CollaborativeSection = CollaborativeSection()
-    quantizer: QuantizerSpec = QuantizerSpec()
 
 
 class RecommendSection(Section):

@@ -16,11 +16,11 @@ from command_line import CONFIGS, TINY
 from onerec.config import load_config
 from onerec.data.contract import DatasetSpec, EventColumns, ItemColumns, write_dataset
 from onerec.errors import UserError
-from onerec.item_vectors import ItemEncoder
 from onerec.pipeline import Run
 from onerec.report.inspect import data as inspect_data
 from onerec.report.inspect.ids import render_page, write_page
 from tokenizer.errors import TokenizerError
+from tokenizer.item_encoder import ItemEncoder
 from tokenizer.quantizers.spec import QuantizerSpec
 from tokenizer.tokenize import tokenize_items
 

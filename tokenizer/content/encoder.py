@@ -37,28 +37,19 @@ class BlockWeights(BaseModel):
     vision: float = Field(default=1.0, ge=0)
 
 
-class ContentSpec(BaseModel):
-    """Which columns of the items table describe an item, and how they become numbers.
-
-    text, categorical, numeric: column names. vectors: files beside the items table (.npy or .safetensors), one row per
-    item in the table's order. videos, images: columns of paths, absolute or from the folder of the items table.
+class ContentSection(BaseModel):
+    """How the columns that describe items become vectors.
 
     text_encoder: "tfidf" (word 1-2-grams, character 1-2-grams where most letters are Chinese, Japanese or Korean;
     truncated SVD) or "sentence" (a Hugging Face encoder, mean pooling; needs the extra `text`). text_blocks: "joint"
     reads all text columns of an item as one text, "each" makes a block per column. sentence_model, vision_model: id or
-    folder of a Hugging Face model; there is no vision model without the user's choice (needs the extra `vision`).
-    frames_per_second: how densely videos are looked at. token_budget: what their frames share, see `tokenizer.content.frames`.
-    *_dimensions: widest a block may get. seed: of the SVD.
+    folder of a Hugging Face model; there is no default vision model (needs the extra `vision`). frames_per_second: how
+    densely videos are sampled. token_budget: shared by the frames of a video, see `tokenizer.content.frames`.
+    *_dimensions: widest a block may get.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    text: list[str] = []
-    categorical: list[str] = []
-    numeric: list[str] = []
-    vectors: list[str] = []
-    videos: list[str] = []
-    images: list[str] = []
     text_encoder: Literal["tfidf", "sentence"] = "tfidf"
     text_blocks: Literal["joint", "each"] = "joint"
     text_dimensions: int = Field(default=128, ge=1)
@@ -69,6 +60,22 @@ class ContentSpec(BaseModel):
     frames_per_second: float = Field(default=1.0, gt=0)
     token_budget: int = Field(default=4096, ge=1)
     weights: BlockWeights = BlockWeights()
+
+
+class ContentSpec(ContentSection):
+    """Which columns of the items table describe an item, and how they become vectors.
+
+    text, categorical, numeric: column names. vectors: files beside the items table (.npy or .safetensors), one row per
+    item in the table's order. videos, images: columns of paths, absolute or from the folder of the items table.
+    seed: of the SVD.
+    """
+
+    text: list[str] = []
+    categorical: list[str] = []
+    numeric: list[str] = []
+    vectors: list[str] = []
+    videos: list[str] = []
+    images: list[str] = []
     seed: int = 0
 
 

@@ -15,10 +15,10 @@ from markupsafe import Markup
 from onerec.data.split import rows_of
 from onerec.errors import UserError
 from onerec.files import write_text
-from onerec.item_vectors import ItemEncoder
 from onerec.report import charts
 from onerec.report.inspect.data import SHOWN_ITEMS, Inspected, label_columns, label_values, page_data
 from onerec.report.values import count, in_words, percent
+from tokenizer.item_encoder import ItemEncoder
 from tokenizer.quality.prefixes import prefix_purity
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import load_quantizer

@@ -12,9 +12,9 @@ import polars as pl
 
 from onerec.artefacts import STAGE_FILE, Stage
 from onerec.errors import UserError
-from onerec.item_vectors import ItemEncoder
 from tokenizer.append import append_items, in_order_of
 from tokenizer.common.files import replacing_folder
+from tokenizer.item_encoder import ItemEncoder
 from tokenizer.semantic_ids import SemanticIds
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from onerec.baselines.item_knn import ItemKNN
 from onerec.config import SelectionSection
 from onerec.data.split import even_rows
 from onerec.decode.recommend import GeneratorRecommender
-from onerec.item_vectors import ItemEncoder
 from onerec.select.evidence import Evidence, directly_after
 from onerec.select.recommend import SelectingRecommender, fit_scorer, fitting_cases
 from onerec.select.scorer import Scorer
 from onerec.train.runtime import set_threads
+from tokenizer.item_encoder import ItemEncoder
 
 if TYPE_CHECKING:
     from onerec.pipeline import Run

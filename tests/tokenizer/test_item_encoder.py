@@ -8,12 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from onerec.config import TokenizerSection
-from onerec.data.contract import Dataset, DatasetSpec, read_dataset, write_dataset
-from onerec.errors import UserError
-from onerec.item_vectors import ItemEncoder
 from tokenizer.behaviour.co_occurrence import collaborative_vectors, fill_cold
 from tokenizer.content.encoder import ContentSpec, content_vectors, join_vectors
+from tokenizer.errors import TokenizerError
+from tokenizer.item_encoder import ItemEncoder, ItemTable, TokenizerSection
 
 ITEMS = 60
 ALIGNED = {"queries": 2, "width": 16, "layers": 1, "steps": 20, "batch_size": 32}
@@ -26,43 +24,31 @@ SECTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def dataset(chain_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """The chain log, with items that say which stretch of the chain they are from; item 60 has no column filled."""
-    folder = tmp_path_factory.mktemp("described")
+def items() -> ItemTable:
+    """The items of the chain log, which say from which stretch of the chain they are; item 60 has no column filled."""
     titles = [f"stretch{item // 12} part{item // 4} colour{item % 7}" for item in range(ITEMS)]
-    items = pl.DataFrame(
-        {
-            "item": range(ITEMS + 1),
-            "title": [*titles, None],
-            "kind": [*(f"k{item // 12}" for item in range(ITEMS)), None],
-        }
-    )
-    spec = DatasetSpec(
-        name="described",
-        events={"user": "user", "item": "item", "time": "time"},  # type: ignore[arg-type]
-        items={"id": "item", "text": ["title"], "categorical": ["kind"]},  # type: ignore[arg-type]
-    )
-    write_dataset(folder, spec, pl.read_csv(chain_csv), items)
-    return read_dataset(folder)
+    kinds = [f"k{item // 12}" for item in range(ITEMS)]
+    table = pl.DataFrame({"item": range(ITEMS + 1), "title": [*titles, None], "kind": [*kinds, None]})
+    return ItemTable(table, {"text": ["title"], "categorical": ["kind"]}, Path("unused"), "described")
 
 
 @pytest.fixture(scope="module")
-def training(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def training(chain_csv: Path) -> tuple[np.ndarray, np.ndarray]:
     """Sequences in which items 50 and above never occur."""
-    events = dataset.events.filter(pl.col("item") < 50)
+    events = pl.read_csv(chain_csv).filter(pl.col("item") < 50)
     lengths = events.group_by("user", maintain_order=True).len()["len"].to_numpy()
     return events["item"].to_numpy().astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])
 
 
 @pytest.fixture(scope="module", params=SECTIONS)
 def fitted(
-    request: pytest.FixtureRequest, dataset: Dataset, training: tuple[np.ndarray, np.ndarray]
+    request: pytest.FixtureRequest, items: ItemTable, training: tuple[np.ndarray, np.ndarray]
 ) -> tuple[str, ItemEncoder]:
     section = TokenizerSection(**SECTIONS[request.param])
-    return request.param, ItemEncoder().fit(dataset, training, section, seed=3)
+    return request.param, ItemEncoder().fit(items, training, section, seed=3)
 
 
-def test_vectors_hold_what_the_config_asks_for(fitted: tuple[str, ItemEncoder], dataset: Dataset) -> None:
+def test_vectors_hold_what_the_config_asks_for(fitted: tuple[str, ItemEncoder], items: ItemTable) -> None:
     kind, encoder = fitted
     assert encoder.vectors_ND.dtype == np.float32 and len(encoder.vectors_ND) == ITEMS + 1
     assert encoder.vectors_ND[:ITEMS].any(axis=1).all()
@@ -88,43 +74,41 @@ def test_behaviour_is_that_of_training_alone(
 
 
 def test_without_alignment_content_and_behaviour_stand_side_by_side(
-    dataset: Dataset, training: tuple[np.ndarray, np.ndarray]
+    items: ItemTable, training: tuple[np.ndarray, np.ndarray]
 ) -> None:
     section = TokenizerSection(**SECTIONS["content_and_behaviour"])
-    encoder = ItemEncoder().fit(dataset, training, section, seed=3)
+    encoder = ItemEncoder().fit(items, training, section, seed=3)
     spec = ContentSpec(text=["title"], categorical=["kind"], seed=3)
-    content = content_vectors(dataset.items, spec, dataset.folder)
+    content = content_vectors(items.table, spec, items.folder)
     filled = fill_cold(encoder.behaviour_ND, content, encoder.behaviour_ND.any(axis=1))
     np.testing.assert_allclose(encoder.vectors_ND, join_vectors([(content, 1.0), (filled, 2.0)]), atol=1e-6)
 
 
 def test_an_item_without_behaviour_gets_the_same_vector_when_it_joins_later(
-    fitted: tuple[str, ItemEncoder], dataset: Dataset
+    fitted: tuple[str, ItemEncoder], items: ItemTable
 ) -> None:
     _, encoder = fitted
     rows = np.array([55, 60, 51])
-    np.testing.assert_allclose(
-        encoder.encode_new(dataset.items, dataset.folder, rows), encoder.vectors_ND[rows], atol=1e-5
-    )
+    np.testing.assert_allclose(encoder.encode_new(items.table, items.folder, rows), encoder.vectors_ND[rows], atol=1e-5)
 
 
-def test_new_items_land_near_items_of_their_kind(fitted: tuple[str, ItemEncoder], dataset: Dataset) -> None:
+def test_new_items_land_near_items_of_their_kind(fitted: tuple[str, ItemEncoder], items: ItemTable) -> None:
     _, encoder = fitted
     new = pl.DataFrame({"item": [100, 101], "title": ["stretch1 part4 colour9", "unheard of"], "kind": ["k1", "k3"]})
-    grown = pl.concat([dataset.items, new])
+    grown = pl.concat([items.table, new])
     before = encoder.vectors_ND.copy()
     rows = np.array([61, 62])
-    joined = encoder.encode_new(grown, dataset.folder, rows)
+    joined = encoder.encode_new(grown, items.folder, rows)
     assert np.array_equal(encoder.vectors_ND, before)
     nearest = np.argsort(-(joined @ encoder.vectors_ND[:ITEMS].T), axis=1)[:, :5]
     # aligned, the end of one stretch is near the start of the next, so not all need be of the kind; by chance 1 in 5 is
     assert (nearest[0] // 12 == 1).mean() >= 0.8 and (nearest[1] // 12 == 3).mean() >= 0.8
     # an item's vector does not depend on who joins with it
-    np.testing.assert_allclose(encoder.encode_new(grown, dataset.folder, rows[1:]), joined[1:], atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_new(grown, items.folder, rows[1:]), joined[1:], atol=1e-5)
 
 
 def test_saved_and_loaded_it_gives_the_same_vectors(
-    fitted: tuple[str, ItemEncoder], dataset: Dataset, tmp_path: Path
+    fitted: tuple[str, ItemEncoder], items: ItemTable, tmp_path: Path
 ) -> None:
     _, encoder = fitted
     encoder.save(tmp_path / "encoder")
@@ -136,61 +120,59 @@ def test_saved_and_loaded_it_gives_the_same_vectors(
     assert loaded.source == encoder.source
     rows = np.array([2, 58])
     assert np.array_equal(
-        loaded.encode_new(dataset.items, dataset.folder, rows), encoder.encode_new(dataset.items, dataset.folder, rows)
+        loaded.encode_new(items.table, items.folder, rows), encoder.encode_new(items.table, items.folder, rows)
     )
 
 
 def test_the_same_seed_gives_the_same_vectors(
-    fitted: tuple[str, ItemEncoder], dataset: Dataset, training: tuple[np.ndarray, np.ndarray]
+    fitted: tuple[str, ItemEncoder], items: ItemTable, training: tuple[np.ndarray, np.ndarray]
 ) -> None:
     kind, encoder = fitted
-    again = ItemEncoder().fit(dataset, training, TokenizerSection(**SECTIONS[kind]), seed=3)
+    again = ItemEncoder().fit(items, training, TokenizerSection(**SECTIONS[kind]), seed=3)
     assert np.array_equal(again.vectors_ND, encoder.vectors_ND)
 
 
 def test_damage_is_named(fitted: tuple[str, ItemEncoder], tmp_path: Path) -> None:
     _, encoder = fitted
     folder = tmp_path / "encoder"
-    with pytest.raises(UserError, match="no readable item encoder"):
+    with pytest.raises(TokenizerError, match="no readable item encoder"):
         ItemEncoder.load(folder)
     encoder.save(folder)
     description = json.loads((folder / "encoder.json").read_text())
     for change, message in (({"format": 99}, "not in the format"), ({"items": 7}, "do not belong together")):
         (folder / "encoder.json").write_text(json.dumps({**description, **change}))
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(TokenizerError, match=message):
             ItemEncoder.load(folder)
     unheard_of = {**description, "content": {"spec": {**description["content"]["spec"], "smell": 1}}}
     (folder / "encoder.json").write_text(json.dumps(unheard_of))
-    with pytest.raises(UserError, match="smell"):
+    with pytest.raises(TokenizerError, match="smell"):
         ItemEncoder.load(folder)
     del description["collaborative_weight"]
     (folder / "encoder.json").write_text(json.dumps(description))
-    with pytest.raises(UserError, match="lacks 'collaborative_weight'"):
+    with pytest.raises(TokenizerError, match="lacks 'collaborative_weight'"):
         ItemEncoder.load(folder)
     encoder.save(folder)
     (folder / "encoder.safetensors").write_bytes(b"short")
-    with pytest.raises(UserError, match="no readable item encoder"):
+    with pytest.raises(TokenizerError, match="no readable item encoder"):
         ItemEncoder.load(folder)
 
 
 def test_without_columns_behaviour_stands_alone_and_nobody_can_join(
-    dataset: Dataset, training: tuple[np.ndarray, np.ndarray], tmp_path: Path
+    items: ItemTable, training: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
-    spec = dataset.spec.model_copy(update={"items": type(dataset.spec.items)(id="item")})
-    bare = Dataset(dataset.folder, spec, dataset.log, dataset.items.select("item"), None, dataset.sha256)
-    encoder = ItemEncoder().fit(
-        bare, training, TokenizerSection(**SECTIONS["aligned"]), seed=3
-    )  # weight 0 would be nothing
+    bare = ItemTable(items.table.select("item"), {}, items.folder, "bare")
+    section = TokenizerSection(**SECTIONS["aligned"])  # its weight for behaviour is 0, which would leave nothing
+    encoder = ItemEncoder().fit(bare, training, section, seed=3)
     assert "alignment" not in encoder.source
     np.testing.assert_allclose(encoder.vectors_ND, join_vectors([(encoder.behaviour_ND, 1.0)]), atol=1e-6)
     encoder.save(tmp_path / "encoder")
-    with pytest.raises(UserError, match="placed by their content"):
-        ItemEncoder.load(tmp_path / "encoder").encode_new(bare.items, bare.folder, np.array([0]))
+    with pytest.raises(TokenizerError, match="placed by their content"):
+        ItemEncoder.load(tmp_path / "encoder").encode_new(bare.table, bare.folder, np.array([0]))
 
 
-def test_a_log_without_pairs_uses_the_content_as_it_is(dataset: Dataset) -> None:
+def test_a_log_without_pairs_uses_the_content_as_it_is(items: ItemTable) -> None:
     alone = np.arange(3, dtype=np.int32), np.arange(4)  # three users with one event each
-    encoder = ItemEncoder().fit(dataset, alone, TokenizerSection(**SECTIONS["aligned"]), seed=3)
-    plain = ItemEncoder().fit(dataset, alone, TokenizerSection(**SECTIONS["content"]), seed=3)
+    encoder = ItemEncoder().fit(items, alone, TokenizerSection(**SECTIONS["aligned"]), seed=3)
+    plain = ItemEncoder().fit(items, alone, TokenizerSection(**SECTIONS["content"]), seed=3)
     np.testing.assert_array_equal(encoder.vectors_ND, plain.vectors_ND)
     assert "holds no pair" in encoder.source["alignment"]

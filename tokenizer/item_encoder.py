@@ -1,26 +1,64 @@
-"""What the tokenizer is given: one vector per item, from its content and from training behaviour."""
+"""One vector per item, from its content and from training behaviour: what a quantizer is given."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
 
-from onerec.config import TokenizerSection
-from onerec.data.contract import Dataset
-from onerec.errors import UserError
-from onerec.files import write_json
 from tokenizer.behaviour.alignment import Aligner, AlignmentSpec, pairs_from_behaviour
 from tokenizer.behaviour.co_occurrence import collaborative_vectors, fill_cold
 from tokenizer.common.files import replacing_folder
 from tokenizer.common.vectors import normalise_rows
-from tokenizer.content.encoder import ContentEncoder, ContentSpec
+from tokenizer.content.encoder import ContentEncoder, ContentSection, ContentSpec
 from tokenizer.errors import TokenizerError
+from tokenizer.quantizers.spec import QuantizerSpec
 
 DESCRIPTION_FILE = "encoder.json"
 ARRAYS_FILE = "encoder.safetensors"
 FORMAT_VERSION = 1
+
+
+class CollaborativeSection(BaseModel):
+    """A vector per item from co-occurrence in training histories, joined to its content; weight 0 leaves it out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(1.0, ge=0)
+    dimensions: int = Field(64, gt=0)
+    window: int = Field(5, gt=0)
+
+
+class TokenizerSection(BaseModel):
+    """From items to semantic IDs: the settings of every step, as a run config holds them.
+
+    alignment: how content is bent towards behaviour; the aligned vector then replaces the content. None uses the content as
+    it is.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    content: ContentSection = ContentSection()
+    alignment: AlignmentSpec | None = None
+    collaborative: CollaborativeSection = CollaborativeSection()
+    quantizer: QuantizerSpec = QuantizerSpec()
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """The items of a dataset and the columns that describe them.
+
+    table: one row per item. columns: names by kind of content (`text`, `categorical`, ... as in `ContentSpec`).
+    folder: where the files lie that these columns name. dataset: its name, noted in what is made from the items.
+    """
+
+    table: pl.DataFrame
+    columns: dict[str, list[str]]
+    folder: Path
+    dataset: str
 
 
 class ItemEncoder:
@@ -44,13 +82,13 @@ class ItemEncoder:
         self._weight = 1.0  # of the collaborative vector, when the content's rows have length one
 
     def fit(
-        self, dataset: Dataset, training: tuple[np.ndarray, np.ndarray], section: TokenizerSection, seed: int
+        self, items: ItemTable, training: tuple[np.ndarray, np.ndarray], section: TokenizerSection, seed: int
     ) -> Self:
         """Learn from the items and from training behaviour.
 
         Args:
-            dataset: its items, and the columns that `dataset.yaml` names for them.
-            training: items and offsets of the training sequences; later events must not be in them.
+            items: the items and their columns.
+            training: item rows and offsets of the training sequences; they must not hold later events.
             section: how to embed. Without a column that describes items there is nothing to align, and the
                 collaborative vector has weight 1.
             seed: of the truncated SVDs and of the alignment.
@@ -58,27 +96,26 @@ class ItemEncoder:
         Raises:
             TokenizerError: a column or file of the items, or the behaviour, cannot be used.
         """
-        columns = dataset.spec.items.model_dump(exclude={"id"})
-        named = [name for group in columns.values() for name in group]
-        self.source = {"dataset": dataset.spec.name, "columns": named}
+        named = [name for group in items.columns.values() for name in group]
+        self.source = {"dataset": items.dataset, "columns": named}
         self.behaviour_ND = collaborative_vectors(
             *training,
-            len(dataset.items),
+            len(items.table),
             dimensions=section.collaborative.dimensions,
             window=section.collaborative.window,
             seed=seed,
         )
         blocks: list[np.ndarray] = []
         if named:
-            self._content = ContentEncoder(ContentSpec(**columns, seed=seed, **section.content.model_dump()))
-            blocks = self._content.fit_encode_blocks(dataset.items, dataset.folder)
+            self._content = ContentEncoder(ContentSpec(**items.columns, seed=seed, **section.content.model_dump()))
+            blocks = self._content.fit_encode_blocks(items.table, items.folder)
             self.source["content"] = {"blocks": self._content.block_names, "notes": self._content.notes}
             if section.alignment:
                 self._align(section.alignment, blocks, training, seed)
         self._weight = section.collaborative.weight if named else 1.0
         if self._weight > 0:
             self.source["collaborative"] = section.collaborative.model_dump()
-        self.vectors_ND = self._with_behaviour(self._described(blocks, len(dataset.items)), self.behaviour_ND)
+        self.vectors_ND = self._with_behaviour(self._described(blocks, len(items.table)), self.behaviour_ND)
         return self
 
     @property
@@ -95,13 +132,12 @@ class ItemEncoder:
             rows: positions in the table of the items to embed.
 
         Raises:
-            UserError: the encoder knows items by behaviour alone, so it can say nothing about an item without any.
-            TokenizerError: a column or file of the items cannot be used.
+            TokenizerError: the encoder was fitted without content, or a column or file of the items cannot be used.
         """
         if self._content is None:
-            raise UserError(
+            raise TokenizerError(
                 "items that join later are placed by their content, but dataset.yaml named no column that describes "
-                "items when the tokenizer was fitted; name some and tokenize again"
+                "items when the tokenizer was fitted; name some and tokenize again."
             )
         described_ME = self._described(self._content.encode_blocks(items, folder, rows), len(rows))
         known = self.behaviour_ND.any(axis=1)
@@ -131,11 +167,11 @@ class ItemEncoder:
         }
         with replacing_folder(folder, DESCRIPTION_FILE, "item encoder") as written:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, written / ARRAYS_FILE)
-            write_json(written / DESCRIPTION_FILE, description)
+            (written / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The encoder that `save` wrote; UserError or TokenizerError names what is missing, damaged or does not fit."""
+        """The encoder that `save` wrote; TokenizerError names what is missing, damaged or does not fit."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -144,9 +180,9 @@ class ItemEncoder:
             description = json.loads(path.read_text(encoding="utf-8"))
             arrays = load_file(folder / ARRAYS_FILE)
         except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"{folder}: no readable item encoder there ({error}); tokenize again") from error
+            raise TokenizerError(f"{folder}: no readable item encoder there ({error}); tokenize again.") from error
         if not isinstance(description, dict) or description.get("format") != FORMAT_VERSION:
-            raise UserError(f"{path}: not in the format {FORMAT_VERSION} that this version reads; tokenize again")
+            raise TokenizerError(f"{path}: not in the format {FORMAT_VERSION} that this version reads; tokenize again.")
         encoder = cls()
         try:
             encoder.vectors_ND, encoder.behaviour_ND = arrays["vectors"], arrays["behaviour"]
@@ -156,13 +192,15 @@ class ItemEncoder:
             if description["aligner"]:
                 encoder._aligner = Aligner.load(description["aligner"], _below("aligner", arrays))
         except KeyError as error:
-            raise UserError(f"{folder}: the item encoder there lacks {error}; tokenize again") from error
+            raise TokenizerError(f"{folder}: the item encoder there lacks {error}; tokenize again.") from error
         except TokenizerError as error:
-            raise UserError(f"{folder / ARRAYS_FILE}: {error}") from error
+            raise TokenizerError(f"{folder / ARRAYS_FILE}: {error}") from error
         except ValueError as error:  # of pydantic: a setting that this version does not have
-            raise UserError(f"{path}: settings there do not fit this version ({error}); tokenize again") from error
+            raise TokenizerError(
+                f"{path}: settings there do not fit this version ({error}); tokenize again."
+            ) from error
         if not len(encoder.vectors_ND) == len(encoder.behaviour_ND) == description.get("items"):
-            raise UserError(f"{folder}: its two files do not belong together; tokenize again")
+            raise TokenizerError(f"{folder}: its two files do not belong together; tokenize again.")
         return encoder
 
     def _align(
