@@ -73,7 +73,9 @@ class Stream:
         """What reads all events from before a window; it remembers what it clustered."""
         return None if self.lifelong is None else LifelongReader(self.lifelong, self.item_index, self.features_EF)
 
-    def context_features(self, places_BT: np.ndarray, starts_B: np.ndarray, users_B: np.ndarray, older: int) -> ContextFeatures:
+    def context_features(
+        self, places_BT: np.ndarray, starts_B: np.ndarray, users_B: np.ndarray, older: int
+    ) -> ContextFeatures:
         """What is known of windows whose positions read `places_BT`, and of up to `older` targets before `starts_B`."""
         before = self.targets_before
         counts_B = np.minimum(before[starts_B] - before[self.offsets[users_B]], older)

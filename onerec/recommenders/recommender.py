@@ -6,7 +6,7 @@ A recommender becomes part of every run by a line in `onerec.recommenders.regist
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from torch import nn
@@ -55,9 +55,9 @@ class FittedRecommender(Recommender, Protocol):
     `section` is the value of `baselines.<name>` in the config.
     """
 
-    name: ClassVar[str]
-    label: ClassVar[str]
-    description: ClassVar[str]
+    name: str
+    label: str
+    description: str
 
     @classmethod
     def fit(cls, section: Any, data: TrainingData) -> Self:
@@ -68,9 +68,9 @@ class FittedRecommender(Recommender, Protocol):
 class TrainedRecommender(Recommender, Protocol):
     """A recommender around a network. Its config section has a key `train` with a `TrainConfig`."""
 
-    name: ClassVar[str]
-    label: ClassVar[str]
-    description: ClassVar[str]
+    name: str
+    label: str
+    description: str
 
     def __init__(self, model: nn.Module, batch_size: int) -> None: ...
 

@@ -1,54 +1,55 @@
-"""A recommended list that a person can read: titles and scores for one user or one history."""
+"""A request from the command line, and the list for it as a person reads it."""
 
 import difflib
 import math
+from dataclasses import replace
 
 import numpy as np
 from rich.table import Table
 
-from onerec.decode.recommend import GeneratorRecommender
+from onerec.data.candidates import Lists
+from onerec.data.requests import Requests
 from onerec.errors import UserError
-from onerec.evaluate.results import titles_of
-from onerec.pipeline import Run
-from onerec.selection_stage import load_selection
+from onerec.run.results import titles_of
+from onerec.run.run import Run
 
 SHOWN_HISTORY = 10
 
 
-def print_list(
-    run: Run,
-    user: str | None,
-    history: list[str] | None,
-    count: int,
-    *,
-    exclude_seen: bool,
-    generator: GeneratorRecommender | None = None,
-) -> None:
-    """Print the history and the list for it: selected from the beam where the run selects, else the most probable items.
+def request_of(run: Run, user: str | None, history: list[str] | None, count: int) -> Requests:
+    """The one request that a person typed.
 
     Args:
         run: a run with a trained generator.
-        user: id of a user of the dataset, or None.
+        user: id of a user of the dataset, whose events are all history; or None.
         history: item ids, oldest first, used when `user` is None.
         count: items to list.
-        exclude_seen: leave out items of the history.
-        generator: lists its most probable items, in place of the run's own.
 
     Raises:
         UserError: the user or an item is unknown, the history is empty, or count is not positive.
     """
     if count < 1:
         raise UserError(f"--count must be at least 1, not {count}")
-    readings = None
-    if user is not None:
-        row = row_of_user(run, user)
-        begin, end = run.sequences.offsets[row : row + 2]
-        items, readings = run.sequences.item_index[begin:end], run.reading_of_user(row)
-    else:
+    if user is None:
         items = items_of_history(run, history or [])
-    selects = generator is None and run.config.selection is not None
-    recommender = load_selection(run) if selects else generator or run.load_generator()
-    found_CK, scores_CK = recommender.recommend(items, np.array([0, len(items)]), count, exclude_seen, readings)
+        return Requests.of_histories(items, np.array([0, len(items)]))
+    row = row_of_user(run, user)
+    begin, end = run.sequences.offsets[row : row + 2]
+    request = Requests.of_histories(run.sequences.item_index[begin:end], np.array([0, end - begin]))
+    return run.reading.up_to_now(replace(request, users_C=np.array([row], dtype=np.int32)))
+
+
+def print_list(run: Run, user: str | None, request: Requests, lists: Lists, *, selected: bool) -> None:
+    """Print the end of a request's history and the list for it.
+
+    Args:
+        run: whose items they are.
+        user: who asked, or None.
+        request: one request.
+        lists: its list; scores are log-probabilities.
+        selected: whether these are probabilities among the beam's items, not among all.
+    """
+    items = request.history_items
     titles, ids = titles_of(run.dataset), run.item_ids
     who = f"user {user}" if user is not None else "this history"
     table = Table(title=f"{who}: the last of {len(items)} events, oldest first", title_justify="left")
@@ -57,11 +58,11 @@ def print_list(
     for item in items[-SHOWN_HISTORY:]:
         table.add_row(str(ids[int(item)]), titles[int(item)])
     run.console.print(table)
-    title = "recommended next" + ("; p is among the items of the beam" if selects else "")
+    title = "recommended next" + ("; p is among the items of the beam" if selected else "")
     table = Table(title=title, title_justify="left")
     for column, side in (("", "right"), ("item", "left"), ("title", "left"), ("log p", "right"), ("p", "right")):
         table.add_column(column, justify=side)  # type: ignore[arg-type]
-    for place, (item, score) in enumerate(zip(found_CK[0], scores_CK[0], strict=True), start=1):
+    for place, (item, score) in enumerate(zip(lists.items_CK[0], lists.scores_CK[0], strict=True), start=1):
         if item >= 0:
             table.add_row(str(place), str(ids[int(item)]), titles[int(item)], f"{score:.3f}", f"{math.exp(score):.2%}")
     run.console.print(table)

@@ -12,7 +12,6 @@ from typing import Any
 import jinja2
 import yaml
 
-from onerec.artefacts import STAGE_FILE
 from onerec.errors import UserError
 from onerec.files import write_text
 from onerec.report import charts, sections
@@ -30,6 +29,7 @@ from onerec.report.values import (
     figure,
     percent,
 )
+from onerec.run.artefact import STAGE_FILE
 
 ID_LEVEL_NOTE = (
     "ID-level recall counts a hit when a recommended item has the code sequence that the quantizer gave the target, "

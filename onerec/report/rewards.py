@@ -7,11 +7,11 @@ Figures are those of `results.json` (`reward_models`, `judge`, and `reward_selec
 from collections.abc import Sequence
 from typing import Any
 
-from onerec.further import P_SCORE
 from onerec.report import charts
 from onerec.report.charts import Mark, Row
 from onerec.report.sections import Model, curve_of
 from onerec.report.values import as_interval, as_mapping, as_number, as_sequence, figure, plain
+from onerec.run.models import P_SCORE
 
 CURVES = {
     "reward": "Reward, mean",

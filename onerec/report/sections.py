@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onerec.further import P_SCORE
 from onerec.report import charts
 from onerec.report.charts import Interval, Mark, Row
 from onerec.report.values import (
@@ -27,6 +26,7 @@ from onerec.report.values import (
     plain,
     title_of,
 )
+from onerec.run.models import P_SCORE
 
 CUTOFFS = (1, 5, 10, 20, 50)
 SHOWN_HISTORY = 12

@@ -8,7 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from onerec.evaluate.metrics import CUTOFFS
-from onerec.further import P_SCORE
+from onerec.run.models import P_SCORE
 
 WITH_INTERVALS = ("recall@10", "ndcg@10")
 BREAKDOWNS = {

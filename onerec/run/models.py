@@ -59,9 +59,7 @@ def lists_artefact(model: Model, folder: Path, exclude_seen: bool, seed: int) ->
     return Artefact(folder / model.lists_folder, key_of("lists", model.key, exclude_seen, seed))
 
 
-def make_lists(
-    model: Model, requests: dict[str, Requests], k: int, *, exclude_seen: bool
-) -> dict[str, np.ndarray]:
+def make_lists(model: Model, requests: dict[str, Requests], k: int, *, exclude_seen: bool) -> dict[str, np.ndarray]:
     """A model's lists for the requests of each part.
 
     Returns:

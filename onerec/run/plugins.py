@@ -25,12 +25,14 @@ class Plugin:
     Attributes:
         config: a subclass of `RunConfig` with the package's sections.
         stages: the stages that a config may ask for, each after those it needs.
+        check: refuses a config that contradicts itself, before `onerec run` does anything. Raises UserError.
         judge: who judges lists of a run; None where nobody does.
         results: what the package adds to `results.json`, by key.
     """
 
     config: type[RunConfig]
     stages: Callable[[RunConfig], Sequence[Stage]]
+    check: Callable[[Run], None]
     judge: Callable[[Run], Judge | None]
     results: Callable[[Run], dict[str, Any]]
 

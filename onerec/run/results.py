@@ -1,6 +1,5 @@
 """Everything a run measured, in one shape: what `results.json` holds and the report reads."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -9,103 +8,100 @@ import numpy as np
 import polars as pl
 
 from onerec.data.contract import Dataset
-from onerec.data.split import Cases
+from onerec.data.requests import Requests
 from onerec.evaluate.breakdown import training_counts
 from onerec.evaluate.ranking import CaseFigures, Measure
 from onerec.files import write_json
-from onerec.further import EVALUATED_PARTS, P_SCORE, Further, Judge
-from onerec.pipeline import Run
-from onerec.provenance import code_version, machine, versions
-from onerec.selection_stage import SCORER_FILE
+from onerec.run.lists import lists_of_all
+from onerec.run.models import EVALUATED_PARTS, P_SCORE, Judge, Model, lists_artefact
+from onerec.run.plugins import plugins
+from onerec.run.provenance import code_version, machine, versions
+from onerec.run.run import Run
 from tokenizer.semantic_ids import SemanticIds
 
-LABELS = {
-    "onerec": ("OneRec", "encoder-decoder over semantic IDs, constrained beam search"),
-    "onerec_selection": ("OneRec + selection", "the generator's wide beam, ranked by a scorer fitted on validation"),
-    "sasrec": ("SASRec", "causal transformer over items, full-softmax cross-entropy, every item scored"),
-    "item_knn": ("Item-kNN", "weighted co-occurrence with order, no training"),
-    "content_knn": ("Content-kNN", "cosine of item vectors with the history's mean, items without events included"),
-    "popularity": ("Popularity", "most frequent training items"),
-}
-NOTHING_FURTHER = Further()
 SHOWN_HISTORY, SHOWN_LIST = 10, 10
 
 
-def write_results(run: Run, command: str, further: Further = NOTHING_FURTHER) -> dict[str, Any]:
+def write_results(run: Run, command: str) -> dict[str, Any]:
     """Measure every model, write `results.json` into the run folder and return its content.
 
     Args:
         run: a run whose models are trained.
         command: what the user typed.
-        further: models beside the run's own, and who judges all of them.
     """
-    results = collect_results(run, command, further)
+    results = collect_results(run, command)
     write_json(run.folder / "results.json", results)
     return results
 
 
-def collect_results(run: Run, command: str, further: Further = NOTHING_FURTHER) -> dict[str, Any]:
+def collect_results(run: Run, command: str) -> dict[str, Any]:
     """Measure every model's lists and gather all that a reader needs to judge or repeat the run."""
-    ids = spoken_ids(run)
-    measures = measures_of(run, ids)
-    lists = lists_of(run, further)
-    judged = {part: judged_figures(further.judge, measure.cases, lists, part) for part, measure in measures.items()}
+    ids = generator_ids(run)
+    measures, models, lists = measures_of(run, ids), run.models(), lists_of_all(run)
+    judge = judge_of(run)
+    judged = {part: judged_figures(judge, measure.requests, lists, part) for part, measure in measures.items()}
     test, beside = measures["test"], judged["test"]
+    added: dict[str, Any] = {}
+    for plugin in plugins():
+        added |= plugin.results(run)
     return {
-        "run": run_facts(run, command, run.total_seconds() + further.seconds),
+        "run": run_facts(run, command, total_seconds(run)),
         "dataset": dataset_facts(run.dataset),
-        "protocol": protocol_of(run, test.cases, test.training_counts_N),
-        "judge": None if further.judge is None else further.judge.name,
+        "protocol": protocol_of(run, test.requests, test.training_counts_N),
+        "judge": None if judge is None else judge.name,
         "models": {
             name: {
-                **_described(run, name, made, further),
+                **_described(models[name], made),
                 **_speed(made, measures),
-                **_figures(name, made, measures, {part: figures[name] for part, figures in judged.items()}),
+                **_figures(models[name], made, measures, {part: figures[name] for part, figures in judged.items()}),
             }
             for name, made in lists.items()
         },
         "paired": {
             f"{own} - {other}": test.paired(lists[own]["test"], lists[other]["test"], beside[own], beside[other])
-            for own, other in _comparisons(list(lists))
+            for own, other in _comparisons([models[name] for name in lists])
         },
-        "reward_models": dict(further.reward_models),
+        **added,
         "semantic_ids": _semantic_ids(ids),
-        "examples": _examples(run, lists, test.cases),
-        "notes": [*_notes(run, test.training_counts_N, test.cases), *further.notes],
+        "examples": _examples(run, lists, test.requests),
+        "notes": _notes(run, test.training_counts_N, test.requests),
     }
 
 
-def lists_of(run: Run, further: Further) -> dict[str, dict[str, np.ndarray]]:
-    """The top lists of the run's own models and of those beside them by name, in the order that results have."""
-    lists = {name: run.lists(name) for name in run.recommenders()} | further.lists(run)
-    return {name: lists[name] for name in sorted(lists, key=own_first)}
-
-
-def own_first(name: str) -> int:
-    """Sorting key of models: those of OneRec, then those they are compared with."""
-    return 0 if name.startswith("onerec") else 1
+def judge_of(run: Run) -> Judge | None:
+    """Who judges the lists of all models: the first judge that a plugin offers."""
+    offered = (plugin.judge(run) for plugin in plugins())
+    return next((judge for judge in offered if judge is not None), None)
 
 
 def judged_figures(
-    judge: Judge | None, cases: Cases, lists: Mapping[str, Mapping[str, np.ndarray]], part: str
+    judge: Judge | None, requests: Requests, lists: Mapping[str, Mapping[str, np.ndarray]], part: str
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Per model the judge's mean P-Score of each case's first ten items, float64 `[C]`; empty where nobody judges."""
+    """Per model the judge's mean P-Score of each list's first ten items, float64 `[C]`; empty where nobody judges."""
     if judge is None:
         return {name: {} for name in lists}
-    return {name: {P_SCORE: judge.score(cases, made[part])} for name, made in lists.items()}
+    return {name: {P_SCORE: judge.score(requests, made[part])} for name, made in lists.items()}
 
 
-def spoken_ids(run: Run) -> SemanticIds:
-    """The IDs the generator speaks. Not run.tokenize(): that waits for all processes, and this is the main one alone."""
-    return SemanticIds.load(run.generator_stage.folder / "model" / "semantic_ids")
+def generator_ids(run: Run) -> SemanticIds:
+    """The semantic IDs that the generator was trained with."""
+    return SemanticIds.load(run.folder / "generator" / "model" / "semantic_ids")
 
 
 def measures_of(run: Run, ids: SemanticIds) -> dict[str, Measure]:
-    """What lists for validation and test cases are measured with."""
+    """What lists for validation and test requests are measured with."""
     counts = training_counts(run.training[0], len(run.item_ids))
     _, groups = np.unique(ids.quantizer_codes_NQ, axis=0, return_inverse=True)
     options = (run.config.evaluate.bootstrap_samples, run.config.seed)
-    return {part: Measure(run.cases(part), counts, groups.ravel(), *options) for part in EVALUATED_PARTS}
+    return {part: Measure(run.requests(part), counts, groups.ravel(), *options) for part in EVALUATED_PARTS}  # type: ignore[arg-type]
+
+
+def total_seconds(run: Run) -> float:
+    """Wall-clock seconds of all stages and lists together, also of those that an earlier command made."""
+    stages = [stage for stage in run.stages.values() if stage.stored and stage.asked(run)]
+    seconds = sum(stage.artefact(run).seconds for stage in stages)
+    exclude_seen, seed = run.config.recommend.exclude_seen, run.config.seed
+    return seconds + sum(lists_artefact(one, run.folder, exclude_seen, seed).seconds for one in run.models().values())
 
 
 def run_facts(run: Run, command: str, seconds: float) -> dict[str, Any]:
@@ -146,14 +142,14 @@ def titles_of(dataset: Dataset) -> pl.Series:
     return pl.select(pl.when(text.is_null() | (text == "")).then(ids).otherwise(text)).to_series()
 
 
-def _comparisons(names: list[str]) -> list[tuple[str, str]]:
-    """Each list of ours against all that come after it: the one with most behind it first, the generator alone last."""
-    own = [name for name in reversed(names) if name.startswith("onerec")]
-    others = [name for name in names if name not in own]
+def _comparisons(models: list[Model]) -> list[tuple[str, str]]:
+    """Each list of ours against all that come after it: the one made of most parts first, the generator alone last."""
+    own = [model.name for model in reversed(models) if model.own]
+    others = [model.name for model in models if not model.own]
     return [(name, other) for place, name in enumerate(own) for other in [*own[place + 1 :], *others]]
 
 
-def protocol_of(run: Run, cases: Cases, counts: np.ndarray) -> dict[str, Any]:
+def protocol_of(run: Run, requests: Requests, counts: np.ndarray) -> dict[str, Any]:
     """How lists are made and judged."""
     recommend, dataset = run.config.recommend, run.config.dataset
     return {
@@ -163,41 +159,27 @@ def protocol_of(run: Run, cases: Cases, counts: np.ndarray) -> dict[str, Any]:
         "exclude_seen": recommend.exclude_seen,
         "beam_width": recommend.beam_width,
         "training_events": len(run.training[0]),
-        "cold_cases": int((counts[cases.target] == 0).sum()),
-        "dropped_cases": cases.dropped,
+        "cold_cases": int((counts[requests.targets_C] == 0).sum()),
+        "dropped_cases": requests.dropped,
     }
 
 
-def _described(run: Run, name: str, made: Mapping[str, np.ndarray], further: Further) -> dict[str, Any]:
+def _described(model: Model, made: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """What a model is, and what its training took."""
-    if name in further.models:
-        one = further.models[name]
-        return {"label": one.label, "description": one.description, **one.facts}
-    label, description = LABELS[name]
-    facts: dict[str, Any] = {"label": label, "description": description, "parameters": 0}
-    facts["train_seconds"] = float(made["fit_seconds"])
-    folders = {"onerec": run.generator_stage.folder, "sasrec": run.sasrec_stage.folder}
-    folder = (folders | {"onerec_selection": run.generator_stage.folder}).get(name)
-    if folder is not None:
-        facts |= json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    if name == "onerec_selection":
-        facts["selection"] = json.loads((run.selection_stage.folder / SCORER_FILE).read_text(encoding="utf-8"))
-        facts["parameters"] += len(facts["selection"]["weights"])
-        facts["train_seconds"] += run.selection_stage.seconds
-    return facts
+    facts = {"label": model.label, "description": model.description, "own": model.own, "parameters": 0}
+    return {**facts, "train_seconds": float(made["fit_seconds"]), **model.facts()}
 
 
 def _speed(made: Mapping[str, np.ndarray], measures: Mapping[str, Measure]) -> dict[str, float]:
-    cases = sum(len(measure.cases) for measure in measures.values())
+    cases = sum(len(measure.requests) for measure in measures.values())
     return {"recommend_users_per_second": cases / float(made["seconds"])}
 
 
 def _figures(
-    name: str, made: Mapping[str, np.ndarray], measures: Mapping[str, Measure], beside: Mapping[str, CaseFigures]
+    model: Model, made: Mapping[str, np.ndarray], measures: Mapping[str, Measure], beside: Mapping[str, CaseFigures]
 ) -> dict[str, Any]:
-    id_level = name.startswith("onerec")
     parts: dict[str, Any] = {
-        part: measure.figures(made[part], id_level=id_level, beside=beside[part]) for part, measure in measures.items()
+        part: measure.figures(made[part], id_level=model.own, beside=beside[part]) for part, measure in measures.items()
     }
     return parts | measures["test"].breakdowns(made["test"])
 
@@ -212,10 +194,10 @@ def _semantic_ids(ids: SemanticIds) -> dict[str, Any]:
     }
 
 
-def _examples(run: Run, lists: dict[str, dict[str, np.ndarray]], cases: Cases) -> list[dict[str, Any]]:
+def _examples(run: Run, lists: dict[str, dict[str, np.ndarray]], requests: Requests) -> list[dict[str, Any]]:
     """A few users drawn by the run's seed, not picked for their hits."""
-    count = min(run.config.evaluate.examples, len(cases))
-    rows = np.sort(np.random.default_rng(run.config.seed).choice(len(cases), size=count, replace=False))
+    count = min(run.config.evaluate.examples, len(requests))
+    rows = np.sort(np.random.default_rng(run.config.seed).choice(len(requests), size=count, replace=False))
     titles, ids = titles_of(run.dataset), run.item_ids.cast(pl.String)
 
     def named(item: int) -> dict[str, str]:
@@ -223,12 +205,12 @@ def _examples(run: Run, lists: dict[str, dict[str, np.ndarray]], cases: Cases) -
 
     examples = []
     for row in rows:
-        begin, end = cases.history_offsets[row], cases.history_offsets[row + 1]
-        target = int(cases.target[row])
+        begin, end = requests.history_offsets[row], requests.history_offsets[row + 1]
+        target = int(requests.targets_C[row])
         examples.append(
             {
-                "user": str(run.sequences.user_ids[int(cases.user_index[row])]),
-                "history": [named(int(item)) for item in cases.history_items[begin:end][-SHOWN_HISTORY:]],
+                "user": str(run.sequences.user_ids[int(requests.users_C[row])]),
+                "history": [named(int(item)) for item in requests.history_items[begin:end][-SHOWN_HISTORY:]],
                 "target": named(target),
                 "recommendations": {
                     name: [
@@ -243,26 +225,16 @@ def _examples(run: Run, lists: dict[str, dict[str, np.ndarray]], cases: Cases) -
     return examples
 
 
-def _notes(run: Run, counts: np.ndarray, cases: Cases) -> list[str]:
+def _notes(run: Run, counts: np.ndarray, requests: Requests) -> list[str]:
     """What a reader should know before trusting the figures."""
     notes = [
-        "Validation chose the weights; the test users were looked at once, after training.",
+        "Validation chose the weights. The test users were looked at once, after training.",
         "Tokenizer, generator and baselines learn from training events only. Histories of test users include their "
         "validation item.",
         "Intervals are 95 % percentile bootstraps over users. They do not cover what another training seed would give.",
     ]
-    if run.config.generator.pathways.in_use:
-        notes.append(
-            "The generator reads more than the baselines: its pathways are on (generator.pathways in the config). "
-            "The baselines read the items of positive events."
-        )
-    if run.config.selection is not None:
-        notes.append(
-            f"Selection's weights were fitted on up to {run.config.selection.fit_cases} of the validation cases: its validation "
-            "figures are no held-out figures, its test figures are."
-        )
     if run.config.recommend.exclude_seen:
-        seen = _share_seen(cases)
+        seen = _share_seen(requests)
         notes.append(
             f"Items of a user's history are not recommended again; {seen:.1%} of the test targets are such repeats."
         )
@@ -270,13 +242,14 @@ def _notes(run: Run, counts: np.ndarray, cases: Cases) -> list[str]:
         notes.append(
             "The log has no timestamps. If events of one day stand in the order of their ids, models that see ids profit."
         )
-    cold = int((counts[cases.target] == 0).sum())
+    cold = int((counts[requests.targets_C] == 0).sum())
     if cold:
-        notes.append(f"{cold} of {len(cases)} test targets never occur in training; they are kept in every figure.")
-    return notes
+        notes.append(f"{cold} of {len(requests)} test targets never occur in training; they are kept in every figure.")
+    asked = [stage for stage in run.stages.values() if stage.asked(run)]
+    return [*notes, *(note for stage in asked for note in stage.notes(run))]
 
 
-def _share_seen(cases: Cases) -> float:
-    targets = np.repeat(cases.target, np.diff(cases.history_offsets))
-    hits = np.add.reduceat((cases.history_items == targets).astype(np.int64), cases.history_offsets[:-1])
+def _share_seen(requests: Requests) -> float:
+    targets = np.repeat(requests.targets_C, requests.history_lengths_C)
+    hits = np.add.reduceat((requests.history_items == targets).astype(np.int64), requests.history_offsets[:-1])
     return float((hits > 0).mean())

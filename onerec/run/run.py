@@ -40,15 +40,19 @@ class Stage:
     Attributes:
         name: also the folder below the run's in which its artefact lies.
         kind: first part of the key; the same for stages that differ in folder alone.
-        needs: names of the stages whose artefacts it reads.
+        needs: names of the stages whose keys are part of its own; they are made first.
+        after: names of stages that are made first as well, and whose keys say nothing that its recipe does not.
         processes: "first", one process makes it while the others wait; "all" work on it together; "main", the main process makes
             it without the others.
+        stored: whether it leaves an artefact. A stage that leaves none only brings models.
     """
 
     name: str
     kind: str
     needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     processes: ClassVar[Literal["first", "all", "main"]] = "main"
+    stored: ClassVar[bool] = True
 
     def asked(self, run: "Run") -> bool:
         """Whether `onerec run` makes it."""
@@ -123,12 +127,14 @@ class Run:
         """
         stage, artefact = self.stages[name], self.artefact(name)
         if stage.processes == "first":
+            for name in (*stage.after, *stage.needs):
+                self.make(name)
             with self.state.main_process_first():
                 if not artefact.done:
                     self._make(stage, artefact)
         elif not artefact.done:
-            for need in stage.needs:
-                self.make(need)
+            for name in (*stage.after, *stage.needs):
+                self.make(name)
             if stage.processes == "all":
                 with self.state.main_process_first():
                     if self.state.is_main_process:
@@ -151,16 +157,21 @@ class Run:
         (artefact.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         artefact.finish(facts.get("train_seconds"))
 
-    def make_all(self) -> None:
-        """Make every stage that the config asks for. Raises UserError before any work where one would fail."""
-        asked = [stage for stage in self.stages.values() if stage.asked(self)]
+    def make_all(self, names: Iterable[str] | None = None) -> None:
+        """Make the stages that the config asks for, or those of some names.
+
+        Raises:
+            UserError: one of them would fail; before any work where that can be told.
+        """
+        asked = [self.stages[name] for name in names or self.stages if self.stages[name].asked(self)]
         for stage in asked:
             stage.check(self)
         for stage in asked:
-            self.make(stage.name)
+            if stage.stored:
+                self.make(stage.name)
 
     def models(self) -> dict[str, Model]:
-        """The recommenders that the asked and finished stages have made, by name."""
+        """The recommenders of all stages that the config asks for, by name."""
         made = [model for stage in self.stages.values() if stage.asked(self) for model in stage.models(self)]
         return {model.name: model for model in made}
 

@@ -5,25 +5,24 @@ items IDs; IDs that were published stay, however the rows of the table have move
 """
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from onerec.artefacts import STAGE_FILE, Stage
 from onerec.errors import UserError
+from onerec.run.artefact import STAGE_FILE, Artefact
+from onerec.run.run import Run
+from onerec.run.stages.semantic_ids import ENCODER_FOLDER, IDS_FOLDER, SemanticIdsStage
 from tokenizer.append import append_items, in_order_of
 from tokenizer.common.files import replacing_folder
 from tokenizer.item_encoder import ItemEncoder
 from tokenizer.semantic_ids import SemanticIds
 
-if TYPE_CHECKING:
-    from onerec.pipeline import Run
-
 COMPARED_OLD_ITEMS = 50_000  # old items among which new ones look for those that are like them, an even sample
 
 
-def append_new_items(run: "Run") -> dict[str, Any] | None:
+def append_new_items(run: Run) -> dict[str, Any] | None:
     """Give the items without an ID one, and let the stage count as done for the dataset as it is now.
 
     Returns what `tokenizer.append.append_items` reports, or None where no item is new.
@@ -35,12 +34,12 @@ def append_new_items(run: "Run") -> dict[str, Any] | None:
         UserError: there are no finished IDs made with this config, or an item that has one is missing from the table.
         TokenizerError: the content of the new items cannot be used.
     """
-    stage = run.ids_stage
+    stage = run.artefact(SemanticIdsStage.name)
     if stage.done:
         return None
     ids = _published(run, stage)
     started = time.perf_counter()
-    encoder = ItemEncoder.load(stage.folder / "encoder")
+    encoder = ItemEncoder.load(stage.folder / ENCODER_FOLDER)
     report = None
     new_rows = np.flatnonzero(~run.item_ids.is_in(ids.item_ids.implode()).to_numpy())
     if len(new_rows):
@@ -59,9 +58,9 @@ def append_new_items(run: "Run") -> dict[str, Any] | None:
     ids = in_order_of(ids, run.item_ids)
     seconds = stage.seconds_on_file + time.perf_counter() - started
     with replacing_folder(stage.folder, STAGE_FILE, "semantic IDs") as written:
-        ids.save(written / "ids")
-        encoder.save(written / "encoder")
-        Stage(written, stage.key, stage.recipe).finish(seconds)
+        ids.save(written / IDS_FOLDER)
+        encoder.save(written / ENCODER_FOLDER)
+        Artefact(written, stage.key, stage.recipe).finish(seconds)
     return report
 
 
@@ -72,16 +71,16 @@ def positions_of(wanted: pl.Series, among: pl.Series) -> np.ndarray:
     return joined["row"].to_numpy()
 
 
-def _published(run: "Run", stage: Stage) -> SemanticIds:
+def _published(run: Run, stage: Artefact) -> SemanticIds:
     """The IDs on disk; UserError unless they were made with this config and every one of their items is still there."""
-    if not (stage.folder / "ids").is_dir() or not (stage.folder / STAGE_FILE).is_file():
+    if not (stage.folder / IDS_FOLDER).is_dir() or not (stage.folder / STAGE_FILE).is_file():
         raise UserError(f"{stage.folder}: no semantic IDs to append to; run `onerec tokenize` without --append first")
     if not stage.same_recipe:
         raise UserError(
             f"{stage.folder}: these semantic IDs were made with another tokenizer section or seed, or not to the end; "
             "--append goes on with the tokenizer as it was, so use that config, or tokenize anew without --append"
         )
-    ids, table = SemanticIds.load(stage.folder / "ids"), run.dataset.folder / "items.parquet"
+    ids, table = SemanticIds.load(stage.folder / IDS_FOLDER), run.dataset.folder / "items.parquet"
     if ids.item_ids.dtype != run.item_ids.dtype:
         raise UserError(
             f"{table}: item ids are {run.item_ids.dtype} now, they were {ids.item_ids.dtype} when tokenized"

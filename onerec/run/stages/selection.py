@@ -1,83 +1,150 @@
-"""The stage of a run that learns which items of the beam to list."""
+"""The stage that learns which of the generator's candidates to list, and keeps all that a list needs."""
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from onerec.baselines.content_knn import ContentKNN
-from onerec.baselines.item_knn import ItemKNN
-from onerec.config import SelectionSection
 from onerec.data.split import even_rows
-from onerec.decode.recommend import GeneratorRecommender
-from onerec.select.evidence import Evidence, directly_after
-from onerec.select.recommend import SelectingRecommender, fit_scorer, fitting_cases
-from onerec.select.scorer import Scorer
+from onerec.errors import UserError
+from onerec.recommenders.cascade import Cascade
+from onerec.recommenders.content_knn import ContentKNN
+from onerec.recommenders.generator import GeneratorRecommender, GeneratorWithNewItems
+from onerec.run.models import Model
+from onerec.run.run import Facts, Run, Stage
+from onerec.run.stages.generator import GeneratorStage, load_generator, training_facts
+from onerec.run.stages.semantic_ids import item_encoder
+from onerec.scorers.candidate_features import NEWEST_ONLY, CandidateFeatures
+from onerec.scorers.co_occurrence import CoOccurrence
+from onerec.scorers.linear_weights import LinearWeights
+from onerec.scorers.selection import SelectionScorer, SelectionSection, fit_selection, fitting_requests
 from onerec.train.runtime import set_threads
-from tokenizer.item_encoder import ItemEncoder
-
-if TYPE_CHECKING:
-    from onerec.pipeline import Run
 
 SCORER_FILE = "scorer.json"
+NEW_ITEMS_FILE = "new_items.npy"
+CO_OCCURRENCE, DIRECTLY_AFTER = "co_occurrence", "directly_after"  # folders with what was counted
+FORMAT = 2  # 1 kept the weights alone, and counted again for every list
 
 
-def fit_selection(run: "Run") -> None:
-    """Fit the scorer that selects from the beam on validation cases, which no training saw."""
-    stage, section = run.selection_stage, run.config.selection
-    if stage.done or section is None:
-        return
-    stage.begin()
-    run.say(f"selection: weighing what speaks for the items of a beam of {section.beam_width}")
-    set_threads(run.config.threads, run.config.generator.width)
-    generator = proposing_generator(run, section)
-    evidence = make_evidence(run, section, generator)
-    cases = run.cases("valid")
-    fitting = fitting_cases(cases, even_rows(len(cases), section.fit_cases), evidence, section.new_item_weight)
-    exclude_seen = run.config.recommend.exclude_seen
-    scorer, figures = fit_scorer(generator, evidence, fitting, exclude_seen, run.readings(fitting.cases))
-    if not figures["pays"]:
-        run.say("selection: no gain on validation cases that were not fitted; lists keep the generator's order")
-    scorer.save(stage.folder / SCORER_FILE, **figures)
-    stage.finish()
+class SelectionStage(Stage):
+    """Fit the scorer that ranks the generator's candidates on validation requests, which no training saw."""
+
+    name = kind = "selection"
+    needs = ("generator",)
+
+    def asked(self, run: Run) -> bool:
+        return run.config.selection is not None
+
+    def recipe(self, run: Run) -> tuple[Any, ...]:
+        section = run.config.selection
+        return (section.model_dump() if section else None, run.config.recommend.exclude_seen, FORMAT)
+
+    def make(self, run: Run, folder: Path) -> Facts:
+        section = section_of(run)
+        run.say(f"selection: weighing what speaks for the items of a beam of {section.beam_width}")
+        set_threads(run.config.threads, run.config.generator.width)
+        _count(run, section, folder)
+        generator = load_generator(run, beam_width=section.beam_width)
+        features = load_features(run, folder, generator)
+        requests = run.requests("valid")
+        even = even_rows(len(requests), section.fit_cases)
+        fitting = fitting_requests(requests, even, features, section.new_item_weight)
+        finder, wide = candidate_finder(run, generator, features)
+        exclude_seen = run.config.recommend.exclude_seen
+        candidates = finder.recommend(fitting.requests, wide, exclude_seen=exclude_seen)
+        scorer, figures = fit_selection(candidates, features, fitting)
+        if not figures["pays"]:
+            run.say("selection: no gain on validation cases that were not fitted; lists keep the generator's order")
+        scorer.weights.save(folder / SCORER_FILE, **figures)
+        return {}
+
+    def models(self, run: Run) -> Iterable[Model]:
+        artefact, generator = run.artefact(self.name), run.artefact(GeneratorStage.name)
+
+        def facts() -> dict[str, Any]:
+            known = training_facts(generator.folder)
+            fitted = json.loads((artefact.folder / SCORER_FILE).read_text(encoding="utf-8"))
+            return {
+                **known,
+                "selection": fitted,
+                "parameters": known["parameters"] + len(fitted["weights"]),
+                "train_seconds": known["train_seconds"] + artefact.seconds,
+            }
+
+        yield Model(
+            name="onerec_selection",
+            label="OneRec + selection",
+            description="the generator's wide beam, ranked by a scorer fitted on validation",
+            own=True,
+            key=artefact.key,
+            load=lambda: load_selection(run),
+            facts=facts,
+            lists_folder=Path("lists") / "onerec_selection",
+        )
+
+    def notes(self, run: Run) -> Iterable[str]:
+        yield (
+            f"Selection's weights were fitted on up to {section_of(run).fit_cases} of the validation requests. Its validation "
+            "figures are therefore not held-out figures; its test figures are."
+        )
 
 
-def load_selection(run: "Run") -> SelectingRecommender:
+def section_of(run: Run) -> SelectionSection:
+    """The run's settings of selection, which must be on."""
+    if run.config.selection is None:
+        raise UserError(
+            "the config says selection: null; give it a section selection (configs/demo.yaml explains its keys)"
+        )
+    return run.config.selection
+
+
+def load_selection(run: Run) -> Cascade:
     """Beam search followed by selection; fitted first where it is not yet."""
-    section = run.config.selection
-    assert section is not None
-    fit_selection(run)
-    generator = proposing_generator(run, section)
-    evidence = make_evidence(run, section, generator)
-    scorer = Scorer.load(run.selection_stage.folder / SCORER_FILE, evidence.names)
-    return SelectingRecommender(generator, evidence, scorer)
+    folder = run.make(SelectionStage.name)
+    generator = load_generator(run, beam_width=section_of(run).beam_width)
+    features = load_features(run, folder, generator)
+    weights = LinearWeights.load(folder / SCORER_FILE, features.names)
+    finder, wide = candidate_finder(run, generator, features)
+    return Cascade(finder, wide, SelectionScorer(features, weights))
 
 
-def proposing_generator(run: "Run", section: SelectionSection) -> GeneratorRecommender:
-    """The trained generator with as wide a beam as selection wants."""
-    generator = run.load_generator()
-    generator.beam_width = section.beam_width
-    return generator
+def candidate_finder(
+    run: Run, generator: GeneratorRecommender, features: CandidateFeatures
+) -> tuple[GeneratorRecommender | GeneratorWithNewItems, int]:
+    """Who finds the candidates, and how many: the generator's beam, with new items behind it where there are any."""
+    section = section_of(run)
+    if features.new_items_M is None:
+        return generator, section.beam_width
+    content = ContentKNN(features.vectors["content"], section.decay, features.new_items_M, run.config.seed)
+    wide = section.beam_width + section.new_items
+    return GeneratorWithNewItems(generator, content, section.new_items), wide
 
 
-def make_evidence(run: "Run", section: SelectionSection, generator: GeneratorRecommender) -> Evidence:
-    """What selection knows beside the generator, from training events and item content."""
-    co_occurrence = ItemKNN(**section.co_occurrence.model_dump(), seed=run.config.seed)
-    encoder = ItemEncoder.load(run.ids_stage.folder / "encoder")
-    vectors = {"content": encoder.described, "behaviour": encoder.behaviour_ND}
-    return Evidence(
+def load_features(run: Run, folder: Path, generator: GeneratorRecommender) -> CandidateFeatures:
+    """What the stage has counted, as features of the generator's candidates."""
+    section, encoder = section_of(run), item_encoder(run)
+    blocks = {"content": encoder.described, "behaviour": encoder.behaviour_ND}
+    try:
+        co_occurrence = CoOccurrence(section.co_occurrence).load(folder / CO_OCCURRENCE)
+        directly_after = CoOccurrence(NEWEST_ONLY).load(folder / DIRECTLY_AFTER)
+        new_M = np.load(folder / NEW_ITEMS_FILE, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: no readable counts there ({error}); run it again") from error
+    return CandidateFeatures(
         generator.generator.item_scorer is not None,
-        co_occurrence.fit(*run.training, len(run.item_ids)),
-        directly_after(*run.training, len(run.item_ids)),
-        {name: block_ND for name, block_ND in vectors.items() if block_ND.shape[1]},
+        co_occurrence,
+        directly_after,
+        {name: block_ND for name, block_ND in blocks.items() if block_ND.shape[1]},
         section.decay,
-        _new_items(run, section, encoder.described),
-        section.new_items,
+        new_M if section.new_items and len(new_M) and encoder.described.shape[1] else None,
     )
 
 
-def _new_items(run: "Run", section: SelectionSection, content_ND: np.ndarray) -> ContentKNN | None:
-    """Finds items without training events by their content; None where there are none to find."""
-    new_M = np.flatnonzero(np.bincount(run.training[0], minlength=len(run.item_ids)) == 0)
-    if not (section.new_items and len(new_M) and content_ND.shape[1]):
-        return None
-    return ContentKNN(content_ND, section.decay, new_M, run.config.seed)
+def _count(run: Run, section: SelectionSection, folder: Path) -> None:
+    """Count the training part once, so that a list needs no counting."""
+    training, item_count = run.training, len(run.item_ids)
+    CoOccurrence(section.co_occurrence, seed=run.config.seed).fit(*training, item_count).save(folder / CO_OCCURRENCE)
+    CoOccurrence(NEWEST_ONLY).fit(*training, item_count).save(folder / DIRECTLY_AFTER)
+    np.save(folder / NEW_ITEMS_FILE, np.flatnonzero(np.bincount(training[0], minlength=item_count) == 0))
