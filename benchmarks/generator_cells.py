@@ -203,11 +203,13 @@ def held_out_losses(run: Any, model: Any, most: int) -> tuple[np.ndarray, np.nda
     """-log p(item) in nats of validation targets, at most so many and spread evenly, and their users."""
     import torch
 
+    from onerec.model.bound_generator import item_log_probabilities
+
     cases = run.cases("valid", most)
     losses_C = np.zeros(len(cases))
     for rows, batch in case_batches(run, cases):
         targets_B1 = torch.from_numpy(cases.target[rows].astype(np.int64))[:, None]
-        losses_C[rows] = -model.item_log_probabilities(batch, targets_B1)[:, 0].double().numpy()
+        losses_C[rows] = -item_log_probabilities(model, batch, targets_B1)[:, 0].double().numpy()
     return losses_C, cases.user_index
 
 

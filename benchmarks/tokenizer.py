@@ -220,7 +220,7 @@ def item_vectors(dataset: Path, width: int) -> Any:
     """Text vectors of the items, float32 [N,width], rows of length one."""
     import polars as pl
 
-    from tokenizer.content import ContentSpec, content_vectors
+    from tokenizer.content.encoder import ContentSpec, content_vectors
 
     items = pl.read_parquet(dataset / "items.parquet")
     return content_vectors(items, ContentSpec(text=["title", "categories"], text_dimensions=width), dataset)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from onerec.cli_options import CommandParser, add_config_command, add_run_options, open_configured
 from onerec.errors import UserError
-from onerec.memory import keep_freed_memory
+from onerec.train.memory import keep_freed_memory
 from tokenizer.errors import TokenizerError
 
 if TYPE_CHECKING:
@@ -162,8 +162,8 @@ def demo(parsed: argparse.Namespace) -> None:
 
 def evaluate(parsed: argparse.Namespace) -> None:
     """`onerec evaluate RUN`."""
-    from onerec.evaluate.terminal import print_details
     from onerec.pipeline import reopen_run
+    from onerec.report.terminal import print_details
 
     for override in parsed.overrides:
         if not override.startswith(("recommend.", "selection.", "selection=", "reward.selection.", "evaluate.")):
@@ -212,9 +212,9 @@ def _complete(opened: "Run") -> None:
 
 
 def _measure(opened: "Run") -> dict[str, Any]:
-    from onerec.evaluate.report import write_report
     from onerec.evaluate.results import write_results
-    from onerec.evaluate.terminal import print_comparison
+    from onerec.report.report import write_report
+    from onerec.report.terminal import print_comparison
     from rl.stages import further_of
 
     results = write_results(opened, " ".join(["onerec", *sys.argv[1:]]), further_of(opened))

@@ -39,7 +39,7 @@ def add_tokenize_command(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def tokenize(parsed: argparse.Namespace) -> None:
     """`onerec tokenize CONFIG [--append]`."""
-    from tokenizer.quality import format_quality
+    from tokenizer.quality.figures import format_quality
 
     run = open_configured(parsed)
     done = run.ids_stage.done
@@ -68,8 +68,8 @@ def append(run: Any) -> None:
 def inspect(parsed: argparse.Namespace) -> None:
     """`onerec tokenize inspect RUN`."""
     from onerec.config import load_config
-    from onerec.inspect_ids import write_page
     from onerec.pipeline import CONFIG_FILE, Run
+    from onerec.report.inspect.ids import write_page
 
     if not (parsed.run / CONFIG_FILE).is_file():
         raise UserError(f"{parsed.run}: not a run folder (no {CONFIG_FILE}); `onerec tokenize CONFIG` makes one")

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from onerec.artefacts import Stage
 from onerec.evaluate.results import dataset_facts, judged_figures, measures_of, protocol_of, run_facts, spoken_ids
-from onerec.evaluate.terminal import interval_text, share_text
 from onerec.files import write_json
 from onerec.further import EVALUATED_PARTS, P_SCORE, FurtherModel, kept_lists
 from onerec.pipeline import Run
+from onerec.report.terminal import interval_text, share_text
 from rl.align import align_stage
 from rl.further_models import aligned_model, judge_of, rsft_model
 from rl.rsft_stage import TRAINING_FILE, rsft_stage

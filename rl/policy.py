@@ -13,7 +13,7 @@ from torch import Tensor
 from onerec.data.stream import padded_readings
 from onerec.data.windows import Batch, padded_histories
 from onerec.errors import UserError
-from onerec.model.bound_generator import BoundGenerator
+from onerec.model.bound_generator import BoundGenerator, bind
 from onerec.model.generator import Generator
 from rl.prompts import Prompts
 
@@ -56,7 +56,7 @@ def score_codes(generator: Generator, batch: Batch, codes_BGL: Tensor, free: boo
     check_codes(generator, codes_BGL)
     if free:
         check_free(generator)
-    bound = generator.bind(batch)
+    bound = bind(generator, batch)
     states_BGLD = bound.states_of_codes(codes_BGL)
     levels = _free(generator, states_BGLD, codes_BGL) if free else _legal(bound, states_BGLD, codes_BGL)
     log_probabilities, entropies = zip(*levels, strict=True)

@@ -12,7 +12,6 @@ from onerec.data.split import TEST, TRAIN, VALID, even_rows
 from onerec.errors import UserError
 from onerec.evaluate.breakdown import training_counts
 from onerec.files import write_json
-from onerec.item_vectors import ItemEncoder
 from onerec.pipeline import Run
 from onerec.reward_config import RewardConfig
 from onerec.train.runtime import set_threads
@@ -31,6 +30,7 @@ from rl.impressions import (
 )
 from rl.preference_model import Judgement, PreferenceModel
 from rl.rewards.preference_score import PreferenceScore
+from tokenizer.item_encoder import ItemEncoder
 
 MODEL_FOLDER, EVALUATION_FILE = "model", "evaluation.json"
 CRITERION = "likelihood"

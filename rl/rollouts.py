@@ -13,7 +13,7 @@ from onerec.decode.beam_search import beam_search
 from onerec.decode.exclusion import ExcludingDecoder, ForbiddenEdges
 from onerec.decode.recommend import padded_sets
 from onerec.errors import UserError
-from onerec.model.bound_generator import BoundGenerator
+from onerec.model.bound_generator import BoundGenerator, bind
 from onerec.model.generator import Generator
 from rl.draws import Truncation, WithoutReplacement, WithReplacement
 from rl.prompts import Prompts
@@ -95,7 +95,7 @@ def _generate(generator: Generator, prompts: Prompts, config: RolloutConfig, rng
         if config.exclude_seen:
             seen = padded_sets(cases.history_items, cases.history_offsets, numbers).to(device)
         found, rows = (
-            groups_of(generator.bind(batch.to(device)), config, rng, seen),
+            groups_of(bind(generator, batch.to(device)), config, rng, seen),
             torch.from_numpy(numbers).to(device),
         )
         codes_BGL[rows], items_BG[rows] = found.codes_BGL, found.items_BG

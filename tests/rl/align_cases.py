@@ -11,6 +11,7 @@ from torch import Tensor
 from onerec.align_config import AlignConfig
 from onerec.data.split import Cases
 from onerec.data.windows import Windows, every_position_windows
+from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
 from rl.align_loop import AlignLoop
 from rl.align_rewards import AlignRewards
@@ -68,7 +69,7 @@ def make_loop(folder: Path, policy: Generator, config: AlignConfig, reward: Any 
 def expected_reward(policy: Generator) -> float:
     """The exact mean of the planted reward under the policy."""
     items = torch.arange(ITEMS).expand(USERS, -1)
-    shares = policy.eval().item_log_probabilities(batch_of(policy, make_prompts()), items).exp()
+    shares = item_log_probabilities(policy.eval(), batch_of(policy, make_prompts()), items).exp()
     return float((shares * (items % 2)).sum(dim=1).mean())
 
 

@@ -94,9 +94,15 @@ def everything_read(run: Run, **choice: object) -> list[bytes]:
     cases = prompts.cases
     seen = [cases.user_index, cases.history_items, cases.history_offsets, cases.target]
     for rows, batch in padded_readings(prompts.readings, 6, 4, batch_size=7):
-        known = batch.known
-        assert known is not None
-        shown = [batch.items_BT, batch.lengths_B, known.features_BTF, known.older_items_BP, known.older_features_BPF]
+        features = batch.context_features
+        assert features is not None
+        shown = [
+            batch.items_BT,
+            batch.lengths_B,
+            features.features_BTF,
+            features.positive_items_BP,
+            features.positive_features_BPF,
+        ]
         seen += [rows, *(tensor.numpy() for tensor in shown)]
     return [array.tobytes() for array in seen]
 

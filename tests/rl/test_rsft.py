@@ -135,8 +135,8 @@ def test_what_is_read_stays_as_it_is(tmp_path: Path) -> None:
     ours, whole = chosen.batch(rows), chosen.windows.batch(rows)
     assert torch.equal(ours.items_BT, whole.items_BT)
     assert torch.equal(ours.lengths_B, whole.lengths_B)
-    assert ours.known is not None and whole.known is not None
-    assert torch.equal(ours.known.features_BTF, whole.known.features_BTF)
+    assert ours.context_features is not None and whole.context_features is not None
+    assert torch.equal(ours.context_features.features_BTF, whole.context_features.features_BTF)
     assert not (ours.counted_BT & ~whole.counted_BT).any()
     assert not chosen.batch(np.array([-1])).counted_BT.any()
 

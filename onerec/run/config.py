@@ -1,0 +1,163 @@
+"""The run config: one YAML file describes a whole run, every key is typed, and unknown keys are refused.
+
+`configs/*.yaml` carry a comment on every key. On the command line `train.epochs=10` overrides a key by its dotted path.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from onerec.align_config import AlignConfig
+from onerec.baselines.sasrec import SASRecConfig
+from onerec.data.contract import SplitMethod, parse_section
+from onerec.errors import UserError
+from onerec.model.generator_config import GeneratorConfig
+from onerec.reward_config import RewardConfig
+from onerec.rsft_config import RsftConfig
+from onerec.train.trainer import TrainConfig
+from tokenizer.item_encoder import TokenizerSection
+
+LaterStage = Literal["rsft", "reward", "align"]
+
+
+class Section(BaseModel):
+    """A part of the run config; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetSection(Section):
+    """Which dataset, which events count, and how they are split."""
+
+    folder: Path
+    fetch: Literal["movielens-100k"] | None = None
+    positive: str | None = None
+    split: SplitMethod | None = None
+    train_share: float = Field(0.8, gt=0, lt=1)
+    valid_share: float = Field(0.1, gt=0, lt=1)
+    targets_per_user: Literal["first", "all"] = "first"
+
+
+class RecommendSection(Section):
+    """How lists are made."""
+
+    beam_width: int = Field(100, ge=50)
+    exclude_seen: bool = True
+    batch_size: int = Field(256, gt=0)
+
+
+class EvaluateSection(Section):
+    """How results are measured."""
+
+    bootstrap_samples: int = Field(1000, ge=100)
+    validation_users: int = Field(4000, gt=0)
+    validation_beam_width: int = Field(20, ge=10)
+    examples: int = Field(6, ge=0)
+
+
+class SASRecSection(Section):
+    """The SASRec baseline: its sizes and its own training settings."""
+
+    model: SASRecConfig = SASRecConfig()
+    train: TrainConfig = TrainConfig()
+
+
+class ItemKNNSection(Section):
+    """The item-kNN baseline; see `onerec.baselines.item_knn.ItemKNN`."""
+
+    window: int = Field(10, gt=0)
+    decay: float = Field(0.6, gt=0, le=1)
+    session_weight: float = Field(0.5, ge=0)
+    source_exponent: float = 0.4
+    target_exponent: float = 0.35
+    session_events: int = Field(100, gt=0)
+
+
+class SelectionSection(Section):
+    """Which items of a wide beam make the list; see `onerec.select`.
+
+    co_occurrence: how it is counted, as for the item-kNN baseline. decay: what an event of the history weighs against the
+    next newer one in its mean. fit_cases: validation cases that the scorer's weights are fitted on, at most.
+    new_items: items without training events that are proposed beside the beam, those whose content is most like the history;
+    0 proposes none. new_item_weight: how many times as much as others a validation case counts in which such an item was
+    taken; 1 lists them as often as they were taken, more lists them more often.
+    """
+
+    beam_width: int = Field(300, ge=50)
+    decay: float = Field(0.7, gt=0, le=1)
+    fit_cases: int = Field(10000, gt=0)
+    new_items: int = Field(50, ge=0)
+    new_item_weight: float = Field(3.0, gt=0)
+    co_occurrence: ItemKNNSection = ItemKNNSection()
+
+
+class BaselinesSection(Section):
+    """Which baselines run beside the generator; leave one out with `null`."""
+
+    popularity: bool = True
+    content_knn: bool = True
+    item_knn: ItemKNNSection | None = ItemKNNSection()
+    sasrec: SASRecSection | None = SASRecSection()
+
+
+class RunConfig(Section):
+    """Everything a run depends on.
+
+    after_training: stages that `onerec run` adds to training, whose models are measured beside the others.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    seed: int = Field(0, ge=0)
+    threads: int | None = Field(None, gt=0)
+    dataset: DatasetSection
+    tokenizer: TokenizerSection = TokenizerSection()
+    generator: GeneratorConfig = GeneratorConfig()
+    train: TrainConfig = TrainConfig()
+    recommend: RecommendSection = RecommendSection()
+    selection: SelectionSection | None = SelectionSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    baselines: BaselinesSection = BaselinesSection()
+    reward: RewardConfig | None = RewardConfig()
+    rsft: RsftConfig | None = None
+    align: AlignConfig = AlignConfig()
+    after_training: list[LaterStage] = []
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run config and apply overrides such as `train.epochs=10`.
+
+    Raises:
+        UserError: the file is missing or not YAML, a key is unknown (the nearest right name is given) or a value is wrong.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such config; the ones that come with the project lie in configs/")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a run config is a mapping of keys; see configs/ for commented examples")
+    for override in overrides:
+        _apply(content, override)
+    return parse_section(RunConfig, content, str(path))
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise UserError(f'override "{override}": write it as key.subkey=value, for example train.epochs=10')
+    *sections, key = path.split(".")
+    for section in sections:
+        if content.get(section) is None:
+            content[section] = {}  # a section that the file leaves out, or sets to null, begins with its defaults
+        inner = content[section]
+        if not isinstance(inner, dict):
+            raise UserError(f'override "{override}": "{section}" is a value, it has no keys of its own')
+        content = inner
+    try:
+        content[key] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f'override "{override}": the value is not YAML ({" ".join(str(error).split())})') from error
