@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+import onerec
 from onerec.align_config import AlignConfig
 from onerec.baselines.sasrec import SASRecConfig
 from onerec.data.contract import SplitMethod, parse_section
@@ -75,7 +76,7 @@ class TokenizerSection(Section):
     """
 
     content: ContentSection = ContentSection()
-    alignment: AlignmentSpec | None = None
+    alignment: AlignmentSpec | None = AlignmentSpec()
     collaborative: CollaborativeSection = CollaborativeSection()
     quantizer: QuantizerSpec = QuantizerSpec()
 
@@ -85,7 +86,7 @@ class RecommendSection(Section):
 
     beam_width: int = Field(100, ge=50)
     exclude_seen: bool = True
-    batch_size: int = Field(256, gt=0)
+    batch_size: int = Field(128, gt=0)
 
 
 class EvaluateSection(Section):
@@ -165,20 +166,41 @@ class RunConfig(Section):
     after_training: list[LaterStage] = []
 
 
+def shipped_config(name: str) -> Path:
+    """A config that comes with the project, by its file's name: inside an installed package, or beside it in a checkout."""
+    package = Path(onerec.__file__).resolve().parent
+    folder = package / "configs"
+    return (folder if folder.is_dir() else package.parent / "configs") / name
+
+
+def find_config(path: Path) -> Path:
+    """The config at a path. A path that does not exist may name a shipped config: `own`, `own.yaml` or `configs/own.yaml`.
+
+    Raises:
+        UserError: there is no file, and no shipped config of that name.
+    """
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in sorted(shipped_config("").glob("*.yaml"))}
+    if str(path.parent) in (".", "configs") and path.suffix in ("", ".yaml") and path.stem in shipped:
+        return shipped[path.stem]
+    names = ", ".join(file.name for file in shipped.values())
+    raise UserError(f"{path}: no such config; give the path of a file, or the name of a shipped config: {names}")
+
+
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run config and apply overrides such as `train.epochs=10`.
+    """Read a run config (see `find_config`) and apply overrides such as `train.epochs=10`.
 
     Raises:
         UserError: the file is missing or not YAML, a key is unknown (the nearest right name is given) or a value is wrong.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such config; the ones that come with the project lie in configs/")
+    path = find_config(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a run config is a mapping of keys; see configs/ for commented examples")
+        raise UserError(f"{path}: a run config is a mapping of keys; see demo.yaml for one with comments")
     for override in overrides:
         _apply(content, override)
     return parse_section(RunConfig, content, str(path))
