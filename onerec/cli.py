@@ -51,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     from onerec import __version__
     from onerec.cli_align import add_align_command
+    from onerec.cli_config import add_config_verb
     from onerec.cli_data import add_data_commands
     from onerec.cli_reward import add_reward_command
     from onerec.cli_rsft import add_rsft_command
@@ -66,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
     add_data_commands(commands)
+    add_config_verb(commands)
     add_tokenize_command(commands)
     add_config_command(
         commands,
@@ -156,6 +158,8 @@ def run(parsed: argparse.Namespace) -> None:
 
 def demo(parsed: argparse.Namespace) -> None:
     """`onerec demo`."""
+    from onerec.config import shipped_config
+
     parsed.config = shipped_config("demo.yaml")
     _complete(open_configured(parsed))
 
@@ -192,13 +196,6 @@ def recommend(parsed: argparse.Namespace) -> None:
         generator = load_rsft(opened)
     exclude_seen = not parsed.include_seen
     print_list(opened, parsed.user, parsed.history, parsed.count, exclude_seen=exclude_seen, generator=generator)
-
-
-def shipped_config(name: str) -> Path:
-    """A config that comes with the project: inside an installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "configs" / name
-    return installed if installed.exists() else package.parent / "configs" / name
 
 
 def _complete(opened: "Run") -> None:
