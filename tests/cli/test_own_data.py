@@ -37,9 +37,7 @@ def test_import_run_and_recommend(tiny_run: TinyRun) -> None:
 
 def test_the_comparison_is_printed_whole(tiny_run: TinyRun) -> None:
     """Off a terminal there are 80 columns; no figure may be cut to fit them."""
-    table = [
-        line for line in tiny_run.stdout.splitlines() if line.lstrip().startswith(("OneRec", "SASRec", "Item-kNN"))
-    ]
+    table = [line for line in tiny_run.stdout.splitlines() if line.startswith((" OneRec", " SASRec", " Item-kNN"))]
     assert len(table) == 4  # of OneRec the generator's list and the selected one
     for line in table:
         assert len(re.findall(r"\d\.?\d* \(\.\d{4}-\.\d{4}\)", line)) == 2, line

@@ -13,12 +13,16 @@ from reward_data import QUICK, planted_events, quick_run, write_planted
 from benchmarks.result_tables import rendering
 from benchmarks.seeds import combined
 from onerec.cli import main
-from onerec.run.config import load_config
 from onerec.errors import UserError
-from onerec.run.run import Run, open_run
+from onerec.run.lists import lists_of
+from onerec.run.opening import complete
+from onerec.run.results import judge_of
+from onerec.run.run import Run
+from onerec.run.stages.generator import load_generator
 from rl.alignment.loop import AlignLoop
+from rl.config import config_of
+from rl.reward_model.choice import trained_names
 from rl.reward_model.stage import EVALUATION_FILE
-from rl.stages import check_stages, further_of, reward_sections
 
 SETTINGS = (
     *QUICK,
@@ -125,7 +129,7 @@ def test_one_run_in_a_table_of_seeds_keeps_all_models_and_what_the_judge_thinks(
 
 def test_seconds_of_all_stages_count_once(finished: Path) -> None:
     folder = finished / "planted"
-    files = [path for path in folder.rglob("stage.json") if path.parent.name != "sequences"]
+    files = list(folder.rglob("stage.json"))
     assert (
         len({path.parent for path in files} & {folder / "aligned_ecpo", folder / "reward_second" / "evaluation"}) == 2
     )
@@ -140,20 +144,17 @@ def test_seconds_of_all_stages_count_once(finished: Path) -> None:
 def test_lists_are_those_of_the_models_they_are_named_after(finished: Path, planted: Path) -> None:
     """A reward-selected list holds items of the beam, and judging it again gives the figure on file."""
     run = reopened(planted, finished, ALL)
-    further = further_of(run)
-    made, cases = further.lists(run), run.cases("test")
-    beam = run.load_generator()
-    beam.beam_width = 20
-    proposed, _ = beam.recommend(cases.history_items, cases.history_offsets, 20, True)
-    selected = made["onerec_reward_selection"]["test"]
-    for case in range(len(cases)):
-        assert set(selected[case][selected[case] >= 0]) <= set(proposed[case])
-    assert not np.array_equal(made["onerec_aligned"]["test"], run.lists("onerec")["test"])
-    assert further.judge is not None
-    for name, lists in made.items():
-        mean = further.judge.score(cases, lists["test"]).mean()
+    requests, judge = run.requests("test"), judge_of(run)
+    made = {name: lists_of(run, model)["test"] for name, model in run.models().items()}
+    candidates = load_generator(run, beam_width=20).recommend(requests, 20, exclude_seen=True)
+    for selected, beam in zip(made["onerec_reward_selection"], candidates.items_CK, strict=True):
+        assert set(selected[selected >= 0]) <= set(beam)
+    assert not np.array_equal(made["onerec_aligned"], made["onerec"])
+    assert judge is not None
+    for name, items_CK in made.items():
+        mean = judge.score(requests, items_CK).mean()
         assert results_of(run.folder)["models"][name]["test"]["p_score@10"]["value"] == pytest.approx(mean)
-    assert further.judge.score(cases, np.full((len(cases), 50), -1)).max() == 0
+    assert judge.score(requests, np.full((len(requests), 50), -1)).max() == 0
 
 
 def test_the_page_shows_rewards_and_alignment(finished: Path) -> None:
@@ -236,24 +237,23 @@ def test_evaluate_leaves_out_what_is_not_there(runs: Path) -> None:
     ("overrides", "added", "rewards", "judge"),
     [
         (["after_training=[]"], [], [], None),
-        (["after_training=[reward]"], OWN[3:4], ["first", "second"], "reward model of second users"),
-        (["after_training=[reward]", "align.judge_half=null"], OWN[3:4], [None], None),
-        ([ALL, *RULES], OWN[2:], ["first", "second"], "reward model of second users"),
-        ([ALL, *RULES, "align.judge_half=null"], OWN[2:], [None], None),
-        (["after_training=[align]"], OWN[2:3], ["first", "second"], "reward model of second users"),
+        (["after_training=[reward]"], OWN[3:4], ["reward_first", "reward_second"], "reward model of second users"),
+        (["after_training=[reward]", "align.judge_half=null"], OWN[3:4], ["reward"], None),
+        ([ALL, *RULES], OWN[2:], ["reward_first", "reward_second"], "reward model of second users"),
+        ([ALL, *RULES, "align.judge_half=null"], OWN[2:], ["reward"], None),
+        (["after_training=[align]"], OWN[2:3], ["reward_first", "reward_second"], "reward model of second users"),
         (["after_training=[align]", *RULES, "reward=null"], OWN[2:3], [], None),
     ],
 )
 def test_a_stage_is_left_out_where_it_is_not_named(
-    overrides: list[str], added: list[str], rewards: list[str | None], judge: str | None, runs: Path, planted: Path
+    overrides: list[str], added: list[str], rewards: list[str], judge: str | None, runs: Path, planted: Path
 ) -> None:
     folder = runs / "planted"
     for path in folder.glob("reward*"):
         # Those of the fixture may stay where they are asked for: they are the same.
         if not rewards:
             shutil.rmtree(path)
-    run = reopened(planted, runs, *overrides)
-    assert [section.half for section in reward_sections(run)] == rewards
+    assert trained_names(config_of(reopened(planted, runs, *overrides))) == rewards
     assert main(typed(planted, runs, *overrides)) == 0
     results = results_of(folder)
     assert list(results["models"]) == ["onerec", "onerec_selection", *added, *OTHERS]
@@ -288,9 +288,8 @@ def test_alignment_in_several_processes_is_refused_before_training(
     run = reopened(planted, tmp_path, ALL)
     monkeypatch.setitem(run.state.__dict__, "num_processes", 2)
     with pytest.raises(UserError, match=r"one process; train with after_training=\[\]"):
-        check_stages(run)
-    path, *settings = configured("planted", planted, *SETTINGS, "after_training=[reward]")
-    check_stages(open_run(load_config(Path(path), settings), tmp_path / "planted"))
+        complete(run)
+    assert not (run.folder / "sequences").exists()
 
 
 def test_train_does_nothing_after_training(planted: Path, tmp_path: Path) -> None:

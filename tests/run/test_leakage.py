@@ -7,11 +7,15 @@ import polars as pl
 import pytest
 from command_line import TinyRun, configured
 
-from onerec.run.config import load_config
 from onerec.data.contract import Dataset, read_dataset, write_dataset
+from onerec.data.requests import Requests
 from onerec.data.split import TRAIN
-from onerec.run.run import Run, open_run
+from onerec.run.config_files import load_config
+from onerec.run.opening import open_run, own_stages
+from onerec.run.run import Run
+from onerec.run.stages.generator import generator_windows
 from onerec.run.stages.selection import load_selection
+from onerec.run.stages.semantic_ids import semantic_ids
 from tokenizer.behaviour.alignment import AlignmentSpec, pairs_from_behaviour
 from tokenizer.item_encoder import ItemEncoder
 
@@ -29,7 +33,7 @@ def finished(name: str, dataset: Path, runs: Path) -> Run:
     # One epoch, one validation: with more, validation may rightly choose the weights of another one.
     path, *overrides = configured(name, dataset, "train.epochs=1", "baselines.sasrec.train.epochs=1")
     run = open_run(load_config(Path(path), overrides), runs / name)
-    run.train()
+    run.make_all([stage.name for stage in own_stages()])
     return run
 
 
@@ -42,14 +46,14 @@ def runs(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[R
 
 def test_the_targets_really_differ(runs: tuple[Run, Run]) -> None:
     for part in ("valid", "test"):
-        first, second = (run.cases(part) for run in runs)
-        assert (first.target != second.target).all()
+        first, second = (run.requests(part) for run in runs)
+        assert (first.targets_C != second.targets_C).all()
     held_out = runs[0].sequences.part != TRAIN
     assert held_out.sum() == 2 * 150
 
 
 def test_semantic_ids_do_not_see_held_out_events(runs: tuple[Run, Run]) -> None:
-    first, second = (run.tokenize() for run in runs)
+    first, second = (semantic_ids(run) for run in runs)
     assert np.array_equal(first.codes_NL, second.codes_NL)
     assert np.array_equal(first.quantizer_codes_NQ, second.quantizer_codes_NQ)
     assert first.config["inputs"]["sha256"] == second.config["inputs"]["sha256"]
@@ -102,7 +106,7 @@ def test_aligned_vectors_do_not_see_held_out_events(described_runs: dict[str, Ru
 
 
 def test_training_windows_do_not_hold_held_out_events(runs: tuple[Run, Run]) -> None:
-    first, second = (run.generator_windows() for run in runs)
+    first, second = (generator_windows(run) for run in runs)
     assert np.array_equal(first.item_index, second.item_index)
     assert np.array_equal(first.starts, second.starts)
     assert np.array_equal(first.stops, second.stops)
@@ -124,23 +128,23 @@ def test_selection_is_fitted_on_validation_and_blind_to_the_test(runs: tuple[Run
     assert weights[0] != weights[2]
 
 
-def test_evidence_does_not_count_held_out_events(runs: tuple[Run, Run]) -> None:
-    first, second = (load_selection(run).evidence for run in runs)
+def test_features_of_candidates_do_not_count_held_out_events(runs: tuple[Run, Run]) -> None:
+    first, second = (load_selection(run).reranker.features for run in runs)
     assert (first.co_occurrence.similarity_NN != second.co_occurrence.similarity_NN).nnz == 0
     assert all(np.array_equal(first.vectors[name], second.vectors[name]) for name in first.vectors)
 
 
 def test_baselines_do_not_count_held_out_events(runs: tuple[Run, Run]) -> None:
     """Asked about the same histories, the neighbours and the most popular items of both runs are the same."""
-    histories, offsets = np.arange(60, dtype=np.int32), np.arange(61)
-    for fitted in ([run.fit_item_knn() for run in runs], [run.fit_popularity() for run in runs]):
-        answers = [model.recommend(histories, offsets, 20, exclude_seen=True) for model in fitted]
-        assert np.array_equal(answers[0][0], answers[1][0])
-        assert np.array_equal(answers[0][1], answers[1][1])
+    asked = Requests.of_histories(np.arange(60, dtype=np.int32), np.arange(61))
+    for name in ("item_knn", "popularity"):
+        first, second = (run.models()[name].load().recommend(asked, 20, exclude_seen=True) for run in runs)
+        assert np.array_equal(first.items_CK, second.items_CK)
+        assert np.array_equal(first.scores_CK, second.scores_CK)
 
 
 def test_the_validation_event_is_history_of_the_test(runs: tuple[Run, Run]) -> None:
     run = runs[0]
-    valid, test = run.cases("valid"), run.cases("test")
+    valid, test = run.requests("valid"), run.requests("test")
     last = test.history_items[test.history_offsets[1:] - 1]
-    assert np.array_equal(last, valid.target)
+    assert np.array_equal(last, valid.targets_C)

@@ -8,9 +8,11 @@ import pytest
 from command_line import GENERATOR_ONLY, configured, results_of
 
 from onerec.cli import main
-from onerec.run.config import load_config
 from onerec.data.contract import Dataset, DatasetSpec, write_dataset
-from onerec.run.run import Run, open_run
+from onerec.run.config_files import load_config
+from onerec.run.lists import lists_of
+from onerec.run.opening import make_run, open_run, own_stages
+from onerec.run.run import Run
 
 SETTINGS = (
     *GENERATOR_ONLY,
@@ -78,7 +80,7 @@ def watched_and_skipped(chain: Path, folder: Path, *, held_out: bool = False) ->
 def trained(name: str, dataset: Dataset, runs: Path) -> Run:
     path, *overrides = configured(name, dataset.folder, *SETTINGS)
     run = open_run(load_config(Path(path), overrides), runs / name)
-    run.train()
+    run.make_all([stage.name for stage in own_stages()])
     return run
 
 
@@ -91,23 +93,24 @@ def run(chain_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_held_out_events_and_features_never_reach_the_weights(run: Run, chain_csv: Path, tmp_path: Path) -> None:
     other = trained("otherwise", watched_and_skipped(chain_csv, tmp_path / "data", held_out=True), tmp_path / "runs")
     assert not other.dataset.events.equals(run.dataset.events)
-    assert other.vocabulary.event == run.vocabulary.event
+    assert other.reading.vocabulary.event == run.reading.vocabulary.event
     weights = [(one.folder / "generator" / "model" / "model.safetensors").read_bytes() for one in (run, other)]
     assert weights[0] == weights[1]
-    first, second = (one.lists("onerec")["valid_scores"] for one in (run, other))
+    first, second = (lists_of(one, one.models()["onerec"])["valid_scores"] for one in (run, other))
     assert np.array_equal(first, second)  # what comes before the validation target is the same in both logs
-    assert not np.array_equal(run.lists("onerec")["test_scores"], other.lists("onerec")["test_scores"])
+    first, second = (lists_of(one, one.models()["onerec"])["test_scores"] for one in (run, other))
+    assert not np.array_equal(first, second)
 
 
-def test_baselines_and_cases_see_positive_events_alone(run: Run) -> None:
-    plain = Run(run.config.model_copy(update={"generator": type(run.config.generator)()}), run.folder)
+def test_baselines_and_requests_see_positive_events_alone(run: Run) -> None:
+    plain = make_run(run.config.model_copy(update={"generator": type(run.config.generator)()}), run.folder)
     for part in ("valid", "test"):
-        assert np.array_equal(run.cases(part).history_items, plain.cases(part).history_items)
-        assert np.array_equal(run.cases(part).target, plain.cases(part).target)
+        assert np.array_equal(run.requests(part).history_items, plain.requests(part).history_items)
+        assert np.array_equal(run.requests(part).targets_C, plain.requests(part).targets_C)
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(run.training, plain.training, strict=True))
     assert run.data_key == plain.data_key
-    assert run.ids_stage.key == plain.ids_stage.key
-    assert run.generator_stage.key != plain.generator_stage.key
+    assert run.key("semantic_ids") == plain.key("semantic_ids")
+    assert run.key("generator") != plain.key("generator")
 
 
 def test_a_user_is_recommended_to_with_all_that_is_known(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

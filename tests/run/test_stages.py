@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from command_line import CONFIGS, TinyRun, configured, file_states
 
-from onerec.run.artefact import Stage, key_of
 from onerec.cli import main
-from onerec.run.config import load_config
 from onerec.files import write_json
-from onerec.run.run import Run
+from onerec.run.artefact import Artefact, key_of
+from onerec.run.config_files import load_config
+from onerec.run.opening import make_run
 
 SELECTED = {"selection", "lists/onerec_selection"}
 LISTS = ("lists/onerec", "lists/sasrec", "lists/item_knn")
@@ -61,16 +61,16 @@ def test_a_killed_conversion_is_made_again(tiny_run: TinyRun, tmp_path: Path, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("onerec.run_data.complete_folder", killed)
+        patch.setattr("onerec.run.stages.sequences.complete_folder", killed)
         with pytest.raises(KeyboardInterrupt):
-            Run(config, tmp_path).sequences  # noqa: B018  # a property that makes files
+            make_run(config, tmp_path).sequences  # noqa: B018  # a property that makes files
     assert (tmp_path / "sequences" / "part.npy").exists()  # half-made
-    again, other = Run(config, tmp_path), Run(config, tmp_path / "other")
+    again, other = make_run(config, tmp_path), make_run(config, tmp_path / "other")
     for name in ("item_index", "offsets", "part", "event_rows"):
         assert np.array_equal(getattr(again.sequences, name), getattr(other.sequences, name))
     assert all(map(np.array_equal, again.training, other.training))
     before = file_states(tmp_path / "sequences")
-    assert Run(config, tmp_path).sequences.user_count == 150
+    assert make_run(config, tmp_path).sequences.user_count == 150
     assert file_states(tmp_path / "sequences") == before  # made once
 
 
@@ -96,7 +96,7 @@ def test_a_finished_stage_leaves_no_checkpoint_behind(tiny_run: TinyRun) -> None
 
 
 def test_a_stage_is_done_only_with_its_own_key(tmp_path: Path) -> None:
-    stage = Stage(tmp_path / "stage", key_of("a", 1))
+    stage = Artefact(tmp_path / "stage", key_of("a", 1))
     assert not stage.done
     stage.begin()
     assert not stage.done
@@ -104,19 +104,19 @@ def test_a_stage_is_done_only_with_its_own_key(tmp_path: Path) -> None:
     stage.finish(12.5)
     assert stage.done
     assert stage.seconds == 12.5
-    assert not Stage(tmp_path / "stage", key_of("a", 2)).done
+    assert not Artefact(tmp_path / "stage", key_of("a", 2)).done
 
 
 @pytest.mark.parametrize(("key", "finished", "kept"), [("a", False, True), ("a", True, False), ("b", False, False)])
 def test_only_an_unfinished_attempt_with_the_same_key_is_continued(
     key: str, finished: bool, kept: bool, tmp_path: Path
 ) -> None:
-    first = Stage(tmp_path / "stage", "a")
+    first = Artefact(tmp_path / "stage", "a")
     first.begin()
     (first.folder / "checkpoint.pt").write_text("weights")
     if finished:
         first.finish()
-    Stage(tmp_path / "stage", key).begin()
+    Artefact(tmp_path / "stage", key).begin()
     assert (first.folder / "checkpoint.pt").exists() == kept
 
 
@@ -124,7 +124,7 @@ def test_only_an_unfinished_attempt_with_the_same_key_is_continued(
 def test_a_damaged_stage_file_means_not_done(content: str, tmp_path: Path) -> None:
     write_json(tmp_path / "stage.json", {})
     (tmp_path / "stage.json").write_text(content)
-    assert not Stage(tmp_path, "a").done
+    assert not Artefact(tmp_path, "a").done
 
 
 def test_keys_depend_on_values_and_not_on_the_order_of_a_mapping() -> None:
