@@ -1,4 +1,4 @@
-"""The settings of preference alignment; what they mean for it stands in `rl.align` and docs/alignment.md."""
+"""The settings of preference alignment (`rl.align`). docs/alignment.md and `configs/demo.yaml` explain them."""
 
 from typing import Literal, Self
 
@@ -18,16 +18,10 @@ class AlignPart(BaseModel):
 
 
 class RolloutConfig(AlignPart):
-    """How groups are generated.
+    """How groups of candidates are generated.
 
-    Attributes:
-        method: "beam", the most probable items; "sample", independent samples of items, which may repeat;
-            "without_replacement", different items by stochastic beam search (arXiv 1903.06059); "free", independent samples of
-            codes, whether an item has them or not, which only a generator with `softmax: full` can give.
-        group_size: generations per user, G.
-        temperature, top_k, top_p: what is sampled from, see `rl.draws.Truncation`; not for beams.
-        exclude_seen: never generate an item of the user's history; not for free sampling.
-        batch_size: users that are generated for together; memory grows with batch_size x group_size.
+    "without_replacement" is stochastic beam search (arXiv 1903.06059). "free" needs a generator with `softmax: full`.
+    `temperature`, `top_k` and `top_p` are those of `rl.draws.Truncation`. Memory grows with batch_size x group_size.
     """
 
     method: Literal["beam", "sample", "without_replacement", "free"] = "beam"
@@ -41,19 +35,18 @@ class RolloutConfig(AlignPart):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.method == "beam" and (self.temperature, self.top_k, self.top_p) != (1.0, None, None):
-            raise UserError("rollouts: temperature, top_k and top_p are for sampling; leave them out with method: beam")
+            raise UserError(
+                "rollouts: temperature, top_k and top_p apply to sampling only; leave them out with method: beam"
+            )
         if self.method == "free" and self.exclude_seen:
             raise UserError(
-                "rollouts.exclude_seen: free sampling draws codes, not items; leave it out with method: free"
+                "rollouts.exclude_seen: free sampling draws codes and not items; leave it out with method: free"
             )
         return self
 
 
 class RewardWeights(AlignPart):
-    """What each reward counts in the sum whose advantages are learnt from; 0 leaves it out.
-
-    p_score: the reward model's. hit: 1 for what the user took next. rank: MiniOneRec's penalties of misses, by rank.
-    """
+    """The weight of each reward in the sum that advantages are computed from; see `rl.rewards`."""
 
     p_score: float = Field(1.0, ge=0)
     hit: float = Field(0.0, ge=0)
@@ -66,10 +59,7 @@ class RewardWeights(AlignPart):
 
 
 class FormatConfig(AlignPart):
-    """The reward for legal codes, with a loss of its own: advantages 1 that no group mean is taken from.
-
-    weight: of that loss; 0 leaves it out. chosen: generations of a group that may earn it. by: how they are chosen.
-    """
+    """The reward for legal codes, which has a loss of its own: its advantages are 1, and no group mean is subtracted."""
 
     weight: float = Field(0.0, ge=0)
     chosen: int = Field(5, gt=0)
@@ -77,10 +67,7 @@ class FormatConfig(AlignPart):
 
 
 class ScenarioConfig(AlignPart):
-    """A class of items whose rewards are multiplied by `factor` while it makes up more than a share `most`.
-
-    column, value: a categorical column of the items and what it says of those in the class.
-    """
+    """A class of items whose rewards are multiplied by `factor` while its share of the generations is above `most`."""
 
     column: str
     value: str
@@ -89,10 +76,7 @@ class ScenarioConfig(AlignPart):
 
 
 class PromptConfig(AlignPart):
-    """Which histories groups are generated for: positions of the training part.
-
-    choice, per_user, at_most: see `rl.prompts.training_prompts`. share: of these, how many an epoch takes, drawn anew each epoch.
-    """
+    """Which positions of the training part groups are generated for; see `rl.prompts.training_prompts`."""
 
     choice: Literal["newest", "random"] = "newest"
     per_user: int = Field(1, gt=0)
@@ -101,15 +85,15 @@ class PromptConfig(AlignPart):
 
 
 class DurationAwareConfig(AlignPart):
-    """Choices that the paper of the duration-aware reward leaves open.
+    """Choices that the paper of the duration-aware reward leaves open (OneRec-V2, arXiv 2508.20900, section 3.4).
 
     Attributes:
         base: beta, the ratio between the borders of neighbouring buckets of duration.
-        top_share: of a batch, the share that may earn +1.
-        history: what a play time is compared with: "before", the user's earlier plays in the bucket, or "all" of them, later ones
-            and itself included, which suits a log that is over.
-        least: plays in the bucket without which an exposure is not judged. Compared with one other play, every second one is on
-            top.
+        top_share: share of a batch that may earn +1.
+        history: the plays that a play time is compared with: "before", the user's earlier plays in the bucket, or "all" of them,
+            later ones and itself included, which suits a log that has ended.
+        least: fewest plays to compare with; an exposure with fewer has no advantage. Against a single other play, every second
+            exposure would be on top.
     """
 
     base: float = Field(4.0, gt=1)
@@ -119,11 +103,7 @@ class DurationAwareConfig(AlignPart):
 
 
 class ExposuresConfig(DurationAwareConfig):
-    """Logged exposures of the training part, rewarded by how long they were watched for their length, with a loss of their own.
-
-    weight: of that loss; 0 leaves it out. batch_size: exposures per optimizer step, of those with an advantage. dislike: the
-    signal that says that a user did not want an exposure; None where the log has none.
-    """
+    """Learning from logged exposures of the training part, rewarded by play time for their duration, with a loss of its own."""
 
     weight: float = Field(0.0, ge=0)
     batch_size: int = Field(32, gt=0)
@@ -131,21 +111,14 @@ class ExposuresConfig(DurationAwareConfig):
 
 
 class NextCodeConfig(AlignPart):
-    """The next-code loss that is trained along, on the generator's usual training windows.
-
-    weight: beside the objective's loss; 0 leaves it out. batch_size: windows per optimizer step.
-    """
+    """The next-code loss that is added to the objective's, on the generator's usual training windows."""
 
     weight: float = Field(7.0, ge=0)
     batch_size: int = Field(32, gt=0)
 
 
 class LimitsConfig(AlignPart):
-    """When alignment stops by itself: after `patience` steps in a row below one of the limits.
-
-    legality: share of a step's generations that are an item's codes. entropy: of the policy's choices, as a share of what it was
-    in the first step.
-    """
+    """When alignment stops: after `patience` steps in a row below one of the limits, see `rl.collapse`."""
 
     legality: float = Field(0.5, ge=0, le=1)
     entropy: float = Field(0.1, ge=0, le=1)
@@ -155,11 +128,8 @@ class LimitsConfig(AlignPart):
 class AlignConfig(AlignPart):
     """How a trained generator is aligned with rewards.
 
-    objective: see `rl.objectives`; "ipa" is DPO on beams, best against worst. level: whose ratios ECPO and GRPO bound. clip,
-    excess: their epsilon and ECPO's delta. scale_advantages: divide by the group's standard deviation. beta, negatives: of DPO.
-    illegal: generations that are no item are left out of a group's advantages, or are its worst. judge_half: whose reward model
-    judges; that of the other half of the users rewards. None: the reward model of all users rewards, and none judges.
-    refresh_every: optimizer steps between copies of the policy that generate; DPO and IPA refresh theirs every epoch of prompts.
+    The objectives are those of `rl.objectives`; "ipa" is DPO on beams, best against worst. `clip` and `excess` are epsilon and
+    delta of ECPO's paper.
     """
 
     objective: AlignObjective = "ecpo"
@@ -195,7 +165,7 @@ class AlignConfig(AlignPart):
             self._check_without_rewards()
         if self.format.weight and method != "free":
             raise UserError(
-                f"align.format: with rollouts.method: {method} every generation is legal; its reward needs method: free"
+                f"align.format: with rollouts.method: {method} every generation is legal; this reward needs method: free"
             )
         if self.objective not in PREFERENCE_OBJECTIVES:
             return self
@@ -205,21 +175,23 @@ class AlignConfig(AlignPart):
             )
         if self.objective == "ipa" and (method != "beam" or self.negatives != "hard"):
             raise UserError(
-                "align.objective: ipa is beams, best against worst; set rollouts.method: beam and negatives: hard, or take dpo"
+                "align.objective: ipa compares the best of a beam with the worst; "
+                "set rollouts.method: beam and negatives: hard, or use dpo"
             )
         return self
 
     def _check_without_rewards(self) -> None:
-        """Logged exposures may be all that is learnt from; then no groups are generated."""
+        """Without rewards, alignment learns from logged exposures alone and generates no groups."""
         if not self.exposures.weight:
             raise UserError(
-                "align.rewards: all weights are 0; give p_score, hit or rank one, or learn from exposures: align.exposures.weight"
+                "align.rewards: all weights are 0; "
+                "give p_score, hit or rank one, or learn from exposures (align.exposures.weight)"
             )
         if self.objective != "gbpo":
             raise UserError(
-                "align.rewards: all weights are 0, and exposures alone are learnt from with GBPO; set align.objective: gbpo"
+                "align.rewards: all weights are 0, and only gbpo learns from exposures alone; set align.objective: gbpo"
             )
         if self.format.weight or self.scenario is not None:
             raise UserError(
-                "align.format, align.scenario: they are about generations, of which there are none where all align.rewards are 0"
+                "align.format, align.scenario: they are about generations, and there are none without align.rewards"
             )

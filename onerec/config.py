@@ -1,6 +1,7 @@
-"""The run config: one YAML file describes a whole run, every key is typed, and unknown keys are refused.
+"""The run config: one YAML file describes a whole run. Every key is typed, and unknown keys are refused.
 
-`configs/*.yaml` carry a comment on every key. On the command line `train.epochs=10` overrides a key by its dotted path.
+`configs/demo.yaml` explains every key; the JSON Schema takes its descriptions from there (`onerec.config_schema`). On the command
+line `train.epochs=10` overrides a key by its dotted path.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ class DatasetSection(Section):
 
 
 class ContentSection(Section):
-    """How the item columns that dataset.yaml names become vectors; see `tokenizer.content.ContentSpec`."""
+    """How the item columns that dataset.yaml names become vectors: the settings of `tokenizer.content.ContentSpec`."""
 
     text_encoder: Literal["tfidf", "sentence"] = "tfidf"
     text_blocks: Literal["joint", "each"] = "joint"
@@ -61,7 +62,7 @@ class ContentSection(Section):
 
 
 class CollaborativeSection(Section):
-    """A vector per item from co-occurrence in training histories, joined to its content; weight 0 leaves it out."""
+    """The vector that each item gets from co-occurrence in training histories; see `tokenizer.collaborative`."""
 
     weight: float = Field(1.0, ge=0)
     dimensions: int = Field(64, gt=0)
@@ -69,10 +70,9 @@ class CollaborativeSection(Section):
 
 
 class TokenizerSection(Section):
-    """From items to semantic IDs.
+    """From items to semantic IDs: content vectors, alignment, co-occurrence vectors, quantizer.
 
-    alignment: how content is bent towards behaviour before anything else; the aligned vector then takes the place of the
-    content. Null uses the content as it is.
+    The aligned vector takes the place of the content vector; without `alignment` the content vector stays as it is.
     """
 
     content: ContentSection = ContentSection()
@@ -99,14 +99,14 @@ class EvaluateSection(Section):
 
 
 class SASRecSection(Section):
-    """The SASRec baseline: its sizes and its own training settings."""
+    """The SASRec baseline: its sizes and how it is trained."""
 
     model: SASRecConfig = SASRecConfig()
     train: TrainConfig = TrainConfig()
 
 
 class ItemKNNSection(Section):
-    """The item-kNN baseline; see `onerec.baselines.item_knn.ItemKNN`."""
+    """The settings of `onerec.baselines.item_knn.ItemKNN`."""
 
     window: int = Field(10, gt=0)
     decay: float = Field(0.6, gt=0, le=1)
@@ -117,13 +117,9 @@ class ItemKNNSection(Section):
 
 
 class SelectionSection(Section):
-    """Which items of a wide beam make the list; see `onerec.select`.
+    """How a wide beam is re-ranked; see `onerec.select`.
 
-    co_occurrence: how it is counted, as for the item-kNN baseline. decay: what an event of the history weighs against the
-    next newer one in its mean. fit_cases: validation cases that the scorer's weights are fitted on, at most.
-    new_items: items without training events that are proposed beside the beam, those whose content is most like the history;
-    0 proposes none. new_item_weight: how many times as much as others a validation case counts in which such an item was
-    taken; 1 lists them as often as they were taken, more lists them more often.
+    With `new_item_weight` 1, new items are listed about as often as users took them in validation.
     """
 
     beam_width: int = Field(300, ge=50)
@@ -135,7 +131,7 @@ class SelectionSection(Section):
 
 
 class BaselinesSection(Section):
-    """Which baselines run beside the generator; leave one out with `null`."""
+    """Which baselines run beside the generator; false or null leaves one out."""
 
     popularity: bool = True
     content_knn: bool = True
@@ -144,10 +140,7 @@ class BaselinesSection(Section):
 
 
 class RunConfig(Section):
-    """Everything a run depends on.
-
-    after_training: stages that `onerec run` adds to training, whose models are measured beside the others.
-    """
+    """Everything that a run depends on."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
     seed: int = Field(0, ge=0)
@@ -200,7 +193,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a run config is a mapping of keys; see demo.yaml for one with comments")
+        raise UserError(f"{path}: a run config is a mapping of keys; see configs/demo.yaml for an example")
     for override in overrides:
         _apply(content, override)
     return parse_section(RunConfig, content, str(path))
@@ -213,7 +206,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     *sections, key = path.split(".")
     for section in sections:
         if content.get(section) is None:
-            content[section] = {}  # a section that the file leaves out, or sets to null, begins with its defaults
+            content[section] = {}  # a section that the file leaves out or sets to null starts from its defaults
         inner = content[section]
         if not isinstance(inner, dict):
             raise UserError(f'override "{override}": "{section}" is a value, it has no keys of its own')
