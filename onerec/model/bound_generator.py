@@ -2,17 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from onerec.data.windows import Batch
 from onerec.decode.beam_search import Children
 from onerec.errors import UserError
-from onerec.model.decoder import EncodedContext, Past
-
-if TYPE_CHECKING:
-    from onerec.model.generator import Generator
+from onerec.model.decoders.decoder import EncodedContext, Past
+from onerec.model.decoders.lookahead import ahead_of_all
+from onerec.model.generator import Generator
 
 # Numbers in one activation of the beams that a CPU steps at a time: 4 MiB.
 BEAM_FLOATS = 2**20
@@ -29,7 +28,7 @@ class BoundGenerator:
         ahead_BE: what lies behind every edge of the trie; None without lookahead.
     """
 
-    generator: "Generator"
+    generator: Generator
     context: EncodedContext
     last_B: Tensor
     ahead_BE: Tensor | None = None
@@ -65,7 +64,7 @@ class BoundGenerator:
     def log_probabilities_of(self, items_BX: Tensor) -> Tensor:
         """Teacher-forced `log p(item | history)` in nats of X items of each user, `[B, X]`."""
         generator, positions_BX = self.generator, self.last_B[:, None].expand_as(items_BX)
-        states_BXLD = generator._teacher_forced(self.context, positions_BX, items_BX)
+        states_BXLD = generator.teacher_forced(self.context, positions_BX, items_BX)
         levels = [
             generator.log_probabilities_of(states_BXLD[:, :, level], items_BX, level, self._ahead)
             for level in range(generator.levels)
@@ -75,7 +74,7 @@ class BoundGenerator:
     def states_of_codes(self, codes_BGL: Tensor) -> Tensor:
         """Teacher-forced decoder states `[B, G, L, D]` of G code sequences of each user, whether an item has them or not."""
         positions_BG = self.last_B[:, None].expand(codes_BGL.shape[:2])
-        return self.generator._teacher_forced_codes(self.context, positions_BG, codes_BGL)
+        return self.generator.teacher_forced_codes(self.context, positions_BG, codes_BGL)
 
     def code_log_probabilities(self, hidden_BKD: Tensor, level: int) -> Tensor:
         """Log-probabilities `[B, K, V]` of all codes of a level, of those too that lead to no item.
@@ -112,3 +111,20 @@ class BoundGenerator:
             return None
         # Edge e leads to state e + 1.
         return lambda following_BKM: logits_BE.gather(1, following_BKM.flatten(1) - 1).view(following_BKM.shape)
+
+
+def bind(generator: Generator, batch: Batch) -> BoundGenerator:
+    """Encode a batch of histories once and return what beam search steps through."""
+    states_BTD, prefix = generator.encode(batch)
+    last_B, ahead_BE, scorer = batch.lengths_B - 1, None, generator.item_scorer
+    if scorer is not None and generator.config.lookahead:
+        newest_BD = states_BTD[torch.arange(len(last_B), device=last_B.device), last_B]
+        scores_NB = scorer.scores_of_all(newest_BD, generator.tokens, generator.trie.items)
+        ahead_BE = ahead_of_all(scores_NB, generator.trie)
+    return BoundGenerator(generator, generator.decoder.read_context(states_BTD, prefix, last_B), last_B, ahead_BE)
+
+
+@torch.no_grad()
+def item_log_probabilities(generator: Generator, batch: Batch, items_BX: Tensor) -> Tensor:
+    """Teacher-forced `log p(item | history)` in nats of X items per history, `[B, X]`: the slow, plain reference."""
+    return bind(generator, batch).log_probabilities_of(items_BX)

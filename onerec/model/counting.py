@@ -13,14 +13,14 @@ from typing import cast
 from torch import nn
 
 from onerec.data.windows import Batch
-from onerec.model.attention import CrossAttention
-from onerec.model.decoder import CodeLayer, Decoder
-from onerec.model.encoder import EncoderLayer
-from onerec.model.experts import MixtureOfExperts
+from onerec.model.decoders.decoder import CodeLayer, Decoder
+from onerec.model.decoders.lazy_decoder import LazyDecoder
 from onerec.model.generator import Generator
+from onerec.model.history.encoder import EncoderLayer
+from onerec.model.history.lifelong import CompressionLayer, LifelongTokens
 from onerec.model.item_scorer import ItemScorer
-from onerec.model.lazy_decoder import LazyDecoder
-from onerec.model.lifelong import CompressionLayer, LifelongTokens
+from onerec.model.layers.attention import CrossAttention
+from onerec.model.layers.experts import MixtureOfExperts
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,9 @@ def batch_flops(model: Generator, batch: Batch) -> dict[str, int]:
     The decoder runs over every position that `target_positions` names; heads and item scorer only where a target counts. The item
     scorer's part is exact where it compares with the whole catalogue, and an upper bound where it draws a sample.
     """
-    (rows, history), known = batch.items_BT.shape, batch.known
-    older = 0 if known is None else known.older_items_BP.shape[1]
-    representatives = 0 if known is None or known.lifelong is None else known.lifelong.items_BR.shape[1]
+    (rows, history), features = batch.items_BT.shape, batch.context_features
+    older = 0 if features is None else features.positive_items_BP.shape[1]
+    representatives = 0 if features is None or features.lifelong is None else features.lifelong.items_BR.shape[1]
     flops = forward_flops(model, history, older, representatives)
     positions_BP = model.target_positions(batch)
     counted = int(batch.counted_BT.gather(1, positions_BP).sum())

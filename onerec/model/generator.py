@@ -17,18 +17,17 @@ from onerec.data.windows import Batch
 from onerec.decode.beam_search import Children
 from onerec.decode.item_trie import ItemTrie
 from onerec.errors import UserError
-from onerec.model.bound_generator import BoundGenerator
-from onerec.model.context import ItemTokens
-from onerec.model.decoder import CodeDecoder, Decoder, EncodedContext
-from onerec.model.encoder import Encoder
-from onerec.model.experts import ExpertsSpec
-from onerec.model.features import EventFeatures
+from onerec.model.decoders.decoder import CodeDecoder, Decoder, EncodedContext
+from onerec.model.decoders.lazy_decoder import LazyDecoder
+from onerec.model.decoders.lookahead import ahead_of_targets
 from onerec.model.generator_config import GeneratorConfig
+from onerec.model.history.encoder import Encoder
+from onerec.model.history.item_tokens import ItemTokens
+from onerec.model.history.lifelong import LifelongTokens
+from onerec.model.history.prefix import Prefix, PrefixTokens
 from onerec.model.item_scorer import ItemScorer
-from onerec.model.lazy_decoder import LazyDecoder
-from onerec.model.lifelong import LifelongTokens
-from onerec.model.lookahead import ahead_of_all, ahead_of_targets
-from onerec.model.prefix import Prefix, PrefixTokens
+from onerec.model.layers.experts import ExpertsSpec
+from onerec.model.layers.features import EventFeatures
 from tokenizer.semantic_ids import SemanticIds
 
 Ahead = Callable[[Tensor], Tensor]  # what lies behind the states that children lead to, in nats
@@ -132,7 +131,7 @@ class Generator(nn.Module, ModelHubMixin):
         targets_BP = batch.targets_BT.gather(1, positions_BP)
         counted_BP = batch.counted_BT.gather(1, positions_BP)
         context = self.decoder.read_context(states_BTD, prefix)
-        states_BPLD = self._teacher_forced(context, positions_BP, targets_BP, counted_BP)
+        states_BPLD = self.teacher_forced(context, positions_BP, targets_BP, counted_BP)
         counted_XLD, targets_X = states_BPLD[counted_BP], targets_BP[counted_BP]
         rows = torch.arange(len(states_BTD), device=states_BTD.device)[:, None]
         ahead, item_loss = self._items_at_targets(states_BTD[rows, positions_BP][counted_BP], targets_X)
@@ -166,7 +165,9 @@ class Generator(nn.Module, ModelHubMixin):
 
     def encode(self, batch: Batch) -> tuple[Tensor, Prefix | None]:
         """Encoder states `[B, T, D]` of the histories, and those of the tokens before them where there are any."""
-        tokens_BTD = self.tokens(batch.items_BT, None if batch.known is None else batch.known.features_BTF)
+        tokens_BTD = self.tokens(
+            batch.items_BT, None if batch.context_features is None else batch.context_features.features_BTF
+        )
         if self.prefix is None:
             return self.encoder(tokens_BTD, batch.lengths_B), None
         prefix = self.prefix(batch, self.tokens)
@@ -210,13 +211,13 @@ class Generator(nn.Module, ModelHubMixin):
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
         return model.eval()
 
-    def _teacher_forced(
+    def teacher_forced(
         self, context: EncodedContext, positions_BP: Tensor, items_BP: Tensor, counted_BP: Tensor | None = None
     ) -> Tensor:
         """Decoder states `[B, P, L, D]` for known items behind known positions."""
-        return self._teacher_forced_codes(context, positions_BP, self.tokens.codes_NL[items_BP], counted_BP)
+        return self.teacher_forced_codes(context, positions_BP, self.tokens.codes_NL[items_BP], counted_BP)
 
-    def _teacher_forced_codes(
+    def teacher_forced_codes(
         self, context: EncodedContext, positions_BP: Tensor, codes_BPL: Tensor, counted_BP: Tensor | None = None
     ) -> Tensor:
         """Decoder states `[B, P, L, D]` for known codes, an item's or not, behind known positions."""
@@ -266,20 +267,6 @@ class Generator(nn.Module, ModelHubMixin):
         """`log p(code of this level | history, codes before)` of known items, nats; `ahead` as in `child_log_probabilities`."""
         children = self.child_log_probabilities(hidden, self.trie.states_NL[items, level], level, ahead)
         return children.log_probabilities.gather(-1, self.trie.child_places_NL[items, level, None])[..., 0]
-
-    @torch.no_grad()
-    def item_log_probabilities(self, batch: Batch, items_BX: Tensor) -> Tensor:
-        """Teacher-forced `log p(item | history)` in nats of X items per history, `[B, X]`: the slow, plain reference."""
-        return self.bind(batch).log_probabilities_of(items_BX)
-
-    def bind(self, batch: Batch) -> BoundGenerator:
-        """Encode a batch of histories once and return what beam search steps through."""
-        states_BTD, prefix = self.encode(batch)
-        last_B, ahead_BE = batch.lengths_B - 1, None
-        if self.item_scorer is not None and self.config.lookahead:
-            newest_BD = states_BTD[torch.arange(len(last_B), device=last_B.device), last_B]
-            ahead_BE = ahead_of_all(self.item_scorer.scores_of_all(newest_BD, self.tokens, self.trie.items), self.trie)
-        return BoundGenerator(self, self.decoder.read_context(states_BTD, prefix, last_B), last_B, ahead_BE)
 
 
 def _already_gathered(logits_XM: Tensor, _: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from onerec.model.context import ItemTokens
-from onerec.model.linear import Linear
+from onerec.model.history.item_tokens import ItemTokens
+from onerec.model.layers.linear import Linear
 
 
 class ItemScorer(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from onerec.model.experts import MixtureOfExperts
+from onerec.model.layers.experts import MixtureOfExperts
 
 
 class ExpertBalance:

@@ -9,7 +9,7 @@ import yaml
 from command_line import CONFIGS
 
 from onerec.cli import main
-from onerec.config import load_config
+from onerec.run.config_files import load_config
 from onerec.config_schema import config_schema
 
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))

@@ -153,12 +153,12 @@ def test_training_and_inference_read_the_same_past() -> None:
     part = training_stream(stream, trained_E)
     ((_, batch),) = padded_readings(Readings(stream, np.array([1]), np.array([555])), 10, 0, 1)
     starts_B = np.array([240 + (545 - 250)])
-    trained = part.known(starts_B[:, None], starts_B, np.array([1]), 0).lifelong
-    assert batch.known is not None
-    assert batch.known.lifelong is not None
+    trained = part.context_features(starts_B[:, None], starts_B, np.array([1]), 0).lifelong
+    assert batch.context_features is not None
+    assert batch.context_features.lifelong is not None
     assert trained is not None
     for name in trained.__dataclass_fields__:
-        assert (getattr(trained, name) == getattr(batch.known.lifelong, name)).all(), name
+        assert (getattr(trained, name) == getattr(batch.context_features.lifelong, name)).all(), name
 
 
 def test_a_hundred_thousand_events_take_bounded_time_and_memory() -> None:

@@ -115,7 +115,12 @@ def test_a_case_reads_every_event_before_its_target(dataset: Dataset, part: str)
         assert np.array_equal(positive, history)
     for rows, batch in padded_readings(readings, 4, 2, batch_size=2):
         for row, items, length, older, filled in zip(
-            rows, batch.items_BT, batch.lengths_B, batch.known.older_items_BP, batch.known.older_BP, strict=True
+            rows,
+            batch.items_BT,
+            batch.lengths_B,
+            batch.context_features.positive_items_BP,
+            batch.context_features.positive_filled_BP,
+            strict=True,
         ):
             begin, end = stream.offsets[readings.users_C[row]], readings.ends_C[row]
             start = max(begin, end - 4)
@@ -156,7 +161,9 @@ def test_events_need_no_features() -> None:
     order = order_events(dataset, sequences, "positive")
     stream = make_stream(dataset, sequences, order, fit_vocabulary(dataset, PathwaysConfig(positive_length=3), order))
     assert stream.features_EF.shape == (9, 0)
-    assert stream.known(np.array([[4]]), np.array([4]), np.array([0]), 3).older_items_BP.tolist() == [[1, 2, 3]]
+    assert stream.context_features(np.array([[4]]), np.array([4]), np.array([0]), 3).positive_items_BP.tolist() == [
+        [1, 2, 3]
+    ]
 
 
 def test_users_without_a_positive_event_are_absent() -> None:
@@ -168,11 +175,11 @@ def test_users_without_a_positive_event_are_absent() -> None:
 def test_older_events_end_before_the_window(older: int) -> None:
     events = [(0, item, item, int(item % 3 != 1)) for item in range(20)]
     _, stream, _, _ = streamed(logged(events))
-    known = stream.known(np.array([[10, 11], [0, 1]]), np.array([10, 0]), np.array([0, 0]), older)
+    features = stream.context_features(np.array([[10, 11], [0, 1]]), np.array([10, 0]), np.array([0, 0]), older)
     liked = [item for item in range(10) if item % 3 != 1]
-    assert known.older_items_BP[0][known.older_BP[0]].tolist() == liked[len(liked) - older :]
-    assert not known.older_BP[1].any()
-    assert known.older_BP.shape[1] == older
+    assert features.positive_items_BP[0][features.positive_filled_BP[0]].tolist() == liked[len(liked) - older :]
+    assert not features.positive_filled_BP[1].any()
+    assert features.positive_filled_BP.shape[1] == older
 
 
 @given(logs)
@@ -186,4 +193,7 @@ def test_a_stream_without_features_of_events_is_the_same_stream(dataset: Dataset
     windows = stream_windows(kept, 5, causal=True, older=3)
     if len(windows):
         batch = windows.batch(np.arange(len(windows)))
-        assert batch.known is not None and batch.known.features_BTF.shape == (*batch.items_BT.shape, 0)
+        assert batch.context_features is not None and batch.context_features.features_BTF.shape == (
+            *batch.items_BT.shape,
+            0,
+        )

@@ -7,7 +7,8 @@ import torch
 
 from onerec.data.windows import Batch, padded_histories
 from onerec.decode.beam_search import beam_search
-from onerec.decode.recommend import GeneratorRecommender
+from onerec.recommenders.generator import GeneratorRecommender
+from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
 from onerec.model.generator_config import GeneratorConfig
 from tokenizer.semantic_ids import SemanticIds
@@ -73,8 +74,8 @@ def test_a_wide_beam_equals_scoring_every_item(block: int) -> None:
         items = model.trie.item_count
         cases, batch = only_batch(*random_histories(draw, items, 3), model.config.history_length)
         with torch.no_grad():
-            beams = beam_search(model.bind(batch), model.trie, beam_width=items)
-            reference = model.item_log_probabilities(batch, torch.arange(items).expand(len(cases), -1))
+            beams = beam_search(bind(model, batch), model.trie, beam_width=items)
+            reference = item_log_probabilities(model, batch, torch.arange(items).expand(len(cases), -1))
         assert beams.items_BK.sort(dim=1).values.tolist() == [list(range(items))] * len(cases)
         assert (reference.gather(1, beams.items_BK) - beams.log_probabilities_BK).abs().max() <= TOLERANCE
         assert (reference.sort(dim=1, descending=True).values - beams.log_probabilities_BK).abs().max() <= TOLERANCE
@@ -88,8 +89,8 @@ def test_a_narrow_beam_is_legal_sorted_and_scored_exactly(seed: int) -> None:
     items, width = model.trie.item_count, 3
     _, batch = only_batch(*random_histories(draw, items, 4), model.config.history_length)
     with torch.no_grad():
-        beams = beam_search(model.bind(batch), model.trie, beam_width=width)
-        reference = model.item_log_probabilities(batch, torch.arange(items).expand(4, -1))
+        beams = beam_search(bind(model, batch), model.trie, beam_width=width)
+        reference = item_log_probabilities(model, batch, torch.arange(items).expand(4, -1))
     assert beams.items_BK.shape == (4, min(width, items))
     assert ((beams.items_BK >= 0) & (beams.items_BK < items)).all()
     assert all(len(set(row)) == len(row) for row in beams.items_BK.tolist())
@@ -104,8 +105,8 @@ def test_excluded_items_never_appear_and_others_keep_their_scores(seed: int) -> 
     _, batch = only_batch(*random_histories(draw, items, 4), model.config.history_length)
     excluded = torch.from_numpy(draw.integers(-1, items, size=(4, 6)))
     with torch.no_grad():
-        plain = beam_search(model.bind(batch), model.trie, beam_width=items)
-        found = beam_search(model.bind(batch), model.trie, beam_width=items, excluded_BS=excluded)
+        plain = beam_search(bind(model, batch), model.trie, beam_width=items)
+        found = beam_search(bind(model, batch), model.trie, beam_width=items, excluded_BS=excluded)
     for row in range(4):
         banned = set(excluded[row].tolist())
         pairs = zip(plain.items_BK[row].tolist(), plain.log_probabilities_BK[row].tolist(), strict=True)
@@ -121,7 +122,7 @@ def test_excluding_everything_leaves_an_empty_list() -> None:
     items = model.trie.item_count
     _, batch = only_batch(*random_histories(draw, items, 2), model.config.history_length)
     everything = torch.arange(items).expand(2, -1)
-    beams = beam_search(model.bind(batch), model.trie, beam_width=5, excluded_BS=everything)
+    beams = beam_search(bind(model, batch), model.trie, beam_width=5, excluded_BS=everything)
     assert (beams.items_BK == -1).all()
 
 
@@ -144,7 +145,7 @@ def test_users_that_are_stepped_apart_get_the_same_as_together(seed: int, monkey
     model, draw = random_generator(3000 + seed)
     _, batch = only_batch(*random_histories(draw, model.trie.item_count, 5), model.config.history_length)
     with torch.no_grad():
-        bound = model.bind(batch)
+        bound = bind(model, batch)
         together = beam_search(bound, model.trie, beam_width=4, by_level=True)
         monkeypatch.setattr("onerec.model.bound_generator.BEAM_FLOATS", 16 * 4 * 2)  # two users
         apart = beam_search(bound, model.trie, beam_width=4, by_level=True)

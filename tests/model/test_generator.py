@@ -9,8 +9,9 @@ from generator_cases import make_batch, make_generator
 
 from onerec.data.windows import Batch, every_position_windows, one_target_windows
 from onerec.errors import UserError
-from onerec.model.experts import MixtureOfExperts
+from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
+from onerec.model.layers.experts import MixtureOfExperts
 
 TOLERANCE = 1e-5
 EXPERTS = {"experts": 4, "expert_hidden_width": 16, "expert_layers": "encoder_and_decoder"}
@@ -40,8 +41,8 @@ def test_cached_steps_equal_teacher_forcing(settings: dict[str, object]) -> None
     model = make_generator(**settings)
     batch = make_batch([[1, 2, 3, 4], [5, 6], [7]])
     items = torch.tensor([[9, 3], [4, 4], [0, 11]])
-    bound, codes = model.bind(batch), model.tokens.codes_NL[items]
-    forced_BPLD = model._teacher_forced(bound.context, (batch.lengths_B[:, None] - 1).expand(-1, 2), items)
+    bound, codes = bind(model, batch), model.tokens.codes_NL[items]
+    forced_BPLD = model.teacher_forced(bound.context, (batch.lengths_B[:, None] - 1).expand(-1, 2), items)
     hidden, cache = bound.start()
     assert (hidden - forced_BPLD[:, :, 0]).abs().max() <= TOLERANCE
     parents = torch.zeros(3, 2, dtype=torch.long)
@@ -56,9 +57,9 @@ def test_cached_steps_equal_teacher_forcing(settings: dict[str, object]) -> None
 def test_padding_and_neighbours_in_the_batch_change_nothing(settings: dict[str, object]) -> None:
     model = make_generator(**settings)
     items = torch.arange(20)[None]
-    alone = model.item_log_probabilities(make_batch([[3, 1, 4]]), items)
-    padded = model.item_log_probabilities(make_batch([[3, 1, 4]], width=9), items)
-    together = model.item_log_probabilities(make_batch([[2] * 8, [3, 1, 4]]), items.expand(2, -1))[1:]
+    alone = item_log_probabilities(model, make_batch([[3, 1, 4]]), items)
+    padded = item_log_probabilities(model, make_batch([[3, 1, 4]], width=9), items)
+    together = item_log_probabilities(model, make_batch([[2] * 8, [3, 1, 4]]), items.expand(2, -1))[1:]
     assert (alone - padded).abs().max() <= TOLERANCE
     assert (alone - together).abs().max() <= TOLERANCE
 
@@ -73,7 +74,7 @@ def test_every_position_of_a_causal_window_is_trained_as_if_alone(settings: dict
     apart = model(prefixes.batch(np.arange(len(prefixes))))
     assert (model(window) - apart).abs().max() <= 1e-4  # sums of 5 losses of about 5 nats in float32
     expected = [
-        -model.item_log_probabilities(make_batch([sequence[:n]]), torch.tensor([[sequence[n]]])) for n in range(1, 6)
+        -item_log_probabilities(model, make_batch([sequence[:n]]), torch.tensor([[sequence[n]]])) for n in range(1, 6)
     ]
     assert float(model(window)[: model.levels].sum()) == pytest.approx(float(sum(expected)), abs=1e-4)
 
@@ -83,8 +84,8 @@ def test_every_position_of_a_causal_window_is_trained_as_if_alone(settings: dict
 def test_order_of_the_history_matters(settings: dict[str, object]) -> None:
     """Even the order of items before the last one, which alone has an input of its own."""
     model, items = make_generator(**settings), torch.arange(30)[None]
-    forward = model.item_log_probabilities(make_batch([[1, 2, 3]]), items)
-    backward = model.item_log_probabilities(make_batch([[2, 1, 3]]), items)
+    forward = item_log_probabilities(model, make_batch([[1, 2, 3]]), items)
+    backward = item_log_probabilities(model, make_batch([[2, 1, 3]]), items)
     assert (forward - backward).abs().max() > 1e-3
 
 
@@ -116,7 +117,7 @@ def test_saved_generators_load_with_their_ids(tmp_path: Path, settings: dict[str
     model.save_pretrained(tmp_path / "model")
     loaded = Generator.from_pretrained(tmp_path / "model")
     batch, items = make_batch([[1, 2, 3]]), torch.arange(20)[None]
-    assert torch.equal(model.item_log_probabilities(batch, items), loaded.item_log_probabilities(batch, items))
+    assert torch.equal(item_log_probabilities(model, batch, items), item_log_probabilities(loaded, batch, items))
     assert (loaded.semantic_ids.codes_NL == model.semantic_ids.codes_NL).all()
     assert loaded.config == model.config
 
@@ -158,7 +159,7 @@ def test_item_scores_are_those_that_the_loss_is_made_of(settings: dict[str, obje
     assert model.item_scorer is not None
     batch = make_batch([[1, 2, 3, 4], [5, 6], [7]])
     every_item = torch.arange(len(model.tokens.codes_NL)).expand(3, -1)
-    scores = model.bind(batch).item_scores(every_item)
+    scores = bind(model, batch).item_scores(every_item)
     assert scores is not None
     last = batch.lengths_B - 1
     only_last = torch.arange(4) == last[:, None]
@@ -168,7 +169,7 @@ def test_item_scores_are_those_that_the_loss_is_made_of(settings: dict[str, obje
     torch.testing.assert_close(model(alone)[-1], 0.5 * expected, rtol=1e-4, atol=1e-4)
     plain = make_generator(**{**settings, "item_loss": 0.0, "lookahead": False})
     assert len(plain(alone)) == model.levels
-    assert plain.bind(batch).item_scores(every_item) is None
+    assert bind(plain, batch).item_scores(every_item) is None
 
 
 @torch.no_grad()

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from onerec.model.attention import rotary_angles, rotate
-from onerec.model.lazy_decoder import ContextProcessor, LazyCrossAttention, LazyDecoder
+from onerec.model.decoders.lazy_decoder import ContextProcessor, LazyCrossAttention, LazyDecoder
+from onerec.model.layers.attention import rotary_angles, rotate
 
 
 def make_decoder(layers: int, sets: int, split: int = 1, groups: int = 2) -> LazyDecoder:

@@ -12,7 +12,7 @@ from onerec.data.stream import Stream
 from onerec.data.windows import Lifelong
 from onerec.errors import UserError
 from onerec.model.generator import Generator
-from onerec.model.prefix import Prefix
+from onerec.model.history.prefix import Prefix
 
 PATHWAYS = {"lifelong": {"events": 20, "representatives": 4, "tokens": 3}}
 START, STOP = 8, 12  # of a window of the first user, who has eight events before it: two per representative
@@ -31,10 +31,10 @@ def prefix_of(model: Generator, stream: Stream, start: int = START, stop: int = 
 
 
 def lifelong_of(stream: Stream) -> Lifelong:
-    known = one_window(stream, START, STOP).batch(np.array([0])).known
-    assert known is not None
-    assert known.lifelong is not None
-    return known.lifelong
+    features = one_window(stream, START, STOP).batch(np.array([0])).context_features
+    assert features is not None
+    assert features.lifelong is not None
+    return features.lifelong
 
 
 def featureless(stream: Stream) -> Stream:

@@ -17,8 +17,9 @@ from onerec.data.features import FeatureColumn, FeatureVocabulary
 from onerec.data.lifelong import LifelongConfig, LifelongSource
 from onerec.data.stream import Readings, Stream, StreamWindows, padded_readings, stream_windows
 from onerec.data.windows import Batch, Lifelong, share_of_batch
-from onerec.decode.recommend import GeneratorRecommender
+from onerec.recommenders.generator import GeneratorRecommender
 from onerec.errors import UserError
+from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.counting import batch_flops, count_parameters, forward_flops
 from onerec.model.generator import Generator
 from onerec.model.generator_config import GeneratorConfig
@@ -100,9 +101,9 @@ def batch_of(asked: Readings, older: int = 3) -> Batch:
 def test_cached_steps_equal_teacher_forcing(settings: dict[str, object]) -> None:
     model, batch = make_model(**settings), batch_of(readings(make_stream()))
     items = torch.tensor([[9, 3], [4, 4], [0, 11], [1, 2], [5, 6], [7, 8]])
-    bound, codes = model.bind(batch), model.tokens.codes_NL[items]
+    bound, codes = bind(model, batch), model.tokens.codes_NL[items]
     positions = (batch.lengths_B[:, None] - 1).expand(-1, 2)
-    forced_BPLD = model._teacher_forced(bound.context, positions, items)
+    forced_BPLD = model.teacher_forced(bound.context, positions, items)
     hidden, cache = bound.start()
     assert (hidden - forced_BPLD[:, :, 0]).abs().max() <= TOLERANCE
     parents = torch.zeros(USERS, 2, dtype=torch.long)
@@ -118,22 +119,22 @@ def test_padding_and_neighbours_in_the_batch_change_nothing(settings: dict[str, 
     """Also where others in the batch have more older events, and where padding holds other features."""
     model, asked = make_model(**settings), readings(make_stream())
     batch, items = batch_of(asked), torch.arange(20)[None]
-    together = model.item_log_probabilities(batch, items.expand(USERS, -1))
+    together = item_log_probabilities(model, batch, items.expand(USERS, -1))
     for case in range(USERS):
-        alone = model.item_log_probabilities(batch_of(asked.part(slice(case, case + 1))), items)
+        alone = item_log_probabilities(model, batch_of(asked.part(slice(case, case + 1))), items)
         assert (alone - together[case]).abs().max() <= TOLERANCE
-    known = batch.known
-    assert known is not None
+    features = batch.context_features
+    assert features is not None
     outside = torch.arange(6) >= batch.lengths_B[:, None]
     other = replace(
-        known,
-        features_BTF=torch.where(outside[..., None], 1, known.features_BTF),
-        older_items_BP=torch.where(known.older_BP, known.older_items_BP, 7),
-        older_features_BPF=torch.where(known.older_BP[..., None], known.older_features_BPF, 2),
-        lifelong=padded_with_other_events(known.lifelong),
+        features,
+        features_BTF=torch.where(outside[..., None], 1, features.features_BTF),
+        positive_items_BP=torch.where(features.positive_filled_BP, features.positive_items_BP, 7),
+        positive_features_BPF=torch.where(features.positive_filled_BP[..., None], features.positive_features_BPF, 2),
+        lifelong=padded_with_other_events(features.lifelong),
     )
-    padded = replace(batch, items_BT=torch.where(outside, 5, batch.items_BT), known=other)
-    again = model.item_log_probabilities(padded, items.expand(USERS, -1))
+    padded = replace(batch, items_BT=torch.where(outside, 5, batch.items_BT), context_features=other)
+    again = item_log_probabilities(model, padded, items.expand(USERS, -1))
     assert (again - together).abs().max() <= TOLERANCE
 
 
@@ -207,28 +208,30 @@ def test_every_pathway_is_read(settings: dict[str, object]) -> None:
     """User, older events and their features, features of events and of items: each moves what is predicted."""
     model, stream = make_model(**settings), make_stream()
     batch, items = one_window(stream, 6, 10).batch(np.array([0])), torch.arange(20)[None]
-    known, before = batch.known, model.item_log_probabilities(batch, items)
-    assert known is not None
-    assert known.older_BP.any()
-    lifelong = known.lifelong
+    features, before = batch.context_features, item_log_probabilities(model, batch, items)
+    assert features is not None
+    assert features.positive_filled_BP.any()
+    lifelong = features.lifelong
     assert lifelong is not None
     assert lifelong.filled_BR.all()
     others = {
-        "users": replace(known, users_BU=(known.users_BU + 1) % 3),
-        "older items": replace(known, older_items_BP=(known.older_items_BP + 1) % ITEMS),
-        "older features": replace(known, older_features_BPF=(known.older_features_BPF + 1) % 3),
-        "features": replace(known, features_BTF=(known.features_BTF + 1) % 3),
-        "order of older items": replace(known, older_items_BP=known.older_items_BP.flip(1)),
-        "lifelong items": replace(known, lifelong=replace(lifelong, items_BR=(lifelong.items_BR + 1) % ITEMS)),
-        "lifelong features": replace(known, lifelong=replace(lifelong, features_BRF=(lifelong.features_BRF + 1) % 3)),
-        "lifelong amounts": replace(known, lifelong=replace(lifelong, amounts_BR2=lifelong.amounts_BR2 + 1)),
+        "users": replace(features, users_BU=(features.users_BU + 1) % 3),
+        "older items": replace(features, positive_items_BP=(features.positive_items_BP + 1) % ITEMS),
+        "older features": replace(features, positive_features_BPF=(features.positive_features_BPF + 1) % 3),
+        "features": replace(features, features_BTF=(features.features_BTF + 1) % 3),
+        "order of older items": replace(features, positive_items_BP=features.positive_items_BP.flip(1)),
+        "lifelong items": replace(features, lifelong=replace(lifelong, items_BR=(lifelong.items_BR + 1) % ITEMS)),
+        "lifelong features": replace(
+            features, lifelong=replace(lifelong, features_BRF=(lifelong.features_BRF + 1) % 3)
+        ),
+        "lifelong amounts": replace(features, lifelong=replace(lifelong, amounts_BR2=lifelong.amounts_BR2 + 1)),
     }
     for name, other in others.items():
-        after = model.item_log_probabilities(replace(batch, known=other), items)
+        after = item_log_probabilities(model, replace(batch, context_features=other), items)
         assert (after - before).abs().max() > 1e-4, name
     assert model.tokens.features is not None
     model.tokens.features.item_codes_NGM = (model.tokens.features.item_codes_NGM + 1) % 9
-    assert (model.item_log_probabilities(batch, items) - before).abs().max() > 1e-4
+    assert (item_log_probabilities(model, batch, items) - before).abs().max() > 1e-4
 
 
 @kinds
@@ -262,24 +265,24 @@ def test_a_batch_in_parts_has_the_same_loss(parts: int) -> None:
 def test_without_anything_known_all_is_unknown() -> None:
     """What `recommend --history` asks: the same as an unknown user whose events are not described."""
     model, batch = make_model(), batch_of(readings(make_stream()))
-    known = batch.known
-    assert known is not None
-    nothing = {name: torch.zeros_like(part) for name, part in vars(known).items() if isinstance(part, torch.Tensor)}
-    assert known.lifelong is not None
-    events = {name: torch.zeros_like(part) for name, part in vars(known.lifelong).items()}
-    nothing["lifelong"] = replace(known.lifelong, **events)
+    features = batch.context_features
+    assert features is not None
+    nothing = {name: torch.zeros_like(part) for name, part in vars(features).items() if isinstance(part, torch.Tensor)}
+    assert features.lifelong is not None
+    events = {name: torch.zeros_like(part) for name, part in vars(features.lifelong).items()}
+    nothing["lifelong"] = replace(features.lifelong, **events)
     items = torch.arange(20).expand(USERS, -1)
-    bare = model.item_log_probabilities(replace(batch, known=None), items)
+    bare = item_log_probabilities(model, replace(batch, context_features=None), items)
     assert (
-        bare - model.item_log_probabilities(replace(batch, known=replace(known, **nothing)), items)
+        bare - item_log_probabilities(model, replace(batch, context_features=replace(features, **nothing)), items)
     ).abs().max() <= 1e-6
 
 
 def test_features_are_dropped_in_training_alone() -> None:
     model = make_model({**PATHWAYS, "feature_dropout": 0.99}, dropout=0.0, own_dropout=0.0)
     batch = batch_of(readings(make_stream()))
-    known = batch.known
-    assert known is not None
+    features = batch.context_features
+    assert features is not None
     whole = model(replace(batch, counted_BT=torch.ones_like(batch.counted_BT)))
     torch.manual_seed(1)
     dropped = model.train()(replace(batch, counted_BT=torch.ones_like(batch.counted_BT)))
@@ -292,7 +295,7 @@ def test_saved_generators_load_with_their_features(tmp_path: Path, settings: dic
     model.save_pretrained(tmp_path / "model")
     loaded = Generator.from_pretrained(tmp_path / "model")
     items = torch.arange(20).expand(USERS, -1)
-    assert torch.equal(model.item_log_probabilities(batch, items), loaded.item_log_probabilities(batch, items))
+    assert torch.equal(item_log_probabilities(model, batch, items), item_log_probabilities(loaded, batch, items))
     assert loaded.vocabulary is not None
     assert loaded.vocabulary.event == make_vocabulary().event
 
@@ -319,7 +322,7 @@ def test_beams_are_those_of_every_item_scored_whatever_the_batch(settings: dict[
         GeneratorRecommender(model, beam_width=ITEMS, batch_size=size).recommend(*history, 10, False, asked)
         for size in (1, 4, USERS)
     ]
-    scores_CN = model.item_log_probabilities(batch_of(asked), torch.arange(ITEMS).expand(USERS, -1))
+    scores_CN = item_log_probabilities(model, batch_of(asked), torch.arange(ITEMS).expand(USERS, -1))
     best = scores_CN.topk(10)
     for items, scores in found:
         assert np.array_equal(items, best.indices.numpy())
@@ -334,14 +337,14 @@ def test_counts_include_the_pathways(settings: dict[str, object]) -> None:
     assert counted.total == sum(parameter.numel() for parameter in model.parameters())
     assert counted.parts["prefix"] > 0
     places = np.stack([np.arange(6, 10), np.arange(22, 26)])
-    known = stream.known(places, places[:, 0], np.array([0, 1]), 3)
+    features = stream.context_features(places, places[:, 0], np.array([0, 1]), 3)
     items = torch.from_numpy(stream.item_index[places])
-    batch = Batch(items, items.roll(-1, 1), torch.ones_like(items, dtype=torch.bool), torch.tensor([4, 4]), known)
+    batch = Batch(items, items.roll(-1, 1), torch.ones_like(items, dtype=torch.bool), torch.tensor([4, 4]), features)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(batch)
     targets = 2 * (1 if model.last_positions_only else 4)
-    assert known.lifelong is not None
-    flops = forward_flops(model, 4, known.older_BP.shape[1], known.lifelong.items_BR.shape[1])
+    assert features.lifelong is not None
+    flops = forward_flops(model, 4, features.positive_filled_BP.shape[1], features.lifelong.items_BR.shape[1])
     in_batch = batch_flops(model, batch)
     assert flops.total(8, targets, histories=2) + in_batch["item_scorer"] == counter.get_total_flops()
     assert sum(in_batch.values()) == counter.get_total_flops()

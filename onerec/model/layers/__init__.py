@@ -1,0 +1,1 @@
+"""Building blocks: attention, feed-forward networks, experts, embeddings of features."""
