@@ -1,7 +1,7 @@
 """The run config: one YAML file describes a whole run. Every key is typed, and unknown keys are refused.
 
-`configs/demo.yaml` explains every key; the JSON Schema takes its descriptions from there (`onerec.run.schema`). On the command line
-`train.epochs=10` overrides a key by its dotted path.
+`configs/demo.yaml` explains every key; the JSON Schema takes its descriptions from there (`onerec.run.schema`). On the command
+line `train.epochs=10` overrides a key by its dotted path.
 """
 
 from pathlib import Path
