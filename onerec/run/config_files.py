@@ -49,7 +49,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a run config is a mapping of keys; see demo.yaml for one with comments")
+        raise UserError(f"{path}: a run config is a mapping of keys; see configs/demo.yaml for an example")
     for override in overrides:
         _apply(content, override)
     return parse_section(config_class(), content, str(path))
@@ -62,7 +62,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     *sections, key = path.split(".")
     for section in sections:
         if content.get(section) is None:
-            content[section] = {}  # a section that the file leaves out, or sets to null, begins with its defaults
+            content[section] = {}  # a section that the file leaves out or sets to null starts from its defaults
         inner = content[section]
         if not isinstance(inner, dict):
             raise UserError(f'override "{override}": "{section}" is a value, it has no keys of its own')
