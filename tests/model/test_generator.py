@@ -42,7 +42,7 @@ def test_cached_steps_equal_teacher_forcing(settings: dict[str, object]) -> None
     batch = make_batch([[1, 2, 3, 4], [5, 6], [7]])
     items = torch.tensor([[9, 3], [4, 4], [0, 11]])
     bound, codes = bind(model, batch), model.tokens.codes_NL[items]
-    forced_BPLD = model.teacher_forced(bound.context, (batch.lengths_B[:, None] - 1).expand(-1, 2), items)
+    forced_BPLD = bound.states_of_codes(codes)
     hidden, cache = bound.start()
     assert (hidden - forced_BPLD[:, :, 0]).abs().max() <= TOLERANCE
     parents = torch.zeros(3, 2, dtype=torch.long)
@@ -129,27 +129,21 @@ def test_a_generator_without_its_ids_is_refused(tmp_path: Path) -> None:
         Generator.from_pretrained(tmp_path / "model")
 
 
-def test_width_must_fit_the_heads() -> None:
-    with pytest.raises(UserError, match=r"width is 24; it must be a multiple of 2 x heads = 10"):
-        make_generator(heads=5)
-
-
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"heads": 5}, r"width is 24; it must be a multiple of 2 x heads = 10"),
+        ({"softmax": "full"}, "item_head works with legal codes only"),
+        ({"softmax": "full", "item_head": False, "lookahead": True}, "lookahead works with legal codes only"),
         ({"decoder": "lazy", "key_value_groups": 3}, "key_value_groups is 3; it must divide the 2 heads"),
-        ({"decoder": "lazy", "key_value_layers": 3}, "key_value_layers is 3, more than the 2 decoder layers"),
-        ({"experts": 2, "experts_active": 3}, "experts_active is 3, more than the 2 experts"),
+        ({"decoder": "lazy", "key_value_layers": 3}, "key_value_layers is 3; it must be at most the 2 decoder layers"),
+        ({"experts": 2, "experts_active": 3}, "experts_active is 3; it must be at most the 2 experts"),
+        ({"pathways": {"lifelong": {"events": 20, "representatives": 30}}}, "must be at least the 30 representatives"),
     ],
 )
-def test_choices_that_do_not_go_together_are_refused(settings: dict[str, object], words: str) -> None:
+def test_choices_that_contradict_each_other_are_refused(settings: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         make_generator(**settings)
-
-
-def test_the_item_head_needs_the_legal_softmax() -> None:
-    with pytest.raises(UserError, match="item_head"):
-        make_generator(softmax="full", item_head=True)
 
 
 @every_kind

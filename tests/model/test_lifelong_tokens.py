@@ -5,12 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_generator import make_generator
 from test_pathways import ITEMS, make_model, make_stream, one_window, padded_with_other_events
 
 from onerec.data.stream import Stream
 from onerec.data.windows import Lifelong
-from onerec.errors import UserError
 from onerec.model.generator import Generator
 from onerec.model.history.prefix import Prefix
 
@@ -108,8 +106,3 @@ def test_the_past_before_the_history_can_be_learnt_from(decoder: str) -> None:
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.1  # without a look at the past it is log 2 at least
-
-
-def test_more_representatives_than_events_are_refused() -> None:
-    with pytest.raises(UserError, match="fewer than the 30 representatives"):
-        make_generator(pathways={"lifelong": {"events": 20, "representatives": 30}})

@@ -102,8 +102,7 @@ def test_cached_steps_equal_teacher_forcing(settings: dict[str, object]) -> None
     model, batch = make_model(**settings), batch_of(readings(make_stream()))
     items = torch.tensor([[9, 3], [4, 4], [0, 11], [1, 2], [5, 6], [7, 8]])
     bound, codes = bind(model, batch), model.tokens.codes_NL[items]
-    positions = (batch.lengths_B[:, None] - 1).expand(-1, 2)
-    forced_BPLD = model.teacher_forced(bound.context, positions, items)
+    forced_BPLD = bound.states_of_codes(codes)
     hidden, cache = bound.start()
     assert (hidden - forced_BPLD[:, :, 0]).abs().max() <= TOLERANCE
     parents = torch.zeros(USERS, 2, dtype=torch.long)
