@@ -35,7 +35,7 @@ from benchmarks.svg_lines import (
 )
 from benchmarks.svg_picture import LETTER, band, legend, titled
 from benchmarks.svg_picture import picture as svg_picture
-from onerec.evaluate.charts import Interval, draw_line, draw_shape, draw_text
+from onerec.report.charts import Interval, draw_line, draw_shape, draw_text
 
 Row = dict[str, Any]
 WIDTH, LEFT, RIGHT = 760.0, 58.0, 740.0

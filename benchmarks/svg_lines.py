@@ -1,6 +1,6 @@
 """Several lines over one pair of axes, the panels of pictures in the docs: axes, frame, lines with gaps.
 
-Texts, shapes and classes are those of the run report (`onerec.evaluate.charts`).
+Texts, shapes and classes are those of the run report (`onerec.report.charts`).
 """
 
 import math
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from onerec.evaluate import charts
-from onerec.evaluate.charts import LinearScale, LogScale, draw_line, draw_shape, draw_text
+from onerec.report import charts
+from onerec.report.charts import LinearScale, LogScale, draw_line, draw_shape, draw_text
 
 # More points than these are a curve, whose end alone is marked.
 FEW = 12

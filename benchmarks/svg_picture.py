@@ -11,8 +11,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from benchmarks.svg_lines import Axis, Box
-from onerec.evaluate import charts
-from onerec.evaluate.charts import draw_shape, draw_text
+from onerec.report import charts
+from onerec.report.charts import draw_shape, draw_text
 
 # Of 12.5 px letters, on the wide side: which font a reader has is not known.
 LETTER = 6.6
@@ -81,7 +81,7 @@ def style_sheet() -> str:
 
 def palettes() -> tuple[dict[str, str], dict[str, str]]:
     """The report's colours by name (`paper`, `ink`, `s0` …), light and dark."""
-    template = Path(charts.__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
+    template = (Path(charts.__file__).parent / "templates" / "report.css.jinja").read_text(encoding="utf-8")
     blocks = re.findall(r":root \{(.*?)\}", template, flags=re.DOTALL)
     light, dark = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block)) for block in blocks[:2])
     return light, dark

@@ -4,12 +4,13 @@ Every choice is a pure function of the seed and the epoch, so that a resumed run
 targets in the same order.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from onerec.data.padding import padded_places
 
 POOL_BATCHES = 32  # batches whose windows are sorted by length together, so that a batch has little padding
 
@@ -124,13 +125,11 @@ class Windows:
         starts = np.where(real, self.starts[rows], 0)
         lengths = np.where(real, self.stops[rows] - self.starts[rows], 1)
         first = np.where(real, self.first_targets[rows], 1) - starts
-        steps = np.arange(int(lengths.max()))
-        inside = steps < lengths[:, None]
-        places = np.where(inside, starts[:, None] + steps, 0)
+        places, inside = padded_places(starts, lengths)
         return Batch(
             items_BT=torch.from_numpy(np.where(inside, self.item_index[places], 0).astype(np.int64)),
             targets_BT=torch.from_numpy(np.where(inside, self.item_index[places + inside], 0).astype(np.int64)),
-            counted_BT=torch.from_numpy(inside & (steps >= first[:, None])),
+            counted_BT=torch.from_numpy(inside & (np.arange(inside.shape[1]) >= first[:, None])),
             lengths_B=torch.from_numpy(lengths.astype(np.int64)),
         )
 
@@ -191,24 +190,3 @@ def share_of_batch(rows: np.ndarray, part: int, parts: int) -> np.ndarray:
     """The rows of a batch that one of `parts` micro-batches or processes handles; never empty (row -1 is padding)."""
     mine = rows[part::parts]
     return mine if len(mine) else np.array([-1])
-
-
-def padded_histories(
-    item_index: np.ndarray, offsets: np.ndarray, length: int, batch_size: int
-) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Batches for inference: the last `length` items of each history, similar lengths together.
-
-    Yields:
-        The cases' numbers and their batch; targets are meaningless and nothing counts.
-    """
-    starts = np.maximum(offsets[:-1], offsets[1:] - length)
-    lengths = offsets[1:] - starts
-    order = np.argsort(lengths, kind="stable")
-    for begin in range(0, len(order), batch_size):
-        cases = order[begin : begin + batch_size]
-        steps = np.arange(max(int(lengths[cases].max()), 1))
-        inside = steps < lengths[cases][:, None]
-        places = np.where(inside, starts[cases][:, None] + steps, 0)
-        items = torch.from_numpy(np.where(inside, item_index[places], 0).astype(np.int64))
-        counted = torch.zeros_like(items, dtype=torch.bool)
-        yield cases, Batch(items, items, counted, torch.from_numpy(np.maximum(lengths[cases], 1).astype(np.int64)))

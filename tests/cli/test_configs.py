@@ -11,7 +11,7 @@ from command_line import CONFIGS
 from pydantic import BaseModel
 
 from onerec.cli import main, shipped_config
-from onerec.config import RunConfig, load_config
+from onerec.run.config import RunConfig, load_config
 from onerec.errors import UserError
 
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))

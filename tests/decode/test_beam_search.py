@@ -7,7 +7,7 @@ import torch
 
 from onerec.data.windows import Batch, padded_histories
 from onerec.decode.beam_search import beam_search
-from onerec.decode.recommend import GeneratorRecommender
+from onerec.recommenders.generator import GeneratorRecommender
 from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
 from onerec.model.generator_config import GeneratorConfig

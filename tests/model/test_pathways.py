@@ -17,7 +17,7 @@ from onerec.data.features import FeatureColumn, FeatureVocabulary
 from onerec.data.lifelong import LifelongConfig, LifelongSource
 from onerec.data.stream import Readings, Stream, StreamWindows, padded_readings, stream_windows
 from onerec.data.windows import Batch, Lifelong, share_of_batch
-from onerec.decode.recommend import GeneratorRecommender
+from onerec.recommenders.generator import GeneratorRecommender
 from onerec.errors import UserError
 from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.counting import batch_flops, count_parameters, forward_flops

@@ -8,13 +8,13 @@ import torch
 from align_cases import make_prompts, settings
 from torch import Tensor
 
-from onerec.align_config import AlignConfig
+from rl.alignment.config import AlignConfig
 from onerec.errors import UserError
-from rl.align_step import Groups, downward_gradient_norm, group_figures, kl_to_start, objective_loss
-from rl.collapse import CollapseWatch
+from rl.alignment.step import Groups, downward_gradient_norm, group_figures, kl_to_start, objective_loss
+from rl.alignment.collapse import CollapseWatch
 from rl.objectives import group_advantages
-from rl.policy import ScoredCodes
-from rl.rollouts import Rollouts
+from rl.rollouts.policy import ScoredCodes
+from rl.rollouts.rollouts import Rollouts
 
 
 def made(items: list[list[int]]) -> Rollouts:

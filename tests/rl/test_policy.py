@@ -15,8 +15,8 @@ from onerec.decode.beam_search import beam_search
 from onerec.errors import UserError
 from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
-from rl.policy import batch_of, code_log_probabilities, score_codes
-from rl.prompts import Prompts
+from rl.rollouts.policy import batch_of, code_log_probabilities, score_codes
+from rl.rollouts.prompts import Prompts
 
 TOLERANCE = 1e-5
 FULL = {"softmax": "full", "item_head": False}

@@ -16,12 +16,12 @@ from watched_cases import opened, watched_events, write_watched
 
 from onerec.data.split import TRAIN, Sequences
 from onerec.data.stream import padded_readings
-from onerec.decode.recommend import GeneratorRecommender
+from onerec.recommenders.generator import GeneratorRecommender
 from onerec.errors import UserError
 from onerec.model.generator import Generator
-from onerec.pipeline import Run
-from rl.prompts import batches_from, prompt_batches, training_cases, training_prompts
-from rl.rollouts import RolloutConfig, generate_groups
+from onerec.run.run import Run
+from rl.rollouts.prompts import batches_from, prompt_batches, training_cases, training_prompts
+from rl.rollouts.rollouts import RolloutConfig, generate_groups
 from tokenizer.semantic_ids import SemanticIds
 
 

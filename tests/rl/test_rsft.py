@@ -18,10 +18,10 @@ from onerec.data.stream import order_events
 from onerec.data.windows import Windows, epoch_batches, every_position_windows, one_target_windows
 from onerec.errors import UserError
 from onerec.model.generator import Generator
-from onerec.pipeline import Run
-from onerec.rsft_config import RsftConfig
+from onerec.run.run import Run
+from rl.rsft.config import RsftConfig
 from onerec.train.trainer import TrainConfig, Trainer
-from rl.rsft import (
+from rl.rsft.sessions import (
     choose_targets,
     lower_sessions,
     rank_sessions,

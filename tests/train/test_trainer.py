@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from onerec.baselines.sasrec import SASRec, SASRecConfig
+from onerec.recommenders.sasrec import SASRec, SASRecConfig
 from onerec.data.windows import Batch, every_position_windows
 from onerec.errors import UserError
 from onerec.train.averaging import AveragedWeights

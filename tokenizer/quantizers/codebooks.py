@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tokenizer.kmeans import kmeans, nearest_centroids
+from tokenizer.clustering.kmeans import kmeans, nearest_centroids
 
 START_ROUNDS = 10  # of k-means for the codebooks to start from; training moves them on
 REVIVE_ROUNDS = 20  # a code given a place may take the only row of another; few rounds settle it in practice
@@ -27,8 +27,8 @@ def start_codebooks(residual_SW: Tensor, level_sizes: list[int], seed: int) -> t
 def revive_dead_codes(residual_SW: Tensor, codebooks: list[Tensor], seed: int) -> list[Tensor]:
     """The codebooks, with codes that none of the rows takes moved onto rows that lie far from their own.
 
-    As in `tokenizer.kmeans` the rows are drawn with probability proportional to the squared distance, so each moved code
-    serves somebody. With fewer distinct rows than codes, codes stay unused. residual_SW is overwritten.
+    As in `tokenizer.clustering.kmeans` the rows are drawn with probability proportional to the squared distance, so each
+    moved code serves somebody. With fewer distinct rows than codes, codes stay unused. residual_SW is overwritten.
     """
     generator = torch.Generator().manual_seed(seed)
     revived = []

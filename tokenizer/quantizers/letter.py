@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tokenizer.kmeans import kmeans
+from tokenizer.clustering.kmeans import kmeans
 
 CLUSTER_ROUNDS = 5  # of assignment within the size bounds and new means, after plain k-means
 RENEW_STEPS = 50  # clusters are made anew after this many steps, since codes move

@@ -99,7 +99,7 @@ class QuantizerSpec(Settings):
     """How vectors become IDs.
 
     method: which quantizer; the settings of that one apply, under its own name. level_sizes: codes per level. unique: how
-    items with the same codes are told apart, see `tokenizer.unique`. memory_mib: of scratch memory while fitting and
+    items with the same codes are told apart, see `tokenizer.unique.collisions`. memory_mib: of scratch memory while fitting and
     encoding, beside the vectors themselves, in MiB.
     """
 

@@ -1,0 +1,69 @@
+"""What commands share: the config, its overrides, where runs lie, and words that may stand in place of a config."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onerec.run.run import Run
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A command's parser. `inner` holds parsers for words that may stand where the command's first argument stands."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.inner: dict[str, argparse.ArgumentParser] = {}
+
+    def parse_known_args(  # type: ignore[override]  # argparse's overloads differ in the namespace's type alone
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As argparse does, after handing over to an inner command if the first word names one."""
+        if args and args[0] in self.inner:
+            return self.inner[args[0]].parse_known_args(args[1:], namespace)
+        return super().parse_known_args(args, namespace)
+
+
+def add_config_command(
+    commands: "argparse._SubParsersAction[Any]",
+    name: str,
+    function: object,
+    text: str,
+    examples: str,
+    *,
+    tracked: bool = False,
+    usage: str | None = None,
+) -> Any:
+    """A command that takes a run config and overrides of its keys; returns its parser."""
+    parser = commands.add_parser(
+        name,
+        usage=usage,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", type=Path, help="a run config, such as configs/demo.yaml")
+    add_run_options(parser, tracked)
+    parser.set_defaults(function=function)
+    return parser
+
+
+def add_run_options(parser: argparse.ArgumentParser, tracked: bool) -> None:
+    """Overrides, the folder of runs, and the tracker where training happens."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="override a key of the config by its dotted path"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds run folders (default: runs)")
+    parser.set_defaults(track=None)
+    if tracked:
+        parser.add_argument("--track", choices=["wandb"], help="mirror training metrics to this tracker")
+
+
+def open_configured(parsed: argparse.Namespace) -> "Run":
+    """The run that a config and its overrides ask for."""
+    from onerec.run.opening import load_config, open_run
+
+    config = load_config(parsed.config, parsed.overrides)
+    return open_run(config, parsed.runs / config.name, wandb_project="onerec" if parsed.track == "wandb" else None)

@@ -1,0 +1,1 @@
+"""Pages and terminal tables that show a run: its results and its semantic IDs."""

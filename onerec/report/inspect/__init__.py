@@ -1,0 +1,1 @@
+"""The page that shows semantic IDs: the tree of prefixes, neighbours, and items that were confused."""

@@ -1,0 +1,1 @@
+"""What the log says about items: co-occurrence vectors, pairs of items, and content aligned with those pairs."""

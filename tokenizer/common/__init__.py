@@ -1,0 +1,1 @@
+"""What all rooms share: checks of arrays, operations on vectors, and folders that are replaced as a whole."""
