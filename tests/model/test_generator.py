@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from generator_cases import make_batch, make_generator
+from generator_cases import (
+    TOLERANCE,
+    check_cached_steps,
+    every_causal_kind,
+    every_kind,
+    make_batch,
+    make_generator,
+    parameters_without_gradient,
+)
 
 from onerec.data.windows import Batch, every_position_windows, one_target_windows
 from onerec.errors import UserError
@@ -13,43 +21,12 @@ from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
 from onerec.model.layers.experts import MixtureOfExperts
 
-TOLERANCE = 1e-5
-EXPERTS = {"experts": 4, "expert_hidden_width": 16, "expert_layers": "encoder_and_decoder"}
-# What must hold whatever the model is made of.
-KINDS: dict[str, dict[str, object]] = {
-    "encoder_decoder": {},
-    "bidirectional": {"context": "bidirectional"},
-    "lazy": {"decoder": "lazy", "encoder_layers": 0},
-    "lazy_in_groups": {"decoder": "lazy", "decoder_layers": 3, "key_value_layers": 2, "key_value_groups": 1},
-    "lazy_own_values": {"decoder": "lazy", "key_value_layers": 2, "key_value_split": 2, "context": "bidirectional"},
-    "experts": {**EXPERTS, "shared_expert": True},
-    "lookahead": {"item_loss": 0.5, "lookahead": True},
-    "lazy_lookahead": {"item_loss": 0.5, "lookahead": True, "decoder": "lazy"},
-    "lazy_experts": {**EXPERTS, "decoder": "lazy", "encoder_layers": 0, "experts_active": 1, "dense_layers": 1},
-}
-every_kind = pytest.mark.parametrize("settings", KINDS.values(), ids=list(KINDS))
-every_causal_kind = pytest.mark.parametrize(
-    "settings",
-    [settings for settings in KINDS.values() if "context" not in settings],
-    ids=[name for name, settings in KINDS.items() if "context" not in settings],
-)
-
 
 @every_kind
 @torch.no_grad()
 def test_cached_steps_equal_teacher_forcing(settings: dict[str, object]) -> None:
-    model = make_generator(**settings)
-    batch = make_batch([[1, 2, 3, 4], [5, 6], [7]])
     items = torch.tensor([[9, 3], [4, 4], [0, 11]])
-    bound, codes = bind(model, batch), model.tokens.codes_NL[items]
-    forced_BPLD = bound.states_of_codes(codes)
-    hidden, cache = bound.start()
-    assert (hidden - forced_BPLD[:, :, 0]).abs().max() <= TOLERANCE
-    parents = torch.zeros(3, 2, dtype=torch.long)
-    for level in (1, 2):
-        hidden, cache = bound.step(codes[..., level - 1], parents, level, cache)
-        assert (hidden - forced_BPLD[:, :, level]).abs().max() <= TOLERANCE
-        parents = torch.arange(2).expand(3, -1)
+    check_cached_steps(make_generator(**settings), make_batch([[1, 2, 3, 4], [5, 6], [7]]), items)
 
 
 @every_kind
@@ -94,8 +71,7 @@ def test_every_parameter_gets_a_gradient(settings: dict[str, object]) -> None:
     """Also of experts that no token chose, and every tensor as a whole gets one that is not zero."""
     model = make_generator(**settings).train()
     model(make_batch([[1, 2, 3, 4, 5], [6, 7, 8]])).sum().backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert without == []
+    assert parameters_without_gradient(model) == []
 
 
 def test_own_embeddings_can_be_dropped_and_left_out() -> None:

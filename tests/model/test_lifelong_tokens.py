@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_pathways import ITEMS, make_model, make_stream, one_window, padded_with_other_events
+from pathway_cases import ITEMS, lifelong_of, make_model, make_stream, one_window, padded_with_other_events
 
 from onerec.data.stream import Stream
 from onerec.data.windows import Lifelong
@@ -28,11 +28,9 @@ def prefix_of(model: Generator, stream: Stream, start: int = START, stop: int = 
     return made
 
 
-def lifelong_of(stream: Stream) -> Lifelong:
-    features = one_window(stream, START, STOP).batch(np.array([0])).context_features
-    assert features is not None
-    assert features.lifelong is not None
-    return features.lifelong
+def representatives_of(stream: Stream) -> Lifelong:
+    """The representatives before the window."""
+    return lifelong_of(one_window(stream, START, STOP).batch(np.array([0])))
 
 
 def featureless(stream: Stream) -> Stream:
@@ -54,7 +52,7 @@ def test_there_are_as_many_tokens_as_queries_whatever_the_past() -> None:
 
 @torch.no_grad()
 def test_padding_and_the_order_of_representatives_say_nothing() -> None:
-    model, lifelong = lifelong_model(), lifelong_of(featureless(make_stream()))
+    model, lifelong = lifelong_model(), representatives_of(featureless(make_stream()))
     assert model.prefix is not None
     assert model.prefix.lifelong is not None
     before = model.prefix.lifelong(lifelong, model.tokens)
