@@ -42,7 +42,7 @@ class TokenizerSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     content: ContentSection = ContentSection()
-    alignment: AlignmentSpec | None = None
+    alignment: AlignmentSpec | None = AlignmentSpec()
     collaborative: CollaborativeSection = CollaborativeSection()
     quantizer: QuantizerSpec = QuantizerSpec()
 

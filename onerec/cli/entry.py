@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     from onerec import __version__
     from onerec.cli.align import add_align_command
+    from onerec.cli.config import add_config_command
     from onerec.cli.data import add_data_commands
     from onerec.cli.evaluate import add_evaluate_command
     from onerec.cli.recommend import add_recommend_command
@@ -59,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for add in (
         add_data_commands,
+        add_config_command,
         add_tokenize_command,
         add_train_command,
         add_run_command,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onerec.run.run import Run
 
+CONFIG_HELP = "a run config: a file, or the name of a shipped one, such as own.yaml"
+
 
 class CommandParser(argparse.ArgumentParser):
     """A command's parser. `inner` holds parsers for words that may stand where the command's first argument stands."""
@@ -44,7 +46,7 @@ def add_config_command(
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", type=Path, help="a run config, such as configs/demo.yaml")
+    parser.add_argument("config", type=Path, help=CONFIG_HELP)
     add_run_options(parser, tracked)
     parser.set_defaults(function=function)
     return parser
@@ -52,18 +54,24 @@ def add_config_command(
 
 def add_run_options(parser: argparse.ArgumentParser, tracked: bool) -> None:
     """Overrides, the folder of runs, and the tracker where training happens."""
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="override a key of the config by its dotted path"
-    )
+    add_overrides(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds run folders (default: runs)")
     parser.set_defaults(track=None)
     if tracked:
         parser.add_argument("--track", choices=["wandb"], help="mirror training metrics to this tracker")
 
 
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Overrides of a config's keys."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="set a key of the config, such as train.epochs=3"
+    )
+
+
 def open_configured(parsed: argparse.Namespace) -> "Run":
     """The run that a config and its overrides ask for."""
-    from onerec.run.opening import load_config, open_run
+    from onerec.run.config_files import load_config
+    from onerec.run.opening import open_run
 
     config = load_config(parsed.config, parsed.overrides)
     return open_run(config, parsed.runs / config.name, wandb_project="onerec" if parsed.track == "wandb" else None)

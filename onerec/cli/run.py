@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onerec.cli.options import add_config_command, add_run_options, open_configured
@@ -50,15 +49,10 @@ def run(parsed: argparse.Namespace) -> None:
 
 def demo(parsed: argparse.Namespace) -> None:
     """`onerec demo`."""
+    from onerec.run.config_files import shipped_config
+
     parsed.config = shipped_config("demo.yaml")
     run(parsed)
-
-
-def shipped_config(name: str) -> Path:
-    """A config that comes with the project: inside an installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "configs" / name
-    return installed if installed.exists() else package.parent / "configs" / name
 
 
 def measure(opened: "Run") -> dict[str, Any]:

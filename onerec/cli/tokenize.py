@@ -73,7 +73,8 @@ def append(run: "Run") -> None:
 def inspect(parsed: argparse.Namespace) -> None:
     """`onerec tokenize inspect RUN`."""
     from onerec.report.inspect.ids import write_page
-    from onerec.run.opening import CONFIG_FILE, load_config, make_run
+    from onerec.run.config_files import load_config
+    from onerec.run.opening import CONFIG_FILE, make_run
 
     if not (parsed.run / CONFIG_FILE).is_file():
         raise UserError(f"{parsed.run}: not a run folder (no {CONFIG_FILE}); `onerec tokenize CONFIG` makes one")

@@ -24,7 +24,7 @@ class GeneratorConfig(BaseModel):
     key_value_groups: int | None = Field(None, gt=0)
     experts: int = Field(0, ge=0)
     experts_active: int = Field(2, gt=0)
-    expert_hidden_width: int = Field(256, gt=0)
+    expert_hidden_width: int = Field(128, gt=0)
     shared_expert: bool = False
     balance_step: float = Field(0.001, ge=0)
     expert_layers: Literal["decoder", "encoder_and_decoder"] = "decoder"

@@ -40,7 +40,7 @@ class RecommendSection(Section):
 
     beam_width: int = Field(100, ge=50)
     exclude_seen: bool = True
-    batch_size: int = Field(256, gt=0)
+    batch_size: int = Field(128, gt=0)
 
 
 class EvaluateSection(Section):

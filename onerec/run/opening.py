@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from onerec.data.contract import parse_section
 from onerec.errors import UserError
 from onerec.files import write_json
 from onerec.run.config import RunConfig
-from onerec.run.plugins import config_class, plugins
+from onerec.run.config_files import load_config
+from onerec.run.plugins import plugins
 from onerec.run.run import Run, Stage
 from onerec.run.stages.baselines import baseline_stages
 from onerec.run.stages.generator import GeneratorStage
@@ -20,43 +17,6 @@ from onerec.run.stages.sequences import SequencesStage
 from onerec.train.runtime import lone_process_note
 
 CONFIG_FILE = "config.json"
-
-
-def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run config and apply overrides such as `train.epochs=10`.
-
-    Raises:
-        UserError: the file is missing or not YAML, a key is unknown (the nearest right name is given) or a value is wrong.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such config; the ones that come with the project lie in configs/")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a run config is a mapping of keys; see configs/ for commented examples")
-    for override in overrides:
-        _apply(content, override)
-    return parse_section(config_class(), content, str(path))
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise UserError(f'override "{override}": write it as key.subkey=value, for example train.epochs=10')
-    *sections, key = path.split(".")
-    for section in sections:
-        if content.get(section) is None:
-            content[section] = {}  # a section that the file leaves out, or sets to null, begins with its defaults
-        inner = content[section]
-        if not isinstance(inner, dict):
-            raise UserError(f'override "{override}": "{section}" is a value, it has no keys of its own')
-        content = inner
-    try:
-        content[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f'override "{override}": the value is not YAML ({" ".join(str(error).split())})') from error
 
 
 def own_stages() -> list[Stage]:

@@ -9,6 +9,16 @@ from onerec.train.trainer import TrainConfig
 Half = Literal["first", "second"]
 
 
+class RewardTrainConfig(TrainConfig):
+    """How the reward model is trained: keys as for the generator, with fewer epochs, a fixed rate and averaged weights."""
+
+    epochs: int = Field(10, gt=0)
+    batch_size: int = Field(16, gt=0)
+    learning_rate: float | None = Field(0.002, gt=0)
+    average_decay: float = Field(0.99, ge=0, lt=1)
+    patience: int = Field(4, gt=0)
+
+
 class RewardSelectionConfig(BaseModel):
     """How the reward model selects from the beam.
 
@@ -48,5 +58,5 @@ class RewardConfig(BaseModel):
     negatives: int = Field(4, gt=0)
     fusion_weight: float = Field(1.0, gt=0)
     validation_share: float = Field(0.1, gt=0, lt=1)
-    train: TrainConfig = TrainConfig()
+    train: RewardTrainConfig = RewardTrainConfig()
     selection: RewardSelectionConfig = RewardSelectionConfig()

@@ -60,7 +60,7 @@ class TrainConfig(BaseModel):
     average_decay: float = Field(0.0, ge=0, lt=1)
     validate_every: int = Field(1, gt=0)
     patience: int = Field(6, gt=0)
-    checkpoint_every: int = Field(200, gt=0)
+    checkpoint_every: int = Field(500, gt=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 

@@ -18,6 +18,7 @@ class RsftTrainConfig(TrainConfig):
     learning_rate: float | None = Field(0.0001, gt=0)
     warmup_steps: int = Field(20, ge=0)
     patience: int = Field(2, gt=0)
+    checkpoint_every: int = Field(200, gt=0)
 
 
 class RsftConfig(BaseModel):
