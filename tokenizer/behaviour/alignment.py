@@ -10,11 +10,12 @@ which is how items that nobody has met yet are aligned too.
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import sparse
 
 from tokenizer.behaviour.pairs import ItemPairs, co_occurrence_pairs, joined, swing_pairs, user_to_item_pairs
 from tokenizer.common.checks import check_vectors
+from tokenizer.common.settings import Settings
 from tokenizer.errors import TokenizerError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ CHUNK_ROWS = 1 << 12
 CLIP_NORM = 1.0
 
 
-class AlignmentSpec(BaseModel):
+class AlignmentSpec(Settings):
     """Which pairs, which network, how it is trained.
 
     pairs: kinds of pairs from `tokenizer.behaviour.pairs`, each with the same total weight. neighbours: partners per item, of the
@@ -39,8 +40,6 @@ class AlignmentSpec(BaseModel):
     that cannot be read back, against the contrastive loss in nats. steps: of Adam with cosine decay, each on batch_size
     pairs.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     pairs: list[PairKind] = Field(default=["swing", "user_to_item"], min_length=1)
     neighbours: int = Field(default=10, ge=1)
