@@ -80,5 +80,5 @@ def check_arrays(
     for name, shape in shapes.items():
         if name not in state or state[name].shape != shape:
             found = state[name].shape if name in state else "nothing"
-            raise TokenizerError(f"{title}: array {name!r} should have shape {shape}, found {found}.")
+            raise TokenizerError(f"{title}: array {name!r} should have shape {shape}, found {found}; tokenize again.")
     return {name: np.asarray(state[name], dtype=np.float32) for name in shapes}
