@@ -218,9 +218,8 @@ def _measure(opened: "Run") -> dict[str, Any]:
     from rl.stages import further_of
 
     results = write_results(opened, " ".join(["onerec", *sys.argv[1:]]), further_of(opened))
-    page = write_report(opened.folder)
-    print_comparison(results, opened.console)
-    opened.say(f"results: {opened.folder / 'results.json'}\nreport:  {page}")
+    write_report(opened.folder)
+    print_comparison(results, opened.folder, opened.console)
     return results
 
 
