@@ -26,6 +26,9 @@ class Recommender(Protocol):
             requests: whose histories are read; no history may be empty.
             k: items per list.
             exclude_seen: leave out every item of the history, however long ago.
+
+        Raises:
+            ValueError: k below 1.
         """
         ...
 
@@ -98,9 +101,3 @@ class TrainedRecommender(Recommender, Protocol):
     def windows(section: Any, data: TrainingData) -> Windows:
         """The windows it trains on."""
         ...
-
-
-def check_list_length(k: int) -> None:
-    """Raise ValueError for a list without places."""
-    if k < 1:
-        raise ValueError(f"k, the length of the lists, must be at least 1, got {k}")
