@@ -9,17 +9,18 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from watched_cases import SPEC, opened, watched_events, write_watched
+from watched_cases import SPEC, opened, spec_without, watched_events, with_another_end, write_watched
 
-from rl.alignment.config import ExposuresConfig
 from onerec.data.contract import Dataset, EventColumns, read_dataset
+from onerec.data.impressions import parts_of_impressions
 from onerec.data.split import TRAIN, split_sequences
 from onerec.data.stream import order_events
 from onerec.errors import UserError
 from onerec.run.run import Run
-from rl import exposures as module
+from rl.alignment import exposures as module
+from rl.alignment.config import ExposuresConfig
 from rl.alignment.exposures import Exposures, logged_advantages, time_batches, training_exposures
-from onerec.data.impressions import parts_of_impressions
+from rl.config import config_of
 from rl.rewards.duration_aware import duration_aware_advantages
 
 LEARN = ("align.exposures.weight=1", "align.exposures.least=2")
@@ -38,11 +39,10 @@ def exposures_of(run_folder: Path, dataset: Dataset, *overrides: str) -> tuple[R
 def read_before(exposures: Exposures, number: int) -> list[int]:
     """The items that the generator reads before one exposure."""
     prompts = exposures.prompts(np.array([number]))
-    readings = prompts.readings
-    if readings is None:
-        return prompts.cases.history_items.tolist()
-    begin, end = readings.stream.offsets[readings.users_C[0]], readings.ends_C[0]
-    return readings.stream.item_index[begin:end].tolist()
+    if prompts.stream is None or prompts.stream_ends_C is None:
+        return prompts.history_items.tolist()
+    begin, end = prompts.stream.offsets[prompts.users_C[0]], prompts.stream_ends_C[0]
+    return prompts.stream.item_index[begin:end].tolist()
 
 
 @pytest.mark.parametrize("reads", list(READINGS))
@@ -65,7 +65,7 @@ def test_they_are_training_events_with_the_papers_advantages_and_all_that_came_b
         columns["long"].astype(float),
         columns["shared"] == 1,
         np.array(batches),
-        run.config.align.exposures,
+        config_of(run).align.exposures,
     )
     assert {-1, 0, 1} == set(expected.tolist()) and len(set(batches)) > 3
     histories = {
@@ -88,23 +88,18 @@ def test_they_are_training_events_with_the_papers_advantages_and_all_that_came_b
     for number, row in enumerate(found.rows_X.tolist()):
         assert read_before(found, number) == histories[row]
     picked = found.prompts(np.array([5, 0, 3]))
-    assert picked.cases.target.tolist() == found.items_X[[5, 0, 3]].tolist()
-    assert (picked.readings is None) == (reads == "positive items")
+    assert picked.targets_C.tolist() == found.items_X[[5, 0, 3]].tolist()
+    assert (picked.stream is None) == (reads == "positive items")
 
 
 def test_what_is_known_later_changes_nothing(tmp_path: Path) -> None:
-    events, behind = watched_events(), pl.col("period") != "train"
-    other = events.with_columns(
-        played=pl.when(behind).then(9000).otherwise(pl.col("played")),
-        item=pl.when(behind).then(0).otherwise(pl.col("item")),
-        shared=pl.when(behind).then(1 - pl.col("shared")).otherwise(pl.col("shared")).cast(pl.Int8),
-        time=pl.col("time") + pl.when(behind).then(10**6).otherwise(0),
-    )
+    events = watched_events()
+    logs = {"a": events, "b": with_another_end(events)}
     for history in ("before", "all"):
         more = (*READINGS["all events"], "align.exposures.dislike=shared", f"align.exposures.history={history}")
         first, second = (
             exposures_of(tmp_path / history / name, write_watched(tmp_path / history / name / "log", log), *more)[1]
-            for name, log in (("a", events), ("b", other))
+            for name, log in logs.items()
         )
         for name in ("rows_X", "users_X", "items_X", "advantages_X", "ends_X", "reading_ends_X"):
             assert np.array_equal(getattr(first, name), getattr(second, name))
@@ -116,7 +111,7 @@ def test_what_is_known_later_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["by_time", "leave_one_out"])
 def test_of_other_splits_too_nothing_is_learnt_that_comes_after_training(split: str, tmp_path: Path) -> None:
     events = watched_events().drop("period").with_columns(pl.col("time").shuffle(seed=1)).sort("user", "time")
-    spec = SPEC.model_copy(update={"events": SPEC.events.model_copy(update={"period": None}), "split": split})
+    spec = spec_without("period").model_copy(update={"split": split})
     run, found = exposures_of(tmp_path / "run", write_watched(tmp_path / "log", events, spec))
     sequences, times = run.sequences, events["time"].to_numpy()
     held_out = sequences.event_rows[sequences.part != TRAIN]
@@ -150,8 +145,7 @@ def test_batches_follow_each_other_in_time(times: list[int | None], size: int) -
 
 
 def refused(folder: Path, events: pl.DataFrame, *overrides: str, without: str | None = None) -> str:
-    columns = SPEC.events.model_copy(update={} if without is None else {without: None})
-    dataset = write_watched(folder / "watched", events, SPEC.model_copy(update={"events": columns}))
+    dataset = write_watched(folder / "watched", events, spec_without(without))
     with pytest.raises(UserError) as error:
         exposures_of(folder / "run", dataset, *overrides)
     return str(error.value)

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from rollout_cases import prompts_of, small_generator
+from request_cases import requests_of
+from rollout_cases import small_generator
 
 from onerec.model.generator import Generator
-from rl.rollouts.rollouts import RolloutConfig, generate_groups
+from rl.rollouts.config import RolloutConfig
+from rl.rollouts.rollouts import generate_groups
 from rl.rollouts.snapshot import Snapshot
 
 
@@ -37,7 +39,7 @@ def test_training_the_policy_leaves_the_snapshot_alone() -> None:
     assert behaviour.trie is policy.trie
     assert policy.training and not behaviour.training
     assert not any(parameter.requires_grad for parameter in behaviour.parameters())
-    asked = prompts_of([[1, 2], [3]]), RolloutConfig(group_size=5), torch.Generator()
+    asked = requests_of([[1, 2], [3]]), RolloutConfig(group_size=5), torch.Generator()
     before = generate_groups(snapshot.generator_at(1), *asked)
     nudge(policy)
     after = generate_groups(snapshot.generator_at(1), *asked)

@@ -6,25 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from align_cases import curves
 from command_line import configured, file_states
 from reward_data import QUICK, planted_events, quick_run, write_planted
 
 from onerec.cli import main
+from onerec.cli.align import reward_overrides
 from onerec.errors import UserError
 from onerec.model.generator import Generator
-from onerec.run.run import Run
-from rl.alignment.stage import align_generator, align_stage, load_aligned
-from rl.alignment.evaluation import AFTER, BEFORE, aligned_lists, evaluate_alignment
-from rl.alignment.rewards import (
-    judging_section,
-    load_judge,
-    load_rewards,
-    rewarding_section,
-    train_reward_models,
-    with_half,
-)
-from rl.reward_model.stage import reward_section
-from rl.reward_model.selection import load_reward_selection
+from onerec.recommenders.generator import GeneratorRecommender
+from onerec.run.config_files import load_config
+from onerec.run.lists import lists_of
+from rl.alignment.evaluation import AFTER, BEFORE, evaluate_alignment
+from rl.alignment.rewards import load_rewards
+from rl.alignment.stage import align_generator, aligned_model, load_aligned
+from rl.config import AlignmentRunConfig, config_of
+from rl.reward_model.choice import judging_name, rewarding_name
+from rl.reward_model.selection import RewardSelectionStage
 
 USERS = 150
 ALIGN = (
@@ -36,6 +34,7 @@ ALIGN = (
     "align.checkpoint_every=5",
     "align.rollouts.exclude_seen=false",
 )
+RULES = ("align.rewards.p_score=0", "align.rewards.hit=1")
 LAZY = ("generator.decoder=lazy", "generator.encoder_layers=0")
 PATHWAYS = ("generator.pathways.stream=all", "generator.pathways.event_features=all")
 
@@ -51,9 +50,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs whose generator is trained."""
     folder = tmp_path_factory.mktemp("runs")
-    run = quick_run(folder, planted, *ALIGN, *PATHWAYS)
-    run.tokenize()
-    run.train_generator()
+    quick_run(folder, planted, *ALIGN, *PATHWAYS).make("generator")
     return folder
 
 
@@ -100,16 +97,15 @@ def test_every_objective_has_its_stage(objective: str, runs: Path, planted: Path
     align_generator(run)
     results = evaluate_alignment(run, "a test")
     assert results["models"][AFTER]["objective"] == objective
-    cases = run.cases("test")
-    items, _ = load_aligned(run, objective).recommend(
-        cases.history_items, cases.history_offsets, 5, True, run.readings(cases)
-    )
-    assert items.shape == (len(cases), 5)
-    section = with_half(reward_section(run), "second")
-    selecting = load_reward_selection(run, section, align_stage(run))
-    assert (align_stage(run).folder / "selection_reward_second" / "weight.json").exists()
-    proposed = load_aligned(run, objective).generator.state_dict()
-    assert all(one.equal(proposed[name]) for name, one in selecting.generator.generator.state_dict().items())
+    requests, aligned = run.requests("test"), load_aligned(run, objective)
+    assert aligned.recommend(requests, 5, exclude_seen=True).items_CK.shape == (len(requests), 5)
+    stage = run.stages[f"aligned_{objective}/selection_reward_first"]
+    assert isinstance(stage, RewardSelectionStage)
+    selecting = stage.load(run).recommender
+    assert (run.folder / stage.name / "weight.json").exists()
+    assert isinstance(selecting, GeneratorRecommender)
+    weights = aligned.generator.state_dict()
+    assert all(one.equal(weights[name]) for name, one in selecting.generator.state_dict().items())
 
 
 def test_an_aligned_generator_recommends(runs: Path, planted: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,30 +128,25 @@ def test_what_one_reward_model_teaches_pleases_its_judge_and_the_users(tmp_path:
     learns = ("align.steps=60", "align.learning_rate=0.003", "align.next_code.weight=0.1", "reward.train.epochs=20")
     learns += ("align.final_learning_rate_share=1",)
     run = quick_run(tmp_path, tmp_path / "data", *ALIGN, *PATHWAYS, *learns, "recommend.exclude_seen=false")
-    run.tokenize()
-    run.train_generator()
+    run.make("generator")
     align_generator(run)
     results = evaluate_alignment(run, "a test")
     assert results["paired"][f"{AFTER} - {BEFORE}"]["p_score@10"]["low"] > 0.1
-    lines = [json.loads(line) for line in (align_stage(run).folder / "metrics.jsonl").read_text().splitlines()]
-    rewards = [line["reward/p_score"] for line in lines]
+    rewards = [line["reward/p_score"] for line in curves(run.folder / "aligned_ecpo")]
     assert np.mean(rewards[-5:]) > np.mean(rewards[:5]) + 0.05
-    users = np.array([int(run.sequences.user_ids[int(user)][1:]) % 2 for user in run.cases("test").user_index])
-    liked = [
-        ((made["test"][:, :10] >= 20) == users[:, None]).mean() for made in (run.lists("onerec"), aligned_lists(run))
-    ]
+    users = np.array([int(run.sequences.user_ids[int(user)][1:]) % 2 for user in run.requests("test").users_C])
+    lists = [lists_of(run, model)["test"][:, :10] for model in (run.models()["onerec"], aligned_model(run))]
+    liked = [((items_CK >= 20) == users[:, None]).mean() for items_CK in lists]
     assert liked[0] < 0.6
     assert liked[1] > 0.85
 
 
 def test_a_lazy_decoder_is_aligned_by_rules_without_a_reward_model(planted: Path, tmp_path: Path) -> None:
-    rules = ("align.rewards.p_score=0", "align.rewards.hit=1", "align.rewards.rank=1", "reward=null")
     held = "align.scenario={column: shape, value: s1, factor: 0.5, most: 0.05}"
-    run = quick_run(tmp_path, planted, *ALIGN, *LAZY, *rules, held)
+    run = quick_run(tmp_path, planted, *ALIGN, *LAZY, *RULES, "align.rewards.rank=1", held)
     with pytest.raises(UserError, match="onerec train"):
         align_generator(run)
-    run.tokenize()
-    run.train_generator()
+    run.make("generator")
     align_generator(run)
     results = evaluate_alignment(run, "a test")
     assert results["judge"] is None
@@ -165,28 +156,26 @@ def test_a_lazy_decoder_is_aligned_by_rules_without_a_reward_model(planted: Path
 
 
 def test_who_judges_does_not_reward(runs: Path, planted: Path) -> None:
-    def halves(*overrides: str) -> tuple[str | None, ...]:
-        run = quick_run(runs, planted, *ALIGN, *PATHWAYS, *overrides)
-        sections = rewarding_section(run), judging_section(run)
-        return tuple("nobody" if one is None else one.half for one in sections)
+    def names(*overrides: str) -> tuple[str | None, ...]:
+        config = config_of(quick_run(runs, planted, *ALIGN, *PATHWAYS, *overrides))
+        return rewarding_name(config), judging_name(config)
 
-    assert halves() == ("first", "second")
-    assert halves("align.judge_half=first") == ("second", "first")
-    assert halves("align.judge_half=null") == (None, "nobody")
-    assert halves("align.rewards.p_score=0", "align.rewards.hit=1", "align.judge_half=null") == ("nobody", None)
+    assert names() == ("reward_first", "reward_second")
+    assert names("align.judge_half=first") == ("reward_second", "reward_first")
+    assert names("align.judge_half=null") == ("reward", None)
+    assert names(*RULES, "align.judge_half=null") == (None, "reward")
 
 
-def test_rules_are_judged_by_a_reward_model_that_is_there(runs: Path, planted: Path, tmp_path: Path) -> None:
-    rules = ("align.rewards.p_score=0", "align.rewards.hit=1")
-    train = quick_run(runs, planted, *ALIGN, *PATHWAYS)
-    train_reward_models(train)
-    assert load_judge(quick_run(runs, planted, *ALIGN, *PATHWAYS, *rules)) is not None
-    assert load_judge(quick_run(tmp_path, planted, *ALIGN, *PATHWAYS, *rules)) is None
+def test_rules_are_judged_by_a_reward_model_that_is_there(runs: Path, planted: Path) -> None:
+    run = quick_run(runs, planted, *ALIGN, *PATHWAYS, *RULES, "align.steps=1")
+    run.make("reward_second")
+    align_generator(run)
+    assert evaluate_alignment(run, "a test")["judge"] == "reward model of second users"
 
 
 def test_another_setting_starts_over_and_another_judge_does_not(runs: Path, planted: Path) -> None:
     def key(*overrides: str) -> str:
-        return align_stage(quick_run(runs, planted, *ALIGN, *PATHWAYS, *overrides)).key
+        return quick_run(runs, planted, *ALIGN, *PATHWAYS, *overrides).key("aligned_ecpo")
 
     assert key() == key("align.judge_half=second") == key("evaluate.bootstrap_samples=300")
     others = [key(one) for one in ("align.steps=13", "align.clip=0.3", "reward.width=8", "train.epochs=3", "seed=4")]
@@ -213,16 +202,21 @@ def test_what_is_typed_wrong_is_said(
 
 
 def test_named_rewards_replace_those_of_the_config(planted: Path) -> None:
-    from onerec.cli_align import reward_overrides
-    from onerec.run.config import load_config
+    def weights(*named: str) -> tuple[dict[str, float], float]:
+        of_file = ("align.objective=gbpo", "align.exposures.weight=2")
+        path, *overrides = configured("x", planted, *of_file, *reward_overrides([*named]))
+        config = load_config(Path(path), overrides)
+        assert isinstance(config, AlignmentRunConfig)
+        return config.align.rewards.used, config.align.exposures.weight
 
-    path, *settings = configured("x", planted, *reward_overrides(["hit", "rank=0.5"]))
-    assert load_config(Path(path), settings).align.rewards.used == {"hit": 1.0, "rank": 0.5}
-    assert reward_overrides(None) == []
+    assert weights() == ({"p_score": 1.0}, 2.0)
+    assert weights("hit", "rank=0.5") == ({"hit": 1.0, "rank": 0.5}, 0.0)
+    assert weights("duration_aware=0.5") == ({}, 0.5)
+    assert weights("p_score", "duration_aware") == ({"p_score": 1.0}, 1.0)
 
 
 def test_several_processes_are_refused(runs: Path, planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run: Run = quick_run(runs, planted, *ALIGN, *PATHWAYS)
+    run = quick_run(runs, planted, *ALIGN, *PATHWAYS)
     monkeypatch.setitem(run.state.__dict__, "num_processes", 2)
     with pytest.raises(UserError, match="one process"):
         align_generator(run)

@@ -10,42 +10,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from align_cases import ITEMS, KINDS, make_prompts, weights_of
 from generator_cases import make_generator
 from torch import Tensor
 from trl import GRPOConfig
 
-from onerec.data.split import Cases
+from onerec.data.requests import Requests
 from onerec.errors import UserError
 from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
+from rl.alignment.trl_adapter import LOSS_TYPES, TrlAdapter, _by_user, trl_config
 from rl.objectives import ecpo, gbpo, group_advantages, grpo
 from rl.rollouts.policy import batch_of, score_codes
-from rl.rollouts.prompts import Prompts
 from rl.rollouts.rollouts import Rollouts
-from rl.alignment.trl_adapter import LOSS_TYPES, TrlAdapter, _by_user, trl_config
 
 USERS, GROUP = 8, 4
-KINDS: dict[str, dict[str, Any]] = {
-    "encoder_decoder": {"item_loss": 0.5},
-    "lazy": {"decoder": "lazy", "encoder_layers": 0, "item_head": False},
-}
 LEVELS = [*((loss_type, "token") for loss_type in LOSS_TYPES), ("grpo", "sequence"), ("luspo", "sequence")]
 every_kind = pytest.mark.parametrize("kind", list(KINDS))
 
 
-def make_prompts() -> Prompts:
-    draw = np.random.default_rng(3)
-    offsets = np.cumsum([0, *draw.integers(1, 9, size=USERS)])
-    users = np.arange(USERS, dtype=np.int32)
-    return Prompts(Cases(users, offsets, draw.integers(0, 60, size=offsets[-1]).astype(np.int32), users))
-
-
-def random_items(generator: Generator) -> Callable[[Prompts, int], Rollouts]:
+def random_items(generator: Generator) -> Callable[[Requests, int], Rollouts]:
     """Rollouts of items drawn evenly, with the probabilities of the generator as it is at that moment."""
     draw = torch.Generator().manual_seed(5)
 
-    def rollout(prompts: Prompts, group: int) -> Rollouts:
-        items_BG = torch.randint(60, (len(prompts), group), generator=draw)
+    def rollout(prompts: Requests, group: int) -> Rollouts:
+        items_BG = torch.randint(ITEMS, (len(prompts), group), generator=draw)
         codes_BGL = generator.tokens.codes_NL[items_BG]
         scored = score_codes(generator, batch_of(generator, prompts), codes_BGL, free=False)
         return Rollouts(codes_BGL, items_BG, scored.log_probabilities_BGL)
@@ -53,7 +42,7 @@ def random_items(generator: Generator) -> Callable[[Prompts, int], Rollouts]:
     return rollout
 
 
-def likes_odd_items(prompts: Prompts, rollouts: Rollouts) -> Tensor:
+def likes_odd_items(prompts: Requests, rollouts: Rollouts) -> Tensor:
     return (rollouts.items_BG % 2).float() + rollouts.items_BG / 100
 
 
@@ -65,11 +54,7 @@ def make_trainer(
     quiet = {"learning_rate": 0.01, "logging_steps": 1, "disable_tqdm": True}
     args = trl_config(generator, folder, **{**chosen, **quiet, **settings})
     rewards = {"odd": likes_odd_items} if rewards is None else rewards
-    return TrlAdapter(generator, make_prompts(), random_items(generator), rewards, args, objective=objective)
-
-
-def weights_of(generator: Generator) -> Tensor:
-    return torch.cat([one.detach().flatten() for one in generator.parameters()])
+    return TrlAdapter(generator, make_prompts(USERS), random_items(generator), rewards, args, objective=objective)
 
 
 def logged(trainer: TrlAdapter, name: str) -> list[float]:
@@ -113,8 +98,8 @@ def test_policy_optimisation_raises_the_reward_of_likely_items(tmp_path: Path) -
 
     @torch.no_grad()
     def expected_reward() -> float:
-        prompts = make_prompts()
-        items = torch.arange(60).expand(USERS, -1)
+        prompts = make_prompts(USERS)
+        items = torch.arange(ITEMS).expand(USERS, -1)
         shares = item_log_probabilities(generator, batch_of(generator, prompts), items).exp()
         return float((shares * likes_odd_items(prompts, Rollouts(items, items, shares))).sum(dim=1).mean())
 
@@ -148,7 +133,7 @@ class Compared(TrlAdapter):
 def test_trls_grpo_is_ours_while_it_trains(kind: str, tmp_path: Path) -> None:
     generator = make_generator(**KINDS[kind])
     args = make_trainer(tmp_path, generator, loss_type="grpo", num_iterations=2, max_steps=4).args
-    trainer = Compared(generator, make_prompts(), random_items(generator), {"odd": likes_odd_items}, args)
+    trainer = Compared(generator, make_prompts(USERS), random_items(generator), {"odd": likes_odd_items}, args)
     trainer.differences, trainer.ratios = [], []
     trainer.train()
     assert len(trainer.differences) == 8 and max(trainer.differences) <= 1e-6
@@ -161,15 +146,15 @@ def test_inputs_of_a_loss_are_those_of_the_rollouts(tmp_path: Path) -> None:
     snapshot = deepcopy(generator)
     for one in snapshot.parameters():
         torch.nn.init.normal_(one, std=0.2)
-    made: list[tuple[Prompts, Rollouts]] = []
+    made: list[tuple[Requests, Rollouts]] = []
 
-    def from_snapshot(prompts: Prompts, group: int) -> Rollouts:
+    def from_snapshot(prompts: Requests, group: int) -> Rollouts:
         made.append((prompts, random_items(snapshot)(prompts, group)))
         return made[-1][1]
 
     trainer = make_trainer(tmp_path, generator)
     trainer.rollout = from_snapshot
-    prompts = make_prompts()
+    prompts = make_prompts(USERS)
     repeated = [{"prompt": row} for row in (6, 2, 5, 0) for _ in range(GROUP)]
     trainer.model.train()
     steps = [trainer._prepare_inputs(repeated)]
@@ -179,9 +164,10 @@ def test_inputs_of_a_loss_are_those_of_the_rollouts(tmp_path: Path) -> None:
     advantages_BG = group_advantages(likes_odd_items(asked, rollouts))
     wanted = {}
     for user, row in enumerate((6, 2, 5, 0)):
-        assert asked.cases.pick(np.array([user])).history_items.tolist() == (
-            prompts.cases.pick(np.array([row])).history_items.tolist()
-        )
+        histories = [
+            one.pick(np.array([place])).history_items.tolist() for one, place in ((asked, user), (prompts, row))
+        ]
+        assert histories[0] == histories[1]
         for place in range(GROUP):
             key = (row, *rollouts.codes_BGL[user, place].tolist())
             wanted[key] = [*rollouts.log_probabilities_BGL[user, place].tolist(), float(advantages_BG[user, place])]
@@ -215,7 +201,7 @@ def test_log_probabilities_of_rows_are_those_of_the_policy(tmp_path: Path) -> No
         found, entropies, _ = trainer._get_per_token_logps_and_entropies(
             trainer.model, ids, torch.ones_like(ids), 3, batch_size=batch_size, compute_entropy=True
         )
-        prompts = make_prompts().pick(np.array(rows))
+        prompts = make_prompts(USERS).pick(np.array(rows))
         wanted = score_codes(generator, batch_of(generator, prompts), ids[:, None, 1:], free=False)
         torch.testing.assert_close(found, wanted.log_probabilities_BGL[:, 0], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(entropies, wanted.entropies_BGL[:, 0], rtol=1e-5, atol=1e-5)
@@ -226,22 +212,24 @@ def test_free_policies_train_on_generations_that_are_no_items(tmp_path: Path) ->
     known = {tuple(codes): item for item, codes in enumerate(generator.tokens.codes_NL.tolist())}
     draw = torch.Generator().manual_seed(5)
 
-    def rollout(prompts: Prompts, group: int) -> Rollouts:
+    def rollout(prompts: Requests, group: int) -> Rollouts:
         codes = torch.stack([torch.randint(size, (len(prompts), group), generator=draw) for size in (5, 6, 7)], dim=-1)
         items = [[known.get(tuple(one), -1) for one in user] for user in codes.tolist()]
         scored = score_codes(generator, batch_of(generator, prompts), codes, free=True)
         return Rollouts(codes, torch.tensor(items), scored.log_probabilities_BGL)
 
-    def legality(prompts: Prompts, rollouts: Rollouts) -> Tensor:
+    def legality(prompts: Requests, rollouts: Rollouts) -> Tensor:
         return rollouts.legal.float()
 
     def legal_share() -> float:
         items = torch.arange(len(known)).expand(USERS, -1)
-        shares = item_log_probabilities(generator, batch_of(generator, make_prompts()), items).exp()
+        shares = item_log_probabilities(generator, batch_of(generator, make_prompts(USERS)), items).exp()
         return float(shares.sum(dim=1).mean())
 
     args, before = make_trainer(tmp_path, generator, max_steps=30).args, legal_share()
-    trainer = TrlAdapter(generator, make_prompts(), rollout, {"legality": legality}, args, free=True, objective=gbpo)
+    trainer = TrlAdapter(
+        generator, make_prompts(USERS), rollout, {"legality": legality}, args, free=True, objective=gbpo
+    )
     trainer.train()
     assert 0 < logged(trainer, "rewards/legality/mean")[0] < 1
     assert legal_share() > before + 0.1
@@ -278,10 +266,10 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
         settings = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "lr_scheduler_type": "constant"}
         calls = []
 
-        def rollout(prompts: Prompts, group: int, model: Generator = generator, calls: list[int] = calls) -> Rollouts:
+        def rollout(prompts: Requests, group: int, model: Generator = generator, calls: list[int] = calls) -> Rollouts:
             """The generations depend on the prompts alone, so that a fresh process makes the same."""
             calls.append(len(prompts))
-            items_BG = (torch.from_numpy(prompts.cases.target)[:, None].long() * 7 + torch.arange(group) * 5) % 60
+            items_BG = (torch.from_numpy(prompts.targets_C)[:, None].long() * 7 + torch.arange(group) * 5) % ITEMS
             codes_BGL = model.tokens.codes_NL[items_BG]
             scored = score_codes(model, batch_of(model, prompts), codes_BGL, free=False)
             return Rollouts(codes_BGL, items_BG, scored.log_probabilities_BGL)
@@ -326,7 +314,7 @@ def test_what_is_refused_later(tmp_path: Path) -> None:
     generator = make_generator()
     args = make_trainer(tmp_path, generator).args
     with pytest.raises(UserError, match="this generator has generator"):
-        TrlAdapter(generator, make_prompts(), random_items(generator), {"odd": likes_odd_items}, args, free=True)
+        TrlAdapter(generator, make_prompts(USERS), random_items(generator), {"odd": likes_odd_items}, args, free=True)
     nowhere = {"nowhere": lambda prompts, rollouts: torch.full(rollouts.items_BG.shape, torch.nan)}
     with pytest.raises(UserError, match=r'reward "nowhere" must give a finite number .* 16 of them not finite'):
         make_trainer(tmp_path, generator, rewards=nowhere).train()

@@ -8,50 +8,33 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from align_cases import (
+    EXPOSURES_ALONE,
+    KINDS,
+    curves,
+    likes_and_dislikes,
+    make_loop,
+    policy_of,
+    settings,
+    small_exposures,
+    weights_of,
+)
 from align_cases import ITEMS as SMALL_ITEMS
-from align_cases import KINDS, USERS, likes_odd_items, make_prompts, make_windows, policy_of, settings, weights_of
-from test_align_loop import curves, interrupt_after
-from test_exposures import exposures_of
-from watched_cases import ITEMS, watched_events, write_watched
+from watched_cases import ITEMS, opened, watched_events, write_watched
 
-from rl.alignment.config import AlignConfig
-from onerec.data.split import TRAIN, Sequences
+from onerec.data.impressions import parts_of_impressions
+from onerec.data.split import TRAIN
 from onerec.data.stream import order_events
 from onerec.errors import UserError
 from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
+from onerec.run.stages.generator import generator_windows
+from rl.alignment.config import AlignConfig
+from rl.alignment.exposures import Exposures, exposure_loss, training_exposures
 from rl.alignment.loop import AlignLoop
-from rl.alignment.rewards import AlignRewards
-from rl.alignment.exposures import Exposures, exposure_loss
-from onerec.data.impressions import parts_of_impressions
-from rl.rollouts.policy import batch_of, score_codes
-from rl.rewards.combined import combine
 from rl.rewards.duration_aware import advantages_of_batch, play_events
+from rl.rollouts.policy import batch_of, score_codes
 from tokenizer.semantic_ids import SemanticIds
-
-ALONE = {"objective": "gbpo", "rewards": {"p_score": 0.0}, "exposures": {"weight": 1.0, "batch_size": 8}}
-
-
-def small_exposures(advantages_of_item: np.ndarray, count: int = 90) -> Exposures:
-    """Exposures of the small generators of `align_cases`, drawn at random; histories are a user's first events."""
-    draw = np.random.default_rng(8)
-    offsets = np.cumsum([0, *draw.integers(3, 9, size=USERS)])
-    items = draw.integers(0, SMALL_ITEMS, size=offsets[-1]).astype(np.int32)
-    sequences = Sequences(pl.Series(range(USERS)), items, offsets, np.zeros(len(items), np.int8))
-    users = draw.integers(0, USERS, size=count)
-    shown = draw.choice(np.flatnonzero(advantages_of_item), size=count).astype(np.int32)
-    ends = offsets[users] + draw.integers(1, 4, size=count)
-    return Exposures(sequences, None, np.arange(count), users, shown, advantages_of_item[shown], ends, ends)
-
-
-def likes_and_dislikes() -> np.ndarray:
-    """Half of the items watched long, half disliked."""
-    return np.where(np.arange(SMALL_ITEMS) % 2 == 1, 1, -1).astype(np.int8)
-
-
-def small_loop(folder: Path, policy: Generator, config: AlignConfig, exposures: Exposures | None) -> AlignLoop:
-    rewards = AlignRewards(combine({"odd": likes_odd_items}, {"odd": 1.0})) if config.rewards.used else None
-    return AlignLoop(policy, make_windows(), make_prompts(), rewards, config, folder, seed=7, exposures=exposures)
 
 
 @torch.no_grad()
@@ -64,10 +47,10 @@ def log_probabilities_of(policy: Generator, exposures: Exposures) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_what_was_watched_becomes_likelier_and_what_was_disliked_less_likely(kind: str, tmp_path: Path) -> None:
-    policy, exposures = policy_of(kind), small_exposures(likes_and_dislikes())
+    policy, exposures = policy_of(kind), likes_and_dislikes()
     before = log_probabilities_of(policy, exposures)
-    config = settings(**ALONE, steps=30, next_code={"weight": 0.0}, limits={"entropy": 0.0})
-    small_loop(tmp_path, policy, config, exposures).run()
+    config = settings(**EXPOSURES_ALONE, steps=30, next_code={"weight": 0.0}, limits={"entropy": 0.0})
+    make_loop(tmp_path, policy, config, exposures=exposures).run()
     risen = log_probabilities_of(policy, exposures) - before
     assert risen[exposures.advantages_X > 0].mean() > 0.5
     assert risen[exposures.advantages_X < 0].mean() < -0.5
@@ -84,7 +67,7 @@ def test_what_was_watched_becomes_likelier_and_what_was_disliked_less_likely(kin
 
 def test_gradients_are_those_of_gbpo_without_an_old_policy() -> None:
     """+1: as in next-code training. -1: pi / max(pi, 1 - pi) of it, the other way. Codes are those of what was shown."""
-    policy, exposures, numbers = policy_of("lazy"), small_exposures(likes_and_dislikes()), np.arange(20)
+    policy, exposures, numbers = policy_of("lazy"), likes_and_dislikes(), np.arange(20)
     parameters = list(policy.parameters())
     found = torch.autograd.grad(exposure_loss(policy, exposures, numbers, False)[0], parameters, allow_unused=True)
     items = torch.from_numpy(exposures.items_X[numbers]).long()
@@ -104,44 +87,20 @@ def test_dislikes_alone_push_less_the_less_likely_they_are(tmp_path: Path) -> No
     policy = policy_of("encoder_decoder")
     exposures = small_exposures(np.where(np.arange(SMALL_ITEMS) < 10, -1, 0).astype(np.int8))
     before = log_probabilities_of(policy, exposures).mean()
-    config = settings(**ALONE, steps=120, next_code={"weight": 0.0}, limits={"entropy": 0.0})
-    small_loop(tmp_path, policy, config, exposures).run()
+    config = settings(**EXPOSURES_ALONE, steps=120, next_code={"weight": 0.0}, limits={"entropy": 0.0})
+    make_loop(tmp_path, policy, config, exposures=exposures).run()
     assert log_probabilities_of(policy, exposures).mean() < before - 3
     norms = [line["exposure_gradient_norm"] for line in curves(tmp_path)]
     assert np.mean(norms[-10:]) < 0.2 * np.mean(norms[:10])
     assert weights_of(policy).isfinite().all()
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {**ALONE, "exposures": {"weight": 0.5, "batch_size": 25}},
-        {"objective": "ecpo", "exposures": {"weight": 0.5, "batch_size": 25}, "rollouts": {"group_size": 4}},
-        {"objective": "ipa", "exposures": {"weight": 2.0, "batch_size": 200}, "rollouts": {"group_size": 4}},
-    ],
-)
-def test_a_killed_alignment_ends_like_an_uninterrupted_one(
-    changed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of 90 exposures in batches of 25 an epoch ends with the fourth step, where the killed run goes on."""
-    exposures, config = small_exposures(likes_and_dislikes()), settings(steps=7, **changed)
-    whole, again = policy_of("encoder_decoder"), policy_of("encoder_decoder")
-    small_loop(tmp_path / "whole", whole, config, exposures).run()
-    with monkeypatch.context() as patched:
-        patched.setattr(AlignLoop, "_step", interrupt_after(5, AlignLoop._step))
-        with pytest.raises(KeyboardInterrupt):
-            small_loop(tmp_path / "killed", policy_of("encoder_decoder"), config, exposures).run()
-    small_loop(tmp_path / "killed", again, config, exposures).run()
-    assert torch.equal(weights_of(again), weights_of(whole))
-    assert curves(tmp_path / "killed") == curves(tmp_path / "whole")
-
-
 def test_beside_an_objective_they_add_to_its_gradient_by_their_weight(tmp_path: Path) -> None:
-    exposures, lines, ends = small_exposures(likes_and_dislikes()), {}, {}
+    exposures, lines, ends = likes_and_dislikes(), {}, {}
     for weight in (0.0, 1.0, 3.0):
         policy, folder = policy_of("encoder_decoder"), tmp_path / str(weight)
         config = settings(exposures={"weight": weight}, steps=1, next_code={"weight": 0.0})
-        small_loop(folder, policy, config, exposures if weight else None).run()
+        make_loop(folder, policy, config, exposures=exposures if weight else None).run()
         (lines[weight],), ends[weight] = curves(folder), weights_of(policy)
     objective = {line["objective_gradient_norm"] for line in lines.values()}
     assert len(objective) == 1
@@ -160,9 +119,9 @@ def test_alignment_by_exposures_alone_stops_when_entropy_collapses(tmp_path: Pat
     one = np.zeros(SMALL_ITEMS, np.int8)
     one[7] = 1
     limits = {"entropy": 0.5, "patience": 2}
-    config = settings(**ALONE, steps=200, learning_rate=0.02, next_code={"weight": 0.0}, limits=limits)
+    config = settings(**EXPOSURES_ALONE, steps=200, learning_rate=0.02, next_code={"weight": 0.0}, limits=limits)
     with pytest.raises(UserError, match="entropy has collapsed"):
-        small_loop(tmp_path, policy_of("lazy"), config, small_exposures(one)).run()
+        make_loop(tmp_path, policy_of("lazy"), config, exposures=small_exposures(one)).run()
     lines = curves(tmp_path)
     assert lines[-1]["exposure_entropy"] < 0.5 * lines[0]["exposure_entropy"]
 
@@ -179,7 +138,8 @@ def lengthy_events() -> pl.DataFrame:
 
 def test_long_videos_are_not_preferred_as_by_raw_play_time_they_are(tmp_path: Path) -> None:
     dataset = write_watched(tmp_path / "watched", lengthy_events())
-    run, aware = exposures_of(tmp_path / "run", dataset)
+    run = opened(dataset, tmp_path / "run", "align.exposures.weight=1", "align.exposures.least=2", pathways=False)
+    aware = training_exposures(run)
     order = order_events(dataset, run.sequences, "all")
     rows = order.rows_E[parts_of_impressions(dataset, run.sequences, order, None) == TRAIN]
     plays = play_events(dataset, rows, None)[0]
@@ -200,20 +160,9 @@ def test_long_videos_are_not_preferred_as_by_raw_play_time_they_are(tmp_path: Pa
         torch.manual_seed(0)
         policy = Generator(run.config.generator, ids)
         if exposures is not None:
-            config = settings(
-                **{**ALONE, "exposures": {"weight": 1.0, "batch_size": 32}}, steps=60, next_code={"weight": 0.0}
-            )
-            loop = AlignLoop(
-                policy,
-                run.generator_windows(),
-                asked,
-                None,
-                config,
-                tmp_path / name,
-                seed=3,
-                exposures=exposures,
-            )
-            loop.run()
+            more = {"exposures": {"weight": 1.0, "batch_size": 32}, "steps": 60, "next_code": {"weight": 0.0}}
+            config, windows = settings(**{**EXPOSURES_ALONE, **more}), generator_windows(run)
+            AlignLoop(policy, windows, asked, None, config, tmp_path / name, seed=3, exposures=exposures).run()
         with torch.no_grad():
             batch = batch_of(policy.eval(), asked)
             found = item_log_probabilities(policy, batch, every.expand(len(asked), -1)).exp()
@@ -225,7 +174,7 @@ def test_long_videos_are_not_preferred_as_by_raw_play_time_they_are(tmp_path: Pa
 
 
 def test_a_batch_of_any_order_is_scored_as_one_by_one() -> None:
-    policy, exposures = policy_of("encoder_decoder"), small_exposures(likes_and_dislikes())
+    policy, exposures = policy_of("encoder_decoder"), likes_and_dislikes()
     expected = log_probabilities_of(policy, exposures)
     numbers = np.array([40, 3, 77, 12])
     liked = replace(exposures, advantages_X=np.ones(len(exposures), np.int8))
@@ -236,14 +185,14 @@ def test_a_batch_of_any_order_is_scored_as_one_by_one() -> None:
 
 def test_what_stands_alone_is_asked_to_be_consistent() -> None:
     none: dict[str, Any] = {"rewards": {"p_score": 0.0}}
-    assert not AlignConfig(**ALONE).rewards.used
+    assert not AlignConfig(**EXPOSURES_ALONE).rewards.used
     for changed, message in (
         ({"objective": "gbpo"}, "give p_score, hit or rank one, or learn from exposures"),
         ({"exposures": {"weight": 1.0}}, "set align.objective: gbpo"),
-        ({**ALONE, "format": {"weight": 1.0}, "rollouts": {"method": "free"}}, "about generations"),
-        ({**ALONE, "scenario": {"column": "kind", "value": "k0"}}, "about generations"),
+        ({**EXPOSURES_ALONE, "format": {"weight": 1.0}, "rollouts": {"method": "free"}}, "about generations"),
+        ({**EXPOSURES_ALONE, "scenario": {"column": "kind", "value": "k0"}}, "about generations"),
     ):
         with pytest.raises(UserError, match=message):
             AlignConfig(**{**none, **changed})
     with pytest.raises(ValueError, match="rewards or exposures"):
-        small_loop(Path("unused"), policy_of("lazy"), AlignConfig(**ALONE), None)
+        make_loop(Path("unused"), policy_of("lazy"), AlignConfig(**EXPOSURES_ALONE), exposures=None)

@@ -10,106 +10,24 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
-from command_line import GENERATOR_ONLY, configured, file_states
+from command_line import TIMED, file_states
+from rsft_cases import facts_of, reopened, same, sessions_of_table, typed, weights_in
 from torch import Tensor
-from watched_cases import SPEC, opened, watched_events, write_watched
+from watched_cases import HISTORY_LENGTH, spec_without, watched_events, write_watched
 
-import rl.alignment.stage
 from onerec.cli import main
-from onerec.data.contract import read_dataset
 from onerec.data.windows import Batch
 from onerec.errors import UserError
 from onerec.model.generator import Generator
+from onerec.run.lists import lists_of
 from onerec.run.run import Run
+from onerec.run.stages.generator import load_generator
 from onerec.train.trainer import Trainer
-from rl.alignment.stage import align_generator, align_stage, load_aligned
-from rl.alignment.evaluation import AFTER, BEFORE, RSFT, evaluate_alignment, evaluate_rsft
-from rl.alignment.loop import AlignLoop
-from rl.rsft.sessions import ChosenTargets, lower_sessions
-from rl.rsft.stage import alignment_start, load_rsft, rsft_stage, train_rsft
+from rl.alignment.evaluation import BEFORE, RSFT
+from rl.rsft.config import RsftConfig
+from rl.rsft.stage import load_rsft, rsft_model, train_rsft
 
-LENGTH = 6  # of the history, in `watched_cases.opened`
-PLAIN = (*GENERATOR_ONLY, "selection=null", "dataset.positive=liked", f"generator.history_length={LENGTH}")
-READS = ("generator.pathways.stream=all", "generator.pathways.event_features=all")
-STAGE = (
-    "tokenizer.alignment=null",
-    "rsft.session_gap=2500",
-    "rsft.train.epochs=3",
-    "rsft.train.batch_size=4",
-    "rsft.train.learning_rate=0.01",
-    "rsft.train.checkpoint_every=2",
-    "rsft.train.patience=9",
-)
-ALIGN = (
-    "reward=null",
-    "align.rewards.p_score=0",
-    "align.rewards.hit=1",
-    "align.rollouts.group_size=8",
-    "align.rollouts.exclude_seen=false",
-    "align.batch_size=8",
-    "align.steps=2",
-)
-TIMED = {"targets_per_second"}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("watched") / "data"
-    write_watched(folder, watched_events(40))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of runs with one whose generator is trained."""
-    runs = tmp_path_factory.mktemp("runs")
-    assert main(["train", *typed(data), "--runs", str(runs)]) == 0
-    return runs
-
-
-@pytest.fixture
-def runs(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    shutil.copytree(trained, tmp_path / "runs")
-    return tmp_path / "runs"
-
-
-def typed(data: Path, *overrides: str) -> list[str]:
-    return configured("watched", data, *PLAIN, *STAGE, *ALIGN, *overrides)
-
-
-def reopened(data: Path, runs: Path, *overrides: str, pathways: bool = False) -> Run:
-    return opened(read_dataset(data), runs / "watched", *STAGE, *ALIGN, *overrides, pathways=pathways)
-
-
-def sessions_of_table(run: Run, gap: float, share: float) -> list[tuple[bool, list[dict[str, Any]]]]:
-    """Every session of the training part, whether it is dropped and its rows, by walking the table."""
-    sessions: list[list[dict[str, Any]]] = []
-    for rows in run.dataset.events.partition_by("user", maintain_order=True):
-        rows_of_user = [row for row in rows.to_dicts() if row["period"] == "train"]
-        liked = [place for place, row in enumerate(rows_of_user) if row["liked"]]
-        before = None
-        for row in rows_of_user[: liked[-1] + 1] if liked else []:
-            if before is None or row["time"] - before > gap:
-                sessions.append([])
-            sessions[-1].append(row)
-            before = row["time"]
-    totals = np.array([sum(row["played"] for row in session) for session in sessions])
-    return list(zip(lower_sessions(totals, share, run.config.seed).tolist(), sessions, strict=True))
-
-
-def weights_in(folder: Path) -> dict[str, Tensor]:
-    return Generator.from_pretrained(folder / "model").state_dict()
-
-
-def same(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 0.0) -> bool:
-    return all(torch.allclose(one[name], other[name], rtol=0, atol=tolerance) for name in one)
-
-
-def facts_of(folder: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    return facts
+GAP = RsftConfig(session_gap=2500)
 
 
 def test_the_command_goes_on_from_the_trained_generator_and_measures_both(
@@ -126,7 +44,7 @@ def test_the_command_goes_on_from_the_trained_generator_and_measures_both(
     assert file_states(runs / "watched" / "generator") == before
 
     run, facts = reopened(data, runs), facts_of(folder)
-    sessions = sessions_of_table(run, 2500, 0.5)
+    sessions = sessions_of_table(run, GAP)
     assert (facts["sessions"], facts["dropped_sessions"]) == (len(sessions), len(sessions) // 2)
     first = run.sequences.event_rows[run.sequences.offsets[:-1]]  # a user's first event is no target
     firsts = {tuple(row) for row in run.dataset.events[first].select("user", "time").rows()}
@@ -146,11 +64,9 @@ def test_the_command_goes_on_from_the_trained_generator_and_measures_both(
         figures = [results["models"][model]["test"][name]["value"] for model in (BEFORE, RSFT)]
         assert pair[name]["value"] == pytest.approx(figures[1] - figures[0], abs=1e-9)
     assert not same(weights_in(folder), weights_in(runs / "watched" / "generator"))
-    cases = run.cases("test")
-    listed, _ = load_rsft(run).recommend(cases.history_items, cases.history_offsets, 50, True, None)
-    with np.load(folder / "lists" / "lists.npz") as stored:
-        assert np.array_equal(stored["test"], listed)
-    assert not np.array_equal(listed, run.lists("onerec")["test"])
+    listed = load_rsft(run).recommend(run.requests("test"), 50, exclude_seen=True).items_CK
+    assert np.array_equal(listed, lists_of(run, rsft_model(run))["test"])
+    assert not np.array_equal(listed, lists_of(run, run.models()["onerec"])["test"])
 
     done = file_states(folder / "model")
     assert main(["rsft", *typed(data), "--runs", str(runs)]) == 0
@@ -175,7 +91,7 @@ def test_what_is_dropped_gets_no_loss_and_stays_in_the_history(
     # It goes on from the trained weights: at no learning rate to speak of they are the ones it ends with.
     assert same(weights_in(run.folder / "rsft"), weights_in(run.folder / "generator"), tolerance=1e-6)
     users: dict[int, list[tuple[int, bool]]] = {}
-    for dropped, session in sessions_of_table(run, 2500, 0.5):
+    for dropped, session in sessions_of_table(run, GAP):
         for row in session:
             if row["liked"]:
                 users.setdefault(row["user"], []).append((row["item"], dropped))
@@ -188,7 +104,7 @@ def test_what_is_dropped_gets_no_loss_and_stays_in_the_history(
     assert Counter(target for _, target in seen) == Counter(target for _, target, _ in kept)
     for history, target, _ in kept:
         # Overlapping windows leave a target at least half of the longest history, or all there is.
-        shortest = min(len(history), LENGTH // 2)
+        shortest = min(len(history), HISTORY_LENGTH // 2)
         found = [read for read, asked in seen if asked == target and list(read) == history[-len(read) :]]
         assert any(len(read) >= shortest for read in found)
     assert sum(reads_dropped for _, _, reads_dropped in kept) > 20
@@ -221,12 +137,11 @@ def two_kinds(users: int) -> pl.DataFrame:
 def test_what_was_watched_long_is_recommended_more(tmp_path: Path) -> None:
     write_watched(tmp_path / "data", two_kinds(40))
     run = reopened(tmp_path / "data", tmp_path, "recommend.exclude_seen=false")
-    run.train()
+    run.make("generator")
     train_rsft(run)
-    cases = run.cases("test")
-    asked = (cases.history_items, cases.history_offsets, 10, False)
     before, after = (
-        one.recommend(*asked, run.readings(cases))[0] % 2 for one in (run.load_generator(), load_rsft(run))
+        one.recommend(run.requests("test"), 10, exclude_seen=False).items_CK % 2
+        for one in (load_generator(run), load_rsft(run))
     )
     assert before.mean() < 0.65
     assert after.mean() > 0.85
@@ -253,7 +168,7 @@ def test_a_killed_training_goes_on_to_the_same_end(
 
     def trained_on(run: Run) -> tuple[dict[str, Tensor], list[dict[str, Any]], dict[str, Any]]:
         train_rsft(run)
-        folder = rsft_stage(run).folder
+        folder = run.folder / "rsft"
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         log = [{name: value for name, value in line.items() if name not in TIMED} for line in lines]
         return weights_in(folder), log, {**facts_of(folder), "train_seconds": 0}
@@ -270,66 +185,6 @@ def test_a_killed_training_goes_on_to_the_same_end(
     again = trained_on(reopened(data, runs))
     assert same(again[0], whole[0])
     assert again[1:] == whole[1:]
-
-
-@pytest.mark.parametrize("pathways", [False, True])
-def test_alignment_starts_from_it(
-    pathways: bool, data: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    still = ("align.learning_rate=1e-12",)  # where it starts is then where it ends
-    run = reopened(data, runs, *still, pathways=pathways)
-    run.train()
-    with pytest.raises(UserError, match="run `onerec rsft` first"):
-        align_generator(run)
-    train_rsft(run)
-    read: list[Any] = []
-
-    class RecordedLoop(AlignLoop):
-        def __init__(self, policy: Generator, windows: Any, *rest: Any, **named: Any) -> None:
-            read.append(windows)
-            super().__init__(policy, windows, *rest, **named)
-
-    monkeypatch.setattr(rl.align, "AlignLoop", RecordedLoop)
-    align_generator(run)
-    assert isinstance(read[0], ChosenTargets)
-    facts = facts_of(rsft_stage(run).folder)
-    assert read[0].target_counts.sum() == facts["targets"] - facts["dropped_targets"]
-    start, rsft, aligned = (weights_in(run.folder / name) for name in ("generator", "rsft", "aligned_ecpo"))
-    assert same(aligned, rsft, tolerance=1e-6)
-    assert not same(aligned, start, tolerance=1e-4)
-    results = evaluate_alignment(run, "a test")
-    assert list(results["models"]) == [RSFT, AFTER]
-    assert results["models"][RSFT]["test"] == evaluate_rsft(run, "a test")["models"][RSFT]["test"]
-    assert load_aligned(run, "ecpo").generator.levels == 2
-
-    # Without the section alignment is another one, from the trained generator.
-    plain = reopened(data, runs, *still, "rsft=null", pathways=pathways)
-    align_generator(plain)
-    assert same(weights_in(plain.folder / "aligned_ecpo"), start, tolerance=1e-6)
-    assert facts_of(plain.folder / "aligned_ecpo")["start"] == "generator"
-    assert list(evaluate_alignment(plain, "a test")["models"]) == [BEFORE, AFTER]
-
-
-def test_what_the_stages_depend_on(data: Path, runs: Path) -> None:
-    def keys(*overrides: str) -> tuple[str, str, str]:
-        run = reopened(data, runs, *overrides)
-        return rsft_stage(run).key, align_stage(run).key, alignment_start(run).key
-
-    rsft, align, start = keys()
-    assert start == rsft
-    for override in (
-        "rsft.dropped_share=0.4",
-        "rsft.session_gap=2000",
-        "rsft.train.epochs=2",
-        "train.epochs=3",
-        "seed=4",
-    ):
-        others = keys(override)
-        assert others[0] == others[2] != rsft and others[1] != align
-    assert keys("align.steps=3")[0] == rsft
-    plain = reopened(data, runs, "rsft=null")
-    assert align_stage(plain).key != align
-    assert alignment_start(plain).key == plain.generator_stage.key
 
 
 def test_it_recommends(data: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -391,10 +246,9 @@ def test_a_log_without_what_is_needed_is_refused(
     tmp_path: Path,
     refusals: Callable[[list[str]], str],
 ) -> None:
-    columns = SPEC.events.model_copy(update={} if without is None else {without: None})
     # All play time is that of what is not liked, so that nothing is left of what is.
     events = watched_events().with_columns(played=pl.col("played") * (1 - pl.col("liked")))
-    write_watched(tmp_path / "data", events, SPEC.model_copy(update={"events": columns}))
+    write_watched(tmp_path / "data", events, spec_without(without))
     words = [*typed(tmp_path / "data", *overrides), "--runs", str(tmp_path)]
     assert main(["train", *words]) == 0
     assert message in refusals(["rsft", *words])

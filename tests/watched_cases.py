@@ -6,11 +6,14 @@ import numpy as np
 import polars as pl
 from command_line import GENERATOR_ONLY, configured
 
-from onerec.run.config import load_config
 from onerec.data.contract import Dataset, DatasetSpec, write_dataset
-from onerec.run.run import Run, open_run
+from onerec.run.config_files import load_config
+from onerec.run.opening import open_run
+from onerec.run.run import Run
 
-ITEMS = 40
+ITEMS, HISTORY_LENGTH = 40, 6
+PLAIN = (*GENERATOR_ONLY, "selection=null", "dataset.positive=liked", f"generator.history_length={HISTORY_LENGTH}")
+READS = ("generator.pathways.stream=all", "generator.pathways.event_features=all")
 SPEC = DatasetSpec.model_validate(
     {
         "name": "watched",
@@ -53,6 +56,22 @@ def watched_events(users: int = 25, seed: int = 5) -> pl.DataFrame:
     )
 
 
+def with_another_end(events: pl.DataFrame) -> pl.DataFrame:
+    """The same log, except that everything behind the training period is otherwise."""
+    behind = pl.col("period") != "train"
+    return events.with_columns(
+        item=pl.when(behind).then((pl.col("item") + 7) % ITEMS).otherwise("item"),
+        shared=pl.when(behind).then(1 - pl.col("shared")).otherwise("shared"),
+        played=pl.when(behind).then(9000).otherwise("played"),
+        time=pl.when(behind).then(pl.col("time") + 10**6).otherwise("time"),
+    )
+
+
+def spec_without(column: str | None) -> DatasetSpec:
+    """`SPEC` of a log that lacks a column, such as `play_time`; None: with all of them."""
+    return SPEC.model_copy(update={"events": SPEC.events.model_copy(update={column: None} if column else {})})
+
+
 def write_watched(folder: Path, events: pl.DataFrame, spec: DatasetSpec = SPEC) -> Dataset:
     """A dataset folder of these events."""
     items = pl.DataFrame({"item": range(ITEMS), "kind": [f"k{item // 6}" for item in range(ITEMS)]})
@@ -61,7 +80,5 @@ def write_watched(folder: Path, events: pl.DataFrame, spec: DatasetSpec = SPEC) 
 
 def opened(dataset: Dataset, runs: Path, *overrides: str, pathways: bool = True) -> Run:
     """A run over it, nothing trained."""
-    reads = ("generator.pathways.stream=all", "generator.pathways.event_features=all") if pathways else ()
-    settings = (*GENERATOR_ONLY, "selection=null", "dataset.positive=liked", "generator.history_length=6", *reads)
-    path, *rest = configured("watched", dataset.folder, *settings, *overrides)
+    path, *rest = configured("watched", dataset.folder, *PLAIN, *(READS if pathways else ()), *overrides)
     return open_run(load_config(Path(path), rest), runs)

@@ -4,22 +4,22 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from request_cases import requests_of
 from rollout_cases import (
     SIZES,
     TOLERANCE,
     assert_drawn_from,
     plain_distribution,
-    prompts_of,
     scores_of_all,
     small_generator,
 )
 
-from onerec.data.windows import padded_histories
 from onerec.decode.beam_search import beam_search
 from onerec.errors import UserError
 from onerec.model.bound_generator import bind
 from onerec.model.generator import Generator
-from rl.rollouts.rollouts import RolloutConfig, Rollouts, generate_groups, groups_of
+from rl.rollouts.config import RolloutConfig
+from rl.rollouts.rollouts import Rollouts, generate_groups, groups_of
 from rl.rollouts.sampling import _Stepped
 from tokenizer.semantic_ids import SemanticIds
 
@@ -37,7 +37,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def group(model: Generator, histories: list[list[int]], seed: int = 0, **settings: object) -> Rollouts:
-    return generate_groups(model, prompts_of(histories), RolloutConfig(**settings), seeded(seed))  # type: ignore[arg-type]
+    return generate_groups(model, requests_of(histories), RolloutConfig(**settings), seeded(seed))  # type: ignore[arg-type]
 
 
 def of_items(scores_BN: torch.Tensor, rollouts: Rollouts) -> torch.Tensor:
@@ -47,9 +47,9 @@ def of_items(scores_BN: torch.Tensor, rollouts: Rollouts) -> torch.Tensor:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("size", [1, 4, 17])
 def test_beams_are_those_of_beam_search_with_the_policys_log_probabilities(name: str, size: int) -> None:
-    model, prompts = small_generator(1, **MODELS[name]), prompts_of(HISTORIES)
+    model, prompts = small_generator(1, **MODELS[name]), requests_of(HISTORIES)
     found = group(model, HISTORIES, group_size=size, batch_size=3)
-    for rows, batch in padded_histories(prompts.cases.history_items, prompts.cases.history_offsets, 6, 100):
+    for rows, batch in prompts.batches(6, 0, batch_size=100):
         with torch.no_grad():
             beams = beam_search(bind(model, batch), model.trie, beam_width=size)
         assert torch.equal(found.items_BG[rows], beams.items_BK)
@@ -72,7 +72,7 @@ def test_samples_tell_the_policys_log_probabilities_at_temperature_one(name: str
     found = group(model, HISTORIES, method=method, group_size=9, batch_size=2)
     assert found.legal.all()
     assert torch.equal(found.codes_BGL, model.tokens.codes_NL[found.items_BG])
-    expected = of_items(scores_of_all(model, prompts_of(HISTORIES)), found)
+    expected = of_items(scores_of_all(model, requests_of(HISTORIES)), found)
     torch.testing.assert_close(found.log_probabilities_BGL.sum(dim=-1), expected, atol=TOLERANCE, rtol=0)
 
 
@@ -87,7 +87,7 @@ def test_items_come_as_often_as_they_are_likely(name: str) -> None:
 def _double_scores(model: Generator, history: list[int]) -> torch.Tensor:
     """Exact log-probabilities of a policy as it is sampled under the trie: those of items, normalised level by level."""
     if model.config.softmax == "legal":
-        return scores_of_all(model, prompts_of([history]))[0].double()
+        return scores_of_all(model, requests_of([history]))[0].double()
     beams = group(model, [history], group_size=model.trie.item_count)
     levels = torch.zeros(model.trie.item_count, len(SIZES), dtype=torch.float64)
     levels[beams.items_BG[0]] = beams.log_probabilities_BGL[0].double()
@@ -107,7 +107,7 @@ def test_without_replacement_nothing_repeats_and_the_first_is_an_exact_sample(na
     found = group(model, [[1, 2, 3]] * groups, method="without_replacement", group_size=5, batch_size=1000)
     ordered = found.items_BG.sort(dim=1).values
     assert (ordered[:, 1:] != ordered[:, :-1]).all()
-    chances = scores_of_all(model, prompts_of([[1, 2, 3]]))[0].double().exp()
+    chances = scores_of_all(model, requests_of([[1, 2, 3]]))[0].double().exp()
     assert_drawn_from(found.items_BG[:, 0].tolist(), dict(enumerate(chances.tolist())))
     # The second is a sample from what is left: judged where the likeliest item came first.
     likeliest = int(chances.argmax())
@@ -211,7 +211,7 @@ def test_free_samples_are_legal_as_often_as_the_policy_says(decoder: str) -> Non
     model, complete = free_pair(decoder)
     history, count = [1, 2, 3], 6000
     found = group(model, [history], method="free", group_size=count)
-    legal = float(scores_of_all(model, prompts_of([history]))[0].double().exp().sum())
+    legal = float(scores_of_all(model, requests_of([history]))[0].double().exp().sum())
     assert 0.2 < legal < 0.8
     # Four standard deviations of a binomial share: one in 16,000, and the seed is fixed.
     assert abs(float(found.legal.float().mean()) - legal) < 4 * (legal * (1 - legal) / count) ** 0.5
@@ -219,7 +219,7 @@ def test_free_samples_are_legal_as_often_as_the_policy_says(decoder: str) -> Non
     assert torch.equal(found.codes_BGL[0][found.legal[0]], model.tokens.codes_NL[known])
     items = numbers_of(complete, found.codes_BGL[0])
     same_history = numbers_of(complete, model.tokens.codes_NL[torch.tensor(history)]).tolist()
-    scores = scores_of_all(complete, prompts_of([same_history]))[0]
+    scores = scores_of_all(complete, requests_of([same_history]))[0]
     torch.testing.assert_close(found.log_probabilities_BGL[0].sum(dim=-1), scores[items], atol=TOLERANCE, rtol=0)
     assert_drawn_from(items.tolist(), dict(enumerate(scores.double().exp().tolist())))
 
@@ -296,8 +296,8 @@ def test_a_policy_in_training_generates_without_dropout_and_trains_on() -> None:
 
 
 def test_an_encoded_batch_can_be_given_groups() -> None:
-    model, prompts = small_generator(14), prompts_of([[1, 2], [3, 4]])
-    ((_, batch),) = padded_histories(prompts.cases.history_items, prompts.cases.history_offsets, 6, 10)
+    model, prompts = small_generator(14), requests_of([[1, 2], [3, 4]])
+    ((_, batch),) = prompts.batches(6, 0, batch_size=10)
     config = RolloutConfig(group_size=4)
     with torch.no_grad():
         found = groups_of(bind(model, batch), config, seeded())

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from onerec.data.features import FeatureColumn, FeatureVocabulary
+from onerec.data.impressions import NEXT_ITEM, ImpressionBatch
 from onerec.errors import UserError
 from onerec.scorers.preference_config import RewardConfig
-from onerec.data.impressions import NEXT_ITEM, ImpressionBatch
 from onerec.scorers.preference_model import PreferenceModel
 
 ITEMS, TOLERANCE = 30, 1e-5

@@ -7,12 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from request_cases import requests_of
 from reward_data import HISTORY, LATER, SIGNALS, planted_events, write_planted
 
 from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns, read_dataset, write_dataset
-from onerec.data.split import TEST, TRAIN, VALID, Cases, evaluation_cases, split_sequences
-from onerec.data.stream import Readings, fit_vocabulary, make_stream, order_events
-from onerec.errors import UserError
 from onerec.data.impressions import (
     EVERYTHING,
     NEXT_ITEM,
@@ -25,7 +23,10 @@ from onerec.data.impressions import (
     user_draws,
     users_of_half,
 )
-from rl.rollouts.prompts import Prompts
+from onerec.data.requests import UNKNOWN, evaluation_requests
+from onerec.data.split import TEST, TRAIN, VALID, split_sequences
+from onerec.data.stream import fit_vocabulary, make_stream, order_events
+from onerec.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -115,30 +116,34 @@ def test_features_are_learnt_before_the_test_part(dataset: Dataset, tmp_path: Pa
 
 
 @pytest.mark.parametrize("which", ["positive", "all"])
-def test_prompts_end_before_their_target_however_they_name_it(which: str, dataset: Dataset, log: ImpressionLog) -> None:
+def test_histories_end_before_the_target_however_requests_name_it(
+    which: str, dataset: Dataset, log: ImpressionLog
+) -> None:
     sequences = split_sequences(dataset, positive="long")
-    cases = evaluation_cases(sequences, "test", "all")
+    requests = evaluation_requests(sequences, "test", "all")
     order = order_events(dataset, sequences, which)
     config = EVERYTHING.model_copy(update={"stream": which})
     stream = make_stream(dataset, sequences, order, fit_vocabulary(dataset, config, order))
-    readings = Readings(stream, cases.user_index, order.places_S[cases.target_event])
-    users, ends = log.histories_of(Prompts(cases)) or ((), ())
-    np.testing.assert_array_equal(log.stream.item_index[ends], cases.target)
-    anonymous = replace(cases, target_event=np.zeros(0, np.int64))
-    again = log.histories_of(Prompts(anonymous, readings))
+    users, ends = log.histories_of(requests) or ((), ())
+    np.testing.assert_array_equal(log.stream.item_index[ends], requests.targets_C)
+    nameless = replace(requests, target_events_C=np.full(len(requests), UNKNOWN))
+    again = log.histories_of(replace(nameless, stream=stream, stream_ends_C=order.places_S[requests.target_events_C]))
     assert again is not None
     np.testing.assert_array_equal(again, (users, ends))
-    everything = Readings(stream, np.arange(20), stream.offsets[1:])  # histories that end with the log
-    at_end = log.histories_of(Prompts(anonymous, everything))
+    last = np.append(
+        requests.users_C[1:] != requests.users_C[:-1], True
+    )  # of each user one, with the whole log before it
+    of_all = nameless.pick(np.flatnonzero(last))
+    at_end = log.histories_of(replace(of_all, stream=stream, stream_ends_C=stream.offsets[of_all.users_C + 1]))
     assert at_end is not None
-    np.testing.assert_array_equal(at_end[1], log.stream.offsets[1:])
-    assert log.histories_of(Prompts(anonymous)) is None
+    np.testing.assert_array_equal(at_end[1], log.stream.offsets[of_all.users_C + 1])
+    assert log.histories_of(nameless) is None
 
 
 def test_a_log_of_items_alone_knows_nothing_else(log: ImpressionLog) -> None:
-    cases = Cases(np.array([3, 4]), np.array([0, 2, 5]), np.array([7, 8, 9, 1, 2], np.int32), np.array([0, 0]))
-    bare = log.of_items(cases)
-    _, batch = next(bare.batches(np.arange(2), cases.history_offsets[1:], np.array([[5], [6]]), 2, 8))
+    requests = requests_of([[7, 8], [9, 1, 2]])
+    bare = log.of_items(requests)
+    _, batch = next(bare.batches(np.arange(2), requests.history_offsets[1:], np.array([[5], [6]]), 2, 8))
     assert batch.items_BT.tolist() == [[7, 8], [1, 2]]
     assert not batch.features_BTF.any()
     assert not batch.users_BU.any()
@@ -153,13 +158,7 @@ def test_halves_are_disjoint_complete_and_lasting() -> None:
     np.testing.assert_array_equal(users_of_half(ids[::-1], "first"), first[::-1])
     assert abs(np.corrcoef(first, user_draws(ids, "validation"))[0, 1]) < 0.08  # independent; a standard error is .022
     # An id belongs to the same half wherever and whenever it is asked: models on disk depend on it.
-    assert users_of_half(pl.Series(["u0", "u1", "u2", "u3", "u4"]), "first").tolist() == [
-        True,
-        False,
-        True,
-        True,
-        False,
-    ]
+    assert np.flatnonzero(users_of_half(ids[:5], "first")).tolist() == [0, 2, 3]
 
 
 @pytest.mark.parametrize("length", [3, 5, 100])

@@ -7,12 +7,10 @@ import polars as pl
 import torch
 from scipy.stats import chisquare
 
-from onerec.data.split import Cases
-from onerec.data.windows import padded_histories
+from onerec.data.requests import Requests
 from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
 from onerec.model.generator_config import GeneratorConfig
-from rl.rollouts.prompts import Prompts
 from tokenizer.semantic_ids import SemanticIds
 
 SIZES = [3, 4, 3]
@@ -36,18 +34,10 @@ def small_generator(seed: int, items: int = 17, **settings: object) -> Generator
     return model
 
 
-def prompts_of(histories: list[list[int]]) -> Prompts:
-    """Prompts of histories whose targets do not matter."""
-    offsets = np.cumsum([0, *map(len, histories)])
-    users = np.arange(len(histories), dtype=np.int32)
-    return Prompts(Cases(users, offsets, np.concatenate(histories).astype(np.int32), np.zeros_like(users)))
-
-
-def scores_of_all(model: Generator, prompts: Prompts) -> torch.Tensor:
+def scores_of_all(model: Generator, prompts: Requests) -> torch.Tensor:
     """Exact `log p(item | history)` of all items, `[B, N]`, by teacher forcing."""
-    cases = prompts.cases
     scores = torch.zeros(len(prompts), model.trie.item_count)
-    for rows, batch in padded_histories(cases.history_items, cases.history_offsets, model.config.history_length, 1000):
+    for rows, batch in prompts.batches(model.config.history_length, 0, batch_size=1000):
         every = torch.arange(model.trie.item_count).expand(len(rows), -1)
         scores[torch.from_numpy(rows)] = item_log_probabilities(model, batch, every)
     return scores

@@ -3,29 +3,27 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from command_line import configured, onerec
-from reward_data import QUICK, SIGNALS, planted_events, quick_run, write_planted
+from command_line import configured, file_states, onerec
+from reward_data import ITEMS, QUICK, SIGNALS, planted_events, quick_run, write_planted
 
 from onerec.cli import main
+from onerec.data.impressions import NEXT_ITEM, users_of_half
 from onerec.data.split import TEST
 from onerec.errors import UserError
 from onerec.run.run import Run
-from rl import reward_model
-from onerec.data.impressions import NEXT_ITEM, users_of_half
-from rl.rollouts.prompts import Prompts
+from rl.reward_model import stage as module
 from rl.reward_model.stage import (
-    evaluate_reward_model,
+    RewardEvaluationStage,
+    RewardStage,
     learnt_and_judged,
     load_preference_score,
     negative_weights,
-    reward_section,
-    reward_stage,
-    train_reward_model,
 )
 
 USERS = 150
@@ -41,17 +39,23 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = quick_run(tmp_path_factory.mktemp("trained"), planted)
-    train_reward_model(run, reward_section(run))
+    run.make("reward")
     return run
 
 
-def weights_of(run: Run) -> bytes:
-    return (reward_stage(run, reward_section(run)).folder / "model" / "model.safetensors").read_bytes()
+def weights_of(run: Run, name: str = "reward") -> bytes:
+    return (run.folder / name / "model" / "model.safetensors").read_bytes()
+
+
+def figures_of(run: Run, name: str = "reward") -> dict[str, Any]:
+    stage = run.stages[f"{name}/evaluation"]
+    assert isinstance(stage, RewardEvaluationStage)
+    return stage.figures(run)
 
 
 def test_a_planted_preference_is_learnt(trained: Run) -> None:
     """Knowing every taste gives .8 for `long` within and across users; .76 is above .5 by dozens of standard errors."""
-    figures = evaluate_reward_model(trained, reward_section(trained))
+    figures = figures_of(trained)
     assert figures["objectives"] == SIGNALS
     assert figures["all"]["impressions"] == USERS * 6
     long = figures["all"]["long"]
@@ -66,12 +70,11 @@ def test_a_planted_preference_is_learnt(trained: Run) -> None:
 
 
 def test_it_prefers_what_users_prefer_among_all_items(trained: Run) -> None:
-    score = load_preference_score(trained, reward_section(trained))
-    cases = trained.cases("test")
-    everything = torch.arange(40).expand(len(cases), -1)
-    scores = score.score(Prompts(cases), everything).numpy()
+    requests = trained.requests("test")
+    everything = np.broadcast_to(np.arange(ITEMS), (len(requests), ITEMS))
+    scores = load_preference_score(trained, "reward").p_scores(requests, everything)
     names = trained.sequences.user_ids.to_list()
-    likes_first = np.array([int(names[user][1:]) % 2 == 0 for user in cases.user_index])
+    likes_first = np.array([int(names[user][1:]) % 2 == 0 for user in requests.users_C])
     difference = scores[:, :20].mean(axis=1) - scores[:, 20:].mean(axis=1)
     assert ((difference > 0) == likes_first).mean() > 0.9
 
@@ -80,13 +83,12 @@ def test_what_is_done_is_not_done_again(trained: Run, monkeypatch: pytest.Monkey
     def never(*_: object) -> None:
         raise AssertionError("done twice")
 
-    evaluate_reward_model(trained, reward_section(trained))
-    monkeypatch.setattr(reward_model, "read_impressions", never)
-    train_reward_model(trained, reward_section(trained))
-    assert evaluate_reward_model(trained, reward_section(trained))["objectives"] == SIGNALS
-    stage = reward_stage(trained, reward_section(trained)).folder
-    assert not (stage / "checkpoint.pt").exists()
-    assert {"model", "evaluation", "metrics.jsonl", "training.json"} <= {path.name for path in stage.iterdir()}
+    figures_of(trained)
+    monkeypatch.setattr(module, "read_impressions", never)
+    folder = trained.make("reward")
+    assert figures_of(trained)["objectives"] == SIGNALS
+    assert not (folder / "checkpoint.pt").exists()
+    assert {"model", "evaluation", "metrics.jsonl", "training.json"} <= {path.name for path in folder.iterdir()}
 
 
 def test_the_test_part_never_enters_training(trained: Run, planted: Path, tmp_path: Path) -> None:
@@ -99,13 +101,13 @@ def test_the_test_part_never_enters_training(trained: Run, planted: Path, tmp_pa
     )
     write_planted(tmp_path / "other", other)
     run = quick_run(tmp_path, tmp_path / "other")
-    train_reward_model(run, reward_section(run))
+    run.make("reward")
     assert weights_of(run) == weights_of(trained)
 
 
 def test_what_validation_users_do_later_is_not_learnt(trained: Run) -> None:
-    score = load_preference_score(trained, reward_section(trained))
-    learnt, judged = learnt_and_judged(score.log, reward_section(trained))
+    score = load_preference_score(trained, "reward")
+    learnt, judged = learnt_and_judged(score.log, RewardStage(None).section(trained))
     assert not (learnt & judged).any()
     assert not (score.log.parts_E[learnt | judged] == TEST).any()
     assert 0.01 < judged.sum() / (learnt | judged).sum() < 0.1  # a tenth of the users, 6 of 19 impressions
@@ -135,45 +137,38 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     """Also where negatives are drawn."""
     write_planted(tmp_path / "data", planted_events(60), signals)
     whole = quick_run(tmp_path / "whole", tmp_path / "data", "reward.train.epochs=3")
-    train_reward_model(whole, reward_section(whole))
+    whole.make("reward")
     with monkeypatch.context() as patch:
-        patch.setattr(reward_model, "validation_figures", killed_after(1, reward_model.validation_figures))
+        patch.setattr(module, "validation_figures", killed_after(1, module.validation_figures))
         killed = quick_run(tmp_path / "killed", tmp_path / "data", "reward.train.epochs=3")
         with pytest.raises(Killed):
-            train_reward_model(killed, reward_section(killed))
+            killed.make("reward")
     again = quick_run(tmp_path / "killed", tmp_path / "data", "reward.train.epochs=3")
-    train_reward_model(again, reward_section(again))
+    again.make("reward")
     assert weights_of(again) == weights_of(whole)
-    lines = [
-        (reward_stage(run, reward_section(run)).folder / "metrics.jsonl").read_text().count("\n")
-        for run in (whole, again)
-    ]
+    lines = [(run.folder / "reward" / "metrics.jsonl").read_text().count("\n") for run in (whole, again)]
     assert lines[0] == lines[1] > 3
 
 
 def test_with_one_signal_it_scores_the_next_item(tmp_path: Path) -> None:
     write_planted(tmp_path / "data", planted_events(USERS), ["long"])
-    run = quick_run(tmp_path, tmp_path / "data")
-    train_reward_model(run, reward_section(run))
-    figures = evaluate_reward_model(run, reward_section(run))
+    figures = figures_of(quick_run(tmp_path, tmp_path / "data"))
     assert figures["objectives"] == [NEXT_ITEM]
     # Of what is taken eight in ten are of the liked kind, of what is drawn half: knowing every taste gives .65.
     assert figures["all"][NEXT_ITEM]["gauc"]["tower"]["value"] > 0.58
     assert figures["all"][NEXT_ITEM]["calibration"]["observed"] == pytest.approx(1 / 21, abs=0.003)
 
 
-def test_halves_are_models_of_their_own(trained: Run, planted: Path, tmp_path: Path) -> None:
-    first = quick_run(tmp_path, planted, "reward.half=first", "reward.train.epochs=1")
-    second = quick_run(tmp_path, planted, "reward.half=second", "reward.train.epochs=1")
-    for run in (first, second):
-        train_reward_model(run, reward_section(run))
-    assert {path.name for path in first.folder.glob("reward*")} == {"reward_first", "reward_second"}
-    assert weights_of(first) != weights_of(second)
-    figures = evaluate_reward_model(first, reward_section(first))
-    score = load_preference_score(first, reward_section(first))
+def test_halves_are_models_of_their_own(planted: Path, tmp_path: Path) -> None:
+    run = quick_run(tmp_path, planted, "reward.train.epochs=1")
+    for name in ("reward_first", "reward_second"):
+        run.make(name)
+    assert {path.name for path in run.folder.glob("reward*")} == {"reward_first", "reward_second"}
+    assert weights_of(run, "reward_first") != weights_of(run, "reward_second")
+    score = load_preference_score(run, "reward_first")
     mine = users_of_half(score.log.user_ids, "first")
-    assert figures["others"]["users"] == (~mine).sum()
-    learnt, judged = learnt_and_judged(score.log, reward_section(first))
+    assert figures_of(run, "reward_first")["others"]["users"] == (~mine).sum()
+    learnt, judged = learnt_and_judged(score.log, RewardStage("first").section(run))
     assert mine[score.log.users()[learnt | judged]].all()
 
 
@@ -197,22 +192,25 @@ def test_the_command_trains_measures_and_says_so(planted: Path, tmp_path: Path) 
     assert figures["objectives"] == SIGNALS
 
 
-def test_a_config_without_it_and_wrong_names_are_refused(
-    planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_config_without_it_and_wrong_names_are_refused_and_replace_nothing(
+    trained: Run, planted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = file_states(trained.folder / "reward")
     for override, words in (
         ("reward=null", "reward: null"),
         ("reward.objectives=[clik]", '"clik" is no signal'),
         ("reward.width=0", "reward.width"),
         ("reward.half=third", "reward.half"),
     ):
-        assert main(["reward", *configured("planted", planted, override), "--runs", str(tmp_path)]) == 2
+        typed = [*configured("planted", planted, *QUICK, override), "--runs", str(trained.folder.parent)]
+        assert main(["reward", *typed]) == 2
         message = capsys.readouterr().err
         assert words in message
         assert message.count("\n") == 1
+    assert file_states(trained.folder / "reward") == before
 
 
 def test_before_training_there_is_nothing_to_load(planted: Path, tmp_path: Path) -> None:
     run = quick_run(tmp_path, planted)
     with pytest.raises(UserError, match="onerec reward"):
-        load_preference_score(run, reward_section(run))
+        load_preference_score(run, "reward")

@@ -5,24 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import GENERATOR_ONLY, configured
-from watched_cases import SPEC, watched_events, write_watched
+from align_cases import curves
+from command_line import configured
+from watched_cases import PLAIN, READS, spec_without, watched_events, write_watched
 
 from onerec.cli import main
-from onerec.cli_align import reward_overrides
-from onerec.run.config import load_config
 from onerec.model.generator import Generator
-from onerec.run.run import Run, open_run
-from rl.alignment.stage import align_stage
+from onerec.run.config_files import load_config
+from onerec.run.opening import open_run
+from onerec.run.run import Run
 from rl.alignment.exposures import training_exposures
 
 ALIGN = (
-    *GENERATOR_ONLY,
-    "selection=null",
-    "dataset.positive=liked",
-    "generator.history_length=6",
-    "generator.pathways.stream=all",
-    "generator.pathways.event_features=all",
+    *PLAIN,
+    *READS,
     "tokenizer.alignment=null",
     "reward=null",
     "align.rollouts.group_size=8",
@@ -60,9 +56,8 @@ def run_of(runs: Path, data: Path, *overrides: str) -> Run:
 
 
 def left_in(folder: Path) -> tuple[list[dict[str, float]], dict[str, Any], dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     facts, results = (json.loads((folder / f"{name}.json").read_text()) for name in ("training", "results"))
-    return lines, facts, results
+    return curves(folder), facts, results
 
 
 def test_user_feedback_alone_or_beside_generations(runs: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +89,7 @@ def test_their_settings_count_only_where_they_are_learnt_from(runs: Path, data: 
     rules = ("align.rewards.hit=1", "align.rewards.p_score=0")
 
     def key(*overrides: str) -> str:
-        return align_stage(run_of(runs, data, *rules, *overrides)).key
+        return run_of(runs, data, *rules, *overrides).key("aligned_ecpo")
 
     assert key() == key("align.exposures.base=2") == key("align.exposures.batch_size=9")
     weighted = "align.exposures.weight=1"
@@ -105,8 +100,7 @@ def test_their_settings_count_only_where_they_are_learnt_from(runs: Path, data: 
 def test_a_log_without_play_times_is_refused_before_a_reward_model_is_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    columns = SPEC.events.model_copy(update={"play_time": None})
-    write_watched(tmp_path / "data", watched_events(), SPEC.model_copy(update={"events": columns}))
+    write_watched(tmp_path / "data", watched_events(), spec_without("play_time"))
     reads = [one for one in ALIGN if one != "reward=null" and "pathways" not in one]
     typed = [*configured("watched", tmp_path / "data", *reads), "--runs", str(tmp_path)]
     assert main(["train", *typed]) == 0
@@ -115,17 +109,3 @@ def test_a_log_without_play_times_is_refused_before_a_reward_model_is_trained(
     said = capsys.readouterr().err
     assert "events.play_time and events.duration" in said and said.count("\n") == 1
     assert not list((tmp_path / "watched").glob("reward*")) and not (tmp_path / "watched" / "aligned_ecpo").exists()
-
-
-def test_named_on_the_command_line_they_get_their_weight_and_unnamed_none(data: Path) -> None:
-    def weights(*named: str) -> tuple[dict[str, float], float]:
-        typed = [
-            *configured("x", data, "align.objective=gbpo", "align.exposures.weight=2", *reward_overrides([*named]))
-        ]
-        align = load_config(Path(typed[0]), typed[1:]).align
-        return align.rewards.used, align.exposures.weight
-
-    assert weights() == ({"p_score": 1.0}, 2.0)
-    assert weights("hit") == ({"hit": 1.0}, 0.0)
-    assert weights("duration_aware=0.5") == ({}, 0.5)
-    assert weights("p_score", "duration_aware") == ({"p_score": 1.0}, 1.0)

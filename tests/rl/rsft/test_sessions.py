@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from watched_cases import SPEC, opened, watched_events, write_watched
+from rsft_cases import sessions_of_table
+from watched_cases import opened, spec_without, watched_events, with_another_end, write_watched
 
 from onerec.data.contract import read_dataset
 from onerec.data.split import split_sequences
@@ -19,18 +20,22 @@ from onerec.data.windows import Windows, epoch_batches, every_position_windows, 
 from onerec.errors import UserError
 from onerec.model.generator import Generator
 from onerec.run.run import Run
-from rl.rsft.config import RsftConfig
+from onerec.run.stages.generator import generator_windows
 from onerec.train.trainer import TrainConfig, Trainer
+from rl.rsft.config import RsftConfig
 from rl.rsft.sessions import (
+    ChosenTargets,
     choose_targets,
+    kept_windows,
     lower_sessions,
     rank_sessions,
-    rsft_windows,
     sessions_by_count,
     sessions_by_pause,
+    sessions_of,
 )
 from tokenizer.semantic_ids import SemanticIds
 
+GAP = RsftConfig(session_gap=2500)
 users = st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=9), min_size=1, max_size=5)
 
 
@@ -65,36 +70,16 @@ def test_equal_sessions_are_not_dropped_by_their_place_in_the_file() -> None:
 
 
 def plain_kept(run: Run, config: RsftConfig) -> set[tuple[int, int]]:
-    """User and time of the training targets that stay, by walking the table."""
-    sessions: list[list[dict[str, int]]] = []
-    for rows in run.dataset.events.partition_by("user", maintain_order=True):
-        trained = [row for row in rows.to_dicts() if row["period"] == "train"]
-        liked = [place for place, row in enumerate(trained) if row["liked"]]
-        trained = trained[: liked[-1] + 1] if liked else []
-        for place, row in enumerate(trained):
-            if config.session_events is not None:
-                begins = place % config.session_events == 0
-            else:
-                begins = not place or row["time"] - trained[place - 1]["time"] > (config.session_gap or 0)
-            if begins:
-                sessions.append([])
-            sessions[-1].append(row)
-    totals = [sum(row["played"] for row in session) for session in sessions]
-    assert len(set(totals)) > 0.5 * len(totals)
-    dropped = lower_sessions(np.array(totals), config.dropped_share, run.config.seed)
-    return {
-        (row["user"], row["time"])
-        for session, gone in zip(sessions, dropped, strict=True)
-        for row in session
-        if not gone and row["liked"]
-    }
+    """User and time of the training targets that stay."""
+    sessions = sessions_of_table(run, config)
+    return {(row["user"], row["time"]) for gone, session in sessions for row in session if not gone and row["liked"]}
 
 
 def counted(run: Run, windows: Windows) -> list[tuple[int, int]]:
     """User and time of every target that counts in an epoch of batches, by what stands there."""
     columns = run.dataset.events.select("user", "time").to_numpy()
     if run.config.generator.pathways.in_use:
-        rows = run.event_order.rows_E[run.event_order.trained_E]
+        rows = run.reading.order.rows_E[run.reading.order.trained_E]
     else:
         rows = run.sequences.event_rows[run.sequences.part == 0]
     found, declared = [], 0
@@ -109,18 +94,22 @@ def counted(run: Run, windows: Windows) -> list[tuple[int, int]]:
     return found
 
 
+def rsft_windows(run: Run, config: RsftConfig = GAP) -> ChosenTargets:
+    return kept_windows(run, sessions_of(run, config))
+
+
 @pytest.mark.parametrize("context", ["causal", "bidirectional"])
 @pytest.mark.parametrize("pathways", [True, False])
 @pytest.mark.parametrize(
     "config",
-    [RsftConfig(session_gap=2500), RsftConfig(session_events=3), RsftConfig(session_gap=2500, dropped_share=0.8)],
+    [GAP, RsftConfig(session_events=3), RsftConfig(session_gap=2500, dropped_share=0.8)],
 )
 def test_targets_of_kept_sessions_count_once_and_no_others_do(
     tmp_path: Path, config: RsftConfig, pathways: bool, context: str
 ) -> None:
     dataset = write_watched(tmp_path / "watched", watched_events())
     run = opened(dataset, tmp_path / "run", f"generator.context={context}", pathways=pathways)
-    before = counted(run, run.generator_windows())
+    before = counted(run, generator_windows(run))
     assert len(before) == len(set(before))
     found = counted(run, rsft_windows(run, config))
     assert len(found) == len(set(found))
@@ -130,7 +119,7 @@ def test_targets_of_kept_sessions_count_once_and_no_others_do(
 
 def test_what_is_read_stays_as_it_is(tmp_path: Path) -> None:
     run = opened(write_watched(tmp_path / "watched", watched_events()), tmp_path / "run")
-    chosen = rsft_windows(run, RsftConfig(session_gap=2500))
+    chosen = rsft_windows(run)
     rows = np.arange(len(chosen))
     ours, whole = chosen.batch(rows), chosen.windows.batch(rows)
     assert torch.equal(ours.items_BT, whole.items_BT)
@@ -162,21 +151,16 @@ def test_a_datetime_is_told_apart_in_seconds(tmp_path: Path) -> None:
     for name, events in (("numbers", numbers), ("moments", moments)):
         dataset = write_watched(tmp_path / name, events)
         sequences = split_sequences(dataset, positive="liked")
-        ranked.append(rank_sessions(dataset, order_events(dataset, sequences, "all"), RsftConfig(session_gap=2500), 0))
+        ranked.append(rank_sessions(dataset, order_events(dataset, sequences, "all"), GAP, 0))
     assert np.array_equal(ranked[0].numbers_E, ranked[1].numbers_E)
     assert np.array_equal(ranked[0].kept_rows, ranked[1].kept_rows)
     assert ranked[0].numbers_E.max() > 50
 
 
 def test_held_out_events_do_not_change_the_choice(tmp_path: Path) -> None:
-    events = watched_events()
-    behind = pl.col("period") != "train"
-    other = events.with_columns(
-        played=pl.when(behind).then(9000).otherwise(pl.col("played")),
-        time=pl.col("time") + pl.when(behind).then(10**6).otherwise(0),
-    )
-    runs = [opened(write_watched(tmp_path / name, log), tmp_path / name) for name, log in (("a", events), ("b", other))]
-    first, second = (rsft_windows(run, RsftConfig(session_gap=2500)) for run in runs)
+    logs = {"a": watched_events(), "b": with_another_end(watched_events())}
+    runs = [opened(write_watched(tmp_path / name, log), tmp_path / name) for name, log in logs.items()]
+    first, second = (rsft_windows(run) for run in runs)
     assert np.array_equal(first.chosen_E, second.chosen_E)
     assert np.array_equal(first.starts, second.starts)
 
@@ -185,8 +169,10 @@ def test_the_usual_trainer_trains_on_them(tmp_path: Path) -> None:
     run = opened(write_watched(tmp_path / "watched", watched_events()), tmp_path / "run")
     codes = np.stack([np.arange(40) // 8, np.arange(40) % 8], axis=1).astype(np.int32)
     torch.manual_seed(0)
-    model = Generator(run.config.generator, SemanticIds(pl.Series(range(40)), codes, codes, [5, 8]), run.vocabulary)
-    windows = rsft_windows(run, RsftConfig(session_gap=2500))
+    model = Generator(
+        run.config.generator, SemanticIds(pl.Series(range(40)), codes, codes, [5, 8]), run.reading.vocabulary
+    )
+    windows = rsft_windows(run)
     config = TrainConfig(epochs=2, batch_size=4, learning_rate=0.01, average_decay=0.0)
     before = model.decoder.level_embeddings.detach().clone()
     trainer = Trainer(model, windows, config, tmp_path / "t", lambda _: {"ndcg@10": 0.0}, seed=1, label="rsft")
@@ -195,22 +181,21 @@ def test_the_usual_trainer_trains_on_them(tmp_path: Path) -> None:
 
 
 def refused(tmp_path: Path, events: pl.DataFrame, config: RsftConfig, without: str | None = None) -> str:
-    columns = SPEC.events.model_copy(update={} if without is None else {without: None})
-    dataset = write_watched(tmp_path / "watched", events, SPEC.model_copy(update={"events": columns}))
+    dataset = write_watched(tmp_path / "watched", events, spec_without(without))
     with pytest.raises(UserError) as error:
         rsft_windows(opened(dataset, tmp_path / "run", pathways=False), config)
     return str(error.value)
 
 
 def test_a_log_without_what_is_needed_is_refused_by_the_columns_name(tmp_path: Path) -> None:
-    events, gap = watched_events(), RsftConfig(session_gap=2500)
-    assert "dataset.yaml: events.play_time names no column" in refused(tmp_path / "a", events, gap, "play_time")
-    assert "dataset.yaml: events.time names no column" in refused(tmp_path / "b", events, gap, "time")
+    events = watched_events()
+    assert "dataset.yaml: events.play_time names no column" in refused(tmp_path / "a", events, GAP, "play_time")
+    assert "dataset.yaml: events.time names no column" in refused(tmp_path / "b", events, GAP, "time")
     partly = events.with_columns(played=pl.when(pl.col("user") > 3).then("played"))
     message = refused(tmp_path / "c", partly, RsftConfig(session_events=3))
     assert 'column "played" (events.play_time): empty in' in message
     untimed = events.with_columns(time=pl.when(pl.col("period") != "train").then("time"))
-    message = refused(tmp_path / "d", untimed, gap)
+    message = refused(tmp_path / "d", untimed, GAP)
     assert 'column "time" (events.time): empty in' in message and "rsft.session_events" in message
     nothing = "no training target lies in a session that RSFT keeps"
     ten = events.with_columns(played=pl.col("played") * 0 + pl.when(pl.col("liked") == 1).then(0).otherwise(10))

@@ -1,22 +1,22 @@
 """Log-probabilities of codes: those of decoding, with right gradients, under the trie and free of it."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from generator_cases import make_batch, make_generator
+from request_cases import requests_of
 from torch import Tensor
 
 from onerec.data.features import PathwaysConfig
-from onerec.data.split import Cases
-from onerec.data.stream import Readings, Stream
+from onerec.data.stream import Stream
 from onerec.decode.beam_search import beam_search
 from onerec.errors import UserError
 from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
 from rl.rollouts.policy import batch_of, code_log_probabilities, score_codes
-from rl.rollouts.prompts import Prompts
 
 TOLERANCE = 1e-5
 FULL = {"softmax": "full", "item_head": False}
@@ -144,11 +144,10 @@ def test_with_the_full_softmax_legal_codes_have_the_same_probability_free_and_un
     free, legal = (score_codes(model, batch, codes_BGL, free) for free in (True, False))
     assert (free.log_probabilities_BGL - legal.log_probabilities_BGL).abs().max() <= TOLERANCE
     # The last code of item 3 again, among those that lead to an item alone.
-    last_codes = torch.tensor([[*model.tokens.codes_NL[3, :2].tolist(), code] for code in range(7)]).expand(2, -1, -1)
-    codes_M, _, legal_M = model.trie.edges(model.trie.states_NL[3, 2], 2)
-    legal_codes = codes_M[legal_M].long()
-    assert 1 < len(legal_codes) < 7
-    among_legal = code_log_probabilities(model, batch, last_codes, free=True)[:, legal_codes, 2].log_softmax(dim=-1)
+    siblings_N = (model.tokens.codes_NL[:, :2] == model.tokens.codes_NL[3, :2]).all(dim=1)
+    assert 1 < siblings_N.sum() < 7
+    among_GL = model.tokens.codes_NL[siblings_N].expand(2, -1, -1)
+    among_legal = code_log_probabilities(model, batch, among_GL, free=True)[:, :, 2].log_softmax(dim=-1)
     expected_B = -(among_legal.exp() * among_legal).sum(dim=-1)
     assert (legal.entropies_BGL[:, 3, 2] - expected_B).abs().max() <= TOLERANCE
 
@@ -184,17 +183,11 @@ def test_what_a_policy_refuses() -> None:
         score_codes(model, batch, codes_BGL[..., :2], free=False)
 
 
-def make_cases(rows: list[list[int]]) -> Cases:
-    offsets = np.cumsum([0, *(len(row) for row in rows)])
-    users = np.arange(len(rows), dtype=np.int32)
-    return Cases(users, offsets, np.concatenate(rows).astype(np.int32), users)
-
-
 @torch.no_grad()
 def test_prompts_are_read_in_their_order() -> None:
     rows = [[1, 2, 3, 4, 5], [6], [7, 8, 9], [4] * 15]
     model, items = make_policy(), torch.arange(10)[None]
-    prompts = Prompts(make_cases(rows)).pick(np.array([2, 0, 3, 1, 0]))
+    prompts = requests_of(rows).pick(np.array([2, 0, 3, 1, 0]))
     found = item_log_probabilities(model, batch_of(model, prompts), items.expand(5, -1))
     for place, row in enumerate([2, 0, 3, 1, 0]):
         alone = item_log_probabilities(model, make_batch([rows[row][-12:]]), items)
@@ -212,7 +205,8 @@ def test_readings_are_read_in_place_of_items() -> None:
         np.zeros((3, 0), np.int16),
     )
     model = make_policy(history_length=2, pathways=PathwaysConfig(stream="all", positive_length=2))
-    prompts = Prompts(make_cases(rows), Readings(stream, np.arange(3), np.array([5, 9, 13])))
+    read = {"users_C": np.arange(3), "stream": stream, "stream_ends_C": np.array([5, 9, 13])}
+    prompts = replace(requests_of(rows), **read)
     items = torch.arange(10)[None]
     found = item_log_probabilities(model, batch_of(model, prompts.pick(np.array([2, 0, 1]))), items.expand(3, -1))
     for place, row in enumerate([2, 0, 1]):
