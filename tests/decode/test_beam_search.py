@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 import torch
 
-from onerec.data.windows import Batch, padded_histories
+from onerec.data.requests import Requests
+from onerec.data.windows import Batch
 from onerec.decode.beam_search import beam_search
-from onerec.recommenders.generator import GeneratorRecommender
 from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
 from onerec.model.generator_config import GeneratorConfig
@@ -56,14 +56,13 @@ def random_generator(seed: int) -> tuple[Generator, np.random.Generator]:
     return model, draw
 
 
-def random_histories(draw: np.random.Generator, items: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def one_batch(draw: np.random.Generator, model: Generator, count: int) -> Batch:
+    """A batch of so many random histories."""
     lengths = draw.integers(1, 12, size=count)
-    return draw.integers(0, items, size=lengths.sum()), np.concatenate([[0], np.cumsum(lengths)])
-
-
-def only_batch(history: np.ndarray, offsets: np.ndarray, length: int) -> tuple[np.ndarray, Batch]:
-    (found,) = padded_histories(history, offsets, length, batch_size=100)
-    return found
+    items = draw.integers(0, model.trie.item_count, size=lengths.sum())
+    requests = Requests.of_histories(items, np.concatenate([[0], np.cumsum(lengths)]))
+    ((_, batch),) = requests.batches(model.config.history_length, earlier_positives=0, batch_size=count)
+    return batch
 
 
 @pytest.mark.parametrize("block", range(10))
@@ -72,11 +71,11 @@ def test_a_wide_beam_equals_scoring_every_item(block: int) -> None:
     for seed in range(20 * block, 20 * block + 20):
         model, draw = random_generator(seed)
         items = model.trie.item_count
-        cases, batch = only_batch(*random_histories(draw, items, 3), model.config.history_length)
+        batch = one_batch(draw, model, 3)
         with torch.no_grad():
             beams = beam_search(bind(model, batch), model.trie, beam_width=items)
-            reference = item_log_probabilities(model, batch, torch.arange(items).expand(len(cases), -1))
-        assert beams.items_BK.sort(dim=1).values.tolist() == [list(range(items))] * len(cases)
+            reference = item_log_probabilities(model, batch, torch.arange(items).expand(3, -1))
+        assert beams.items_BK.sort(dim=1).values.tolist() == [list(range(items))] * 3
         assert (reference.gather(1, beams.items_BK) - beams.log_probabilities_BK).abs().max() <= TOLERANCE
         assert (reference.sort(dim=1, descending=True).values - beams.log_probabilities_BK).abs().max() <= TOLERANCE
         if model.config.softmax == "legal":
@@ -87,7 +86,7 @@ def test_a_wide_beam_equals_scoring_every_item(block: int) -> None:
 def test_a_narrow_beam_is_legal_sorted_and_scored_exactly(seed: int) -> None:
     model, draw = random_generator(1000 + seed)
     items, width = model.trie.item_count, 3
-    _, batch = only_batch(*random_histories(draw, items, 4), model.config.history_length)
+    batch = one_batch(draw, model, 4)
     with torch.no_grad():
         beams = beam_search(bind(model, batch), model.trie, beam_width=width)
         reference = item_log_probabilities(model, batch, torch.arange(items).expand(4, -1))
@@ -102,7 +101,7 @@ def test_a_narrow_beam_is_legal_sorted_and_scored_exactly(seed: int) -> None:
 def test_excluded_items_never_appear_and_others_keep_their_scores(seed: int) -> None:
     model, draw = random_generator(2000 + seed)
     items = model.trie.item_count
-    _, batch = only_batch(*random_histories(draw, items, 4), model.config.history_length)
+    batch = one_batch(draw, model, 4)
     excluded = torch.from_numpy(draw.integers(-1, items, size=(4, 6)))
     with torch.no_grad():
         plain = beam_search(bind(model, batch), model.trie, beam_width=items)
@@ -120,30 +119,17 @@ def test_excluded_items_never_appear_and_others_keep_their_scores(seed: int) -> 
 def test_excluding_everything_leaves_an_empty_list() -> None:
     model, draw = random_generator(7)
     items = model.trie.item_count
-    _, batch = only_batch(*random_histories(draw, items, 2), model.config.history_length)
+    batch = one_batch(draw, model, 2)
     everything = torch.arange(items).expand(2, -1)
     beams = beam_search(bind(model, batch), model.trie, beam_width=5, excluded_BS=everything)
     assert (beams.items_BK == -1).all()
-
-
-def test_recommender_ignores_batch_size_and_order_of_cases() -> None:
-    model, draw = random_generator(12)
-    history, offsets = random_histories(draw, model.trie.item_count, 17)
-    whole = GeneratorRecommender(model, beam_width=50, batch_size=17).recommend(history, offsets, 10, True)
-    single = GeneratorRecommender(model, beam_width=50, batch_size=1).recommend(history, offsets, 10, True)
-    assert (whole[0] == single[0]).all()
-    found = whole[0] >= 0
-    assert np.abs(whole[1][found] - single[1][found]).max() <= TOLERANCE
-    for case in range(17):
-        seen = set(history[offsets[case] : offsets[case + 1]].tolist())
-        assert not seen & set(whole[0][case].tolist())
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_users_that_are_stepped_apart_get_the_same_as_together(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts may find different numbers of items and keep caches of their own."""
     model, draw = random_generator(3000 + seed)
-    _, batch = only_batch(*random_histories(draw, model.trie.item_count, 5), model.config.history_length)
+    batch = one_batch(draw, model, 5)
     with torch.no_grad():
         bound = bind(model, batch)
         together = beam_search(bound, model.trie, beam_width=4, by_level=True)

@@ -1,7 +1,7 @@
 """The selection scorer learns what users go by and falls back on the generator, and its lists come from the beam."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def digit_requests(seed: int, count: int) -> Requests:
     draw = np.random.default_rng(seed)
     targets = draw.integers(4, size=count) * 10 + draw.integers(7, 10, size=count)
     seen = (targets + draw.integers(1, 40, size=count)) % 40
-    return replace(requests_of([[item] for item in seen]), targets_C=targets.astype(np.int32))
+    return requests_of([[item] for item in seen], targets)
 
 
 def fitted(features: Any, requests: Requests) -> tuple[SelectionScorer, dict[str, Any]]:
@@ -111,7 +111,7 @@ def test_what_is_reported_was_not_fitted() -> None:
 
 def test_where_fitting_does_not_pay_the_generator_is_trusted() -> None:
     """Users who take the likeliest item that they have not seen: no other order can be better."""
-    requests = replace(requests_of([[0]] * 200), targets_C=np.ones(200, np.int32))
+    requests = requests_of([[0]] * 200, [1] * 200)
     scorer, figures = fitted(LAST_DIGIT, requests)
     assert figures["generated"]["ndcg@10"] == 1.0
     assert not figures["pays"]
