@@ -64,7 +64,7 @@ def complete_run(config: Path, overrides: list[str], runs: Path) -> dict[str, An
     train_stages(run)
     results = write_results(run, "", further_of(run))
     write_report(run.folder)
-    print_comparison(results, run.console)
+    print_comparison(results, run.folder, run.console)
     plain: dict[str, Any] = json.loads(json.dumps(results, default=str))
     return plain
 

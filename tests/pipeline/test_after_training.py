@@ -161,7 +161,7 @@ def test_the_page_shows_rewards_and_alignment(finished: Path) -> None:
     for words in (
         "Alignment by ECPO",
         "KL to the start",
-        "What the judge thinks",
+        "The judge is the reward model of second users",
         "OneRec, aligned, + reward selection",
     ):
         assert words in page

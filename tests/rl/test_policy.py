@@ -145,9 +145,10 @@ def test_with_the_full_softmax_legal_codes_have_the_same_probability_free_and_un
     assert (free.log_probabilities_BGL - legal.log_probabilities_BGL).abs().max() <= TOLERANCE
     # The last code of item 3 again, among those that lead to an item alone.
     last_codes = torch.tensor([[*model.tokens.codes_NL[3, :2].tolist(), code] for code in range(7)]).expand(2, -1, -1)
-    legal_V = model.trie.legal_mask(model.trie.states_NL[3, 2], 2)
-    assert 1 < legal_V.sum() < 7
-    among_legal = code_log_probabilities(model, batch, last_codes, free=True)[:, legal_V, 2].log_softmax(dim=-1)
+    codes_M, _, legal_M = model.trie.edges(model.trie.states_NL[3, 2], 2)
+    legal_codes = codes_M[legal_M].long()
+    assert 1 < len(legal_codes) < 7
+    among_legal = code_log_probabilities(model, batch, last_codes, free=True)[:, legal_codes, 2].log_softmax(dim=-1)
     expected_B = -(among_legal.exp() * among_legal).sum(dim=-1)
     assert (legal.entropies_BGL[:, 3, 2] - expected_B).abs().max() <= TOLERANCE
 
