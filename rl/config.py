@@ -12,10 +12,7 @@ LaterStage = Literal["rsft", "reward", "align"]
 
 
 class AlignmentRunConfig(RunConfig):
-    """A run config with what comes after training.
-
-    after_training: stages that `onerec run` adds to training; their models are measured beside the others.
-    """
+    """A run config with what comes after training."""
 
     reward: RewardConfig | None = RewardConfig()
     rsft: RsftConfig | None = None

@@ -7,11 +7,12 @@ from typing import Any, Self
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from tokenizer.behaviour.alignment import Aligner, AlignmentSpec, pairs_from_behaviour
 from tokenizer.behaviour.co_occurrence import collaborative_vectors, fill_cold
 from tokenizer.common.files import replacing_folder
+from tokenizer.common.settings import Settings
 from tokenizer.common.vectors import normalise_rows
 from tokenizer.content.encoder import ContentEncoder, ContentSection, ContentSpec
 from tokenizer.errors import TokenizerError
@@ -22,24 +23,20 @@ ARRAYS_FILE = "encoder.safetensors"
 FORMAT_VERSION = 1
 
 
-class CollaborativeSection(BaseModel):
+class CollaborativeSection(Settings):
     """A vector per item from co-occurrence in training histories, joined to its content; weight 0 leaves it out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: float = Field(1.0, ge=0)
     dimensions: int = Field(64, gt=0)
     window: int = Field(5, gt=0)
 
 
-class TokenizerSection(BaseModel):
+class TokenizerSection(Settings):
     """From items to semantic IDs: the settings of every step, as a run config holds them.
 
     alignment: how content is bent towards behaviour; the aligned vector then replaces the content. None uses the content as
     it is.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     content: ContentSection = ContentSection()
     alignment: AlignmentSpec | None = AlignmentSpec()

@@ -56,10 +56,10 @@ def tokenize_items(
         quantizer_codes_NQ,
         level_sizes,
         unique,
-        notes,
-        neighbours_P2,
         latent_NW=latent_NW,
         codebooks=quantizer.codebooks,
+        notes=notes,
+        neighbours_P2=neighbours_P2,
     )
     return SemanticIds(
         item_ids=item_ids.alias("item_id"),

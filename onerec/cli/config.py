@@ -79,24 +79,24 @@ def _origins(path: Path, overrides: Sequence[str]) -> dict[tuple[str, ...], str]
 
     origins: dict[tuple[str, ...], str] = {}
 
-    def note(text: str, section: tuple[str, ...], origin: str) -> None:
+    def note(text: str, section: tuple[str, ...], file: str | None = None) -> None:
         loader = SafeLoader(text)
 
         def walk(node: Node | None, above: tuple[str, ...]) -> None:
             if isinstance(node, MappingNode):
                 loader.flatten_mapping(node)  # resolves YAML's merge key, <<
                 for key, value in node.value:
-                    origins[(*above, key.value)] = origin.format(line=key.start_mark.line + 1)
+                    origins[(*above, key.value)] = f"{file}:{key.start_mark.line + 1}" if file else "override"
                     walk(value, (*above, key.value))
 
         walk(loader.get_single_node(), section)
 
-    note(path.read_text(encoding="utf-8"), (), path.name + ":{line}")
+    note(path.read_text(encoding="utf-8"), (), path.name)
     for override in overrides:
         name, _, text = override.partition("=")
         key = tuple(name.split("."))
         for replaced in [known for known in origins if known[: len(key)] == key]:
             del origins[replaced]
         origins[key] = "override"
-        note(text, key, "override")
+        note(text, key)
     return origins

@@ -1,4 +1,4 @@
-"""What commands share: the config, its overrides, where runs lie, and words that may stand in place of a config."""
+"""What commands share: the config, its overrides, the folder of runs, and words that can stand in place of a config."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ CONFIG_HELP = "a run config: a file, or the name of a shipped one, such as own.y
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A command's parser. `inner` holds parsers for words that may stand where the command's first argument stands."""
+    """The parser of a command. `inner` holds the parsers of words that can take the place of its first argument."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -21,7 +21,7 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # argparse's overloads differ in the namespace's type alone
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """As argparse does, after handing over to an inner command if the first word names one."""
+        """As argparse does, but an inner command parses the rest where the first word names one."""
         if args and args[0] in self.inner:
             return self.inner[args[0]].parse_known_args(args[1:], namespace)
         return super().parse_known_args(args, namespace)
@@ -53,7 +53,7 @@ def add_config_command(
 
 
 def add_run_options(parser: argparse.ArgumentParser, tracked: bool) -> None:
-    """Overrides, the folder of runs, and the tracker where training happens."""
+    """Overrides, the folder of runs and, for commands that train, the tracker."""
     add_overrides(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds run folders (default: runs)")
     parser.set_defaults(track=None)
@@ -69,7 +69,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 
 def open_configured(parsed: argparse.Namespace) -> "Run":
-    """The run that a config and its overrides ask for."""
+    """Open the run that a config and its overrides describe."""
     from onerec.run.config_files import load_config
     from onerec.run.opening import open_run
 

@@ -1,6 +1,7 @@
-"""The run config: one YAML file describes a whole run, every key is typed, and unknown keys are refused.
+"""The run config: one YAML file describes a whole run. Every key is typed, and unknown keys are refused.
 
-`configs/*.yaml` carry a comment on every key. On the command line `train.epochs=10` overrides a key by its dotted path.
+`configs/demo.yaml` explains every key; the JSON Schema takes its descriptions from there (`onerec.run.schema`). On the command
+line `train.epochs=10` overrides a key by its dotted path.
 """
 
 from pathlib import Path
@@ -53,7 +54,7 @@ class EvaluateSection(Section):
 
 
 class BaselinesSection(Section):
-    """Which baselines run beside the generator; leave one out with `null`."""
+    """Which baselines run beside the generator; false or null leaves one out."""
 
     popularity: bool = True
     content_knn: bool = True
@@ -62,7 +63,7 @@ class BaselinesSection(Section):
 
 
 class RunConfig(Section):
-    """Everything a run depends on. Plugins subclass this with sections of their own (`onerec.run.plugins`)."""
+    """Everything that a run depends on. Plugins subclass this with sections of their own (`onerec.run.plugins`)."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
     seed: int = Field(0, ge=0)

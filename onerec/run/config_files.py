@@ -1,5 +1,6 @@
 """Config files: where they lie, and how one becomes a run config."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = find_config(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a run config is a mapping of keys; see demo.yaml for one with comments")
+        raise UserError(f"{path}: a run config is a mapping of keys; see configs/demo.yaml for an example")
     for override in overrides:
         _apply(content, override)
     return parse_section(config_class(), content, str(path))
@@ -60,7 +62,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     *sections, key = path.split(".")
     for section in sections:
         if content.get(section) is None:
-            content[section] = {}  # a section that the file leaves out, or sets to null, begins with its defaults
+            content[section] = {}  # a section that the file leaves out or sets to null starts from its defaults
         inner = content[section]
         if not isinstance(inner, dict):
             raise UserError(f'override "{override}": "{section}" is a value, it has no keys of its own')

@@ -15,7 +15,8 @@ import polars as pl
 from accelerate import PartialState
 from rich.console import Console
 
-from onerec.data.contract import Dataset, read_dataset
+from onerec.data.checked import read_checked
+from onerec.data.contract import Dataset
 from onerec.data.features import feature_names
 from onerec.data.requests import Requests, evaluation_requests
 from onerec.data.sequence_files import open_sequences
@@ -32,6 +33,7 @@ from onerec.train.runtime import compute_on_cpu
 Facts = dict[str, Any]
 TRAINING_FILE = "training.json"  # a stage's facts, beside what it made
 CHECKPOINT_FILE = "checkpoint.pt"
+DATASET_FILE = "dataset.json"  # which files of the dataset were checked, and their hash
 
 
 class Stage:
@@ -195,7 +197,7 @@ class Run:
             if section.fetch == "movielens-100k" and not (section.folder / "dataset.yaml").exists():
                 self.say(f"fetching MovieLens-100K into {section.folder}")
                 fetch_movielens_100k(section.folder)
-        dataset = read_dataset(section.folder)
+        dataset = read_checked(section.folder, self.folder / DATASET_FILE)
         feature_names(dataset, self.config.generator.pathways)  # refuses unknown names before any work is done
         return dataset
 

@@ -1,4 +1,4 @@
-"""The settings of the reward model; what they mean for it stands in `rl.preference_model` and docs/rewards.md."""
+"""The settings of the reward model. docs/rewards.md and `configs/demo.yaml` explain them."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ Half = Literal["first", "second"]
 
 
 class RewardTrainConfig(TrainConfig):
-    """How the reward model is trained: keys as for the generator, with fewer epochs, a fixed rate and averaged weights."""
+    """How the reward model is trained. Unlike the generator's, its default rate does not depend on its size."""
 
     epochs: int = Field(10, gt=0)
     batch_size: int = Field(16, gt=0)
@@ -20,11 +20,7 @@ class RewardTrainConfig(TrainConfig):
 
 
 class RewardSelectionConfig(BaseModel):
-    """How the reward model selects from the beam.
-
-    beam_width: items that the generator proposes. weight: of the score against the generator's probability, from 0 to 1, where 1
-    ranks by the score alone; None: the one that ranks validation cases best.
-    """
+    """How the reward model re-ranks a beam; weight 1 ranks by its score alone, 0 by the generator's probability."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,14 +29,7 @@ class RewardSelectionConfig(BaseModel):
 
 
 class RewardConfig(BaseModel):
-    """What the reward model (P-Score) predicts, its sizes and its training.
-
-    objectives: signals of dataset.yaml, a tower each; "all": every one, or where there are fewer than two the next item.
-    weights: of the objectives in the fusion score, in their order; below 0 for one that speaks against an item. None: all 1.
-    half: which users it learns from; None: all. negatives: items drawn beside every event where the next item is predicted.
-    fusion_weight: of the fusion's loss beside those of the towers. validation_share: of users whose validation events are kept
-    out of training, to stop by. selection: how it selects from the beam once it is trained.
-    """
+    """What the reward model (P-Score) predicts, its sizes, its training, and how it re-ranks a beam."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

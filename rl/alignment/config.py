@@ -1,4 +1,4 @@
-"""The settings of preference alignment, config section `align`; docs/alignment.md explains them."""
+"""The settings of preference alignment, config section `align`. docs/alignment.md and `configs/demo.yaml` explain them."""
 
 from typing import Literal, Self
 
@@ -15,10 +15,7 @@ PREFERENCE_OBJECTIVES = ("dpo", "ipa")
 
 
 class RewardWeights(Section):
-    """What each reward counts in the sum whose advantages are learnt from; 0 leaves it out.
-
-    p_score: the reward model's. hit: 1 for what the user took next. rank: MiniOneRec's penalties of misses, by rank.
-    """
+    """The weight of each reward in the sum that advantages are computed from; see `rl.rewards`."""
 
     p_score: float = Field(1.0, ge=0)
     hit: float = Field(0.0, ge=0)
@@ -31,10 +28,7 @@ class RewardWeights(Section):
 
 
 class FormatConfig(Section):
-    """The reward for legal codes, with a loss of its own: advantages 1 that no group mean is taken from.
-
-    weight: of that loss; 0 leaves it out. chosen: generations of a group that may earn it. by: how they are chosen.
-    """
+    """The reward for legal codes, which has a loss of its own: its advantages are 1, and no group mean is subtracted."""
 
     weight: float = Field(0.0, ge=0)
     chosen: int = Field(5, gt=0)
@@ -42,10 +36,7 @@ class FormatConfig(Section):
 
 
 class ScenarioConfig(Section):
-    """A class of items whose rewards are multiplied by `factor` while it makes up more than a share `most`.
-
-    column, value: a categorical column of the items and what it says of those in the class.
-    """
+    """A class of items whose rewards are multiplied by `factor` while its share of the generations is above `most`."""
 
     column: str
     value: str
@@ -54,11 +45,7 @@ class ScenarioConfig(Section):
 
 
 class ExposuresConfig(DurationAwareConfig):
-    """Logged exposures of the training part, rewarded by how long they were watched for their length, with a loss of their own.
-
-    weight: of that loss; 0 leaves it out. batch_size: exposures per optimizer step, of those with an advantage. dislike: the
-    signal that says that a user did not want an exposure; None where the log has none.
-    """
+    """Learning from logged exposures of the training part, rewarded by play time for their duration, with a loss of its own."""
 
     weight: float = Field(0.0, ge=0)
     batch_size: int = Field(32, gt=0)
@@ -66,21 +53,14 @@ class ExposuresConfig(DurationAwareConfig):
 
 
 class NextCodeConfig(Section):
-    """The next-code loss that is trained along, on the generator's usual training windows.
-
-    weight: beside the objective's loss; 0 leaves it out. batch_size: windows per optimizer step.
-    """
+    """The next-code loss that is added to the objective's, on the generator's usual training windows."""
 
     weight: float = Field(7.0, ge=0)
     batch_size: int = Field(32, gt=0)
 
 
 class LimitsConfig(Section):
-    """When alignment stops by itself: after `patience` steps in a row below one of the limits.
-
-    legality: share of a step's generations that are an item's codes. entropy: of the policy's choices, as a share of what it was
-    in the first step.
-    """
+    """When alignment stops: after `patience` steps in a row below one of the limits."""
 
     legality: float = Field(0.5, ge=0, le=1)
     entropy: float = Field(0.1, ge=0, le=1)
@@ -90,11 +70,8 @@ class LimitsConfig(Section):
 class AlignConfig(Section):
     """How a trained generator is aligned with rewards.
 
-    objective: see `rl.objectives`; "ipa" is DPO on beams, best against worst. level: whose ratios ECPO and GRPO bound. clip,
-    excess: their epsilon and ECPO's delta. scale_advantages: divide by the group's standard deviation. beta, negatives: of DPO.
-    illegal: generations that are no item are left out of a group's advantages, or are its worst. judge_half: whose reward model
-    judges; that of the other half of the users rewards. None: the reward model of all users rewards, and none judges.
-    refresh_every: optimizer steps between copies of the policy that generate; DPO and IPA refresh theirs every epoch of prompts.
+    The objectives are those of `rl.objectives`; "ipa" is DPO on beams, best against worst. `clip` and `excess` are epsilon and
+    delta of ECPO's paper.
     """
 
     objective: AlignObjective = "ecpo"
@@ -130,7 +107,7 @@ class AlignConfig(Section):
             self._check_without_rewards()
         if self.format.weight and method != "free":
             raise UserError(
-                f"align.format: with rollouts.method: {method} every generation is legal; its reward needs method: free"
+                f"align.format: with rollouts.method: {method} every generation is legal; this reward needs method: free"
             )
         if self.objective not in PREFERENCE_OBJECTIVES:
             return self
@@ -140,21 +117,23 @@ class AlignConfig(Section):
             )
         if self.objective == "ipa" and (method != "beam" or self.negatives != "hard"):
             raise UserError(
-                "align.objective: ipa is beams, best against worst; set rollouts.method: beam and negatives: hard, or take dpo"
+                "align.objective: ipa compares the best of a beam with the worst; "
+                "set rollouts.method: beam and negatives: hard, or use dpo"
             )
         return self
 
     def _check_without_rewards(self) -> None:
-        """Logged exposures may be all that is learnt from; then no groups are generated."""
+        """Without rewards, alignment learns from logged exposures alone and generates no groups."""
         if not self.exposures.weight:
             raise UserError(
-                "align.rewards: all weights are 0; give p_score, hit or rank one, or learn from exposures: align.exposures.weight"
+                "align.rewards: all weights are 0; "
+                "give p_score, hit or rank one, or learn from exposures (align.exposures.weight)"
             )
         if self.objective != "gbpo":
             raise UserError(
-                "align.rewards: all weights are 0, and exposures alone are learnt from with GBPO; set align.objective: gbpo"
+                "align.rewards: all weights are 0, and only gbpo learns from exposures alone; set align.objective: gbpo"
             )
         if self.format.weight or self.scenario is not None:
             raise UserError(
-                "align.format, align.scenario: they are about generations, of which there are none where all align.rewards are 0"
+                "align.format, align.scenario: they are about generations, and there are none without align.rewards"
             )

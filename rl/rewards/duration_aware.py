@@ -24,11 +24,11 @@ class DurationAwareConfig(Section):
 
     Attributes:
         base: beta, the ratio between the borders of neighbouring buckets of duration.
-        top_share: of a batch, the share that may earn +1.
-        history: what a play time is compared with: "before", the user's earlier plays in the bucket, or "all" of them, later ones
-            and itself included, which suits a log that is over.
-        least: plays in the bucket without which an exposure is not judged. Compared with one other play, every second one is on
-            top.
+        top_share: share of a batch that may earn +1.
+        history: the plays that a play time is compared with: "before", the user's earlier plays in the bucket, or "all" of them,
+            later ones and itself included, which suits a log that has ended.
+        least: fewest plays to compare with; an exposure with fewer has no advantage. Against a single other play, every second
+            exposure would be on top.
     """
 
     base: float = Field(4.0, gt=1)

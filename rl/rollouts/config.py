@@ -9,16 +9,10 @@ from onerec.run.config import Section
 
 
 class RolloutConfig(Section):
-    """How groups are generated.
+    """How groups of candidates are generated.
 
-    Attributes:
-        method: "beam", the most probable items; "sample", independent samples of items, which may repeat;
-            "without_replacement", different items by stochastic beam search (arXiv 1903.06059); "free", independent samples of
-            codes, whether an item has them or not, which only a generator with `softmax: full` can give.
-        group_size: generations per user, G.
-        temperature, top_k, top_p: what is sampled from, see `rl.rollouts.draws.Truncation`; not for beams.
-        exclude_seen: never generate an item of the user's history; not for free sampling.
-        batch_size: users that are generated for together; memory grows with batch_size x group_size.
+    "without_replacement" is stochastic beam search (arXiv 1903.06059). "free" needs a generator with `softmax: full`.
+    `temperature`, `top_k` and `top_p` are those of `rl.rollouts.draws.Truncation`. Memory grows with batch_size x group_size.
     """
 
     method: Literal["beam", "sample", "without_replacement", "free"] = "beam"
@@ -32,20 +26,18 @@ class RolloutConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.method == "beam" and (self.temperature, self.top_k, self.top_p) != (1.0, None, None):
-            raise UserError("rollouts: temperature, top_k and top_p are for sampling; leave them out with method: beam")
+            raise UserError(
+                "rollouts: temperature, top_k and top_p apply to sampling only; leave them out with method: beam"
+            )
         if self.method == "free" and self.exclude_seen:
             raise UserError(
-                "rollouts.exclude_seen: free sampling draws codes, not items; leave it out with method: free"
+                "rollouts.exclude_seen: free sampling draws codes and not items; leave it out with method: free"
             )
         return self
 
 
 class PromptConfig(Section):
-    """Which histories groups are generated for: positions of the training part.
-
-    choice, per_user, at_most: see `rl.rollouts.prompts.training_prompts`. share: of these, how many an epoch takes, drawn anew
-    each epoch.
-    """
+    """Which positions of the training part groups are generated for; see `rl.rollouts.prompts.training_prompts`."""
 
     choice: Literal["newest", "random"] = "newest"
     per_user: int = Field(1, gt=0)

@@ -1,4 +1,4 @@
-"""The settings of RSFT; docs/alignment.md explains them."""
+"""The settings of RSFT. docs/alignment.md and `configs/demo.yaml` explain them."""
 
 from typing import Self
 
@@ -9,9 +9,9 @@ from onerec.train.trainer import TrainConfig
 
 
 class RsftTrainConfig(TrainConfig):
-    """How training goes on: keys as for the generator, with fewer epochs at a smaller rate.
+    """How training goes on: fewer epochs at a smaller rate.
 
-    learning_rate: that of the Technical Report's embeddings (arXiv 2506.13695); its other weights have 8e-5, here all have one.
+    The Technical Report (arXiv 2506.13695) updates embeddings at 1e-4 and other weights at 8e-5. Here all have one rate, 1e-4.
     """
 
     epochs: int = Field(3, gt=0)
@@ -22,14 +22,9 @@ class RsftTrainConfig(TrainConfig):
 
 
 class RsftConfig(BaseModel):
-    """Which sessions are dropped, and how training goes on with the others.
+    """What a session is, which sessions are dropped, and how training goes on with the others.
 
-    Attributes:
-        session_gap: a longer pause between two exposures begins a new session; in the unit of a numeric time column, in seconds
-            for dates and datetimes.
-        session_events: exposures of a session, for logs without times; a user's last session may be shorter.
-        dropped_share: share of the sessions, those with the least play time, whose events are no targets.
-        train: see `RsftTrainConfig`.
+    With `session_events`, a user's last session may be shorter.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,5 +37,5 @@ class RsftConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.session_gap is None) == (self.session_events is None):
-            raise UserError("rsft: give session_gap, or session_events for a log without times; one of the two")
+            raise UserError("rsft: set session_gap, or for a log without times session_events; one of the two")
         return self

@@ -10,7 +10,7 @@ from command_line import CONFIGS
 
 from onerec.cli import main
 from onerec.run.config_files import load_config
-from onerec.config_schema import config_schema
+from onerec.run.schema import config_schema
 
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
 

@@ -11,10 +11,10 @@ from command_line import CONFIGS
 from pydantic import BaseModel
 
 from onerec.cli import main
+from onerec.errors import UserError
 from onerec.run.config_files import load_config, shipped_config
 from onerec.run.schema import config_schema, explanations, with_examples
 from rl.config import AlignmentRunConfig as RunConfig
-from onerec.errors import UserError
 
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
 DEMO = CONFIGS / "demo.yaml"

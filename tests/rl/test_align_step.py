@@ -150,8 +150,8 @@ def test_a_limit_needs_patience_and_starts_to_count_anew() -> None:
         ({"rewards": {"p_score": 0}}, "all weights are 0"),
         ({"format": {"weight": 1.0}}, "needs method: free"),
         ({"objective": "dpo", "rollouts": {"method": "free"}}, "compares items"),
-        ({"objective": "ipa", "rollouts": {"method": "sample"}}, "best against worst"),
-        ({"objective": "ipa", "negatives": "softmax"}, "best against worst"),
+        ({"objective": "ipa", "rollouts": {"method": "sample"}}, "best of a beam with the worst"),
+        ({"objective": "ipa", "negatives": "softmax"}, "best of a beam with the worst"),
     ],
 )
 def test_choices_that_do_not_go_together_are_refused(changed: dict[str, Any], words: str) -> None:

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from tokenizer.behaviour.co_occurrence import collaborative_vectors, fill_cold
-from tokenizer.content.encoder import ContentSpec, content_vectors, join_vectors
+from tokenizer.common.vectors import normalise_rows
+from tokenizer.content.encoder import ContentSpec, content_vectors
 from tokenizer.errors import TokenizerError
 from tokenizer.item_encoder import ItemEncoder, ItemTable, TokenizerSection
 
@@ -81,7 +82,7 @@ def test_without_alignment_content_and_behaviour_stand_side_by_side(
     spec = ContentSpec(text=["title"], categorical=["kind"], seed=3)
     content = content_vectors(items.table, spec, items.folder)
     filled = fill_cold(encoder.behaviour_ND, content, encoder.behaviour_ND.any(axis=1))
-    np.testing.assert_allclose(encoder.vectors_ND, join_vectors([(content, 1.0), (filled, 2.0)]), atol=1e-6)
+    np.testing.assert_allclose(encoder.vectors_ND, np.hstack([normalise_rows(content), 2 * filled]), atol=1e-6)
 
 
 def test_an_item_without_behaviour_gets_the_same_vector_when_it_joins_later(
@@ -164,7 +165,7 @@ def test_without_columns_behaviour_stands_alone_and_nobody_can_join(
     section = TokenizerSection(**SECTIONS["aligned"])  # its weight for behaviour is 0, which would leave nothing
     encoder = ItemEncoder().fit(bare, training, section, seed=3)
     assert "alignment" not in encoder.source
-    np.testing.assert_allclose(encoder.vectors_ND, join_vectors([(encoder.behaviour_ND, 1.0)]), atol=1e-6)
+    np.testing.assert_allclose(encoder.vectors_ND, normalise_rows(encoder.behaviour_ND), atol=1e-6)
     encoder.save(tmp_path / "encoder")
     with pytest.raises(TokenizerError, match="placed by their content"):
         ItemEncoder.load(tmp_path / "encoder").encode_new(bare.table, bare.folder, np.array([0]))

@@ -1,1 +1,1 @@
-"""What the log says about items: co-occurrence vectors, pairs of items, and content aligned with those pairs."""
+"""Item similarity from user behaviour: co-occurrence vectors, item pairs, and the alignment of content with those pairs."""

@@ -1,20 +1,21 @@
-"""Collaborative alignment: content vectors bent so that items which belong together by behaviour come near each other.
+"""Collaborative alignment: content vectors are changed so that items with similar behaviour become similar.
 
-As OneRec (arXiv 2506.13695, tokenizer section) and QARM (arXiv 2411.11739) do it: learnt queries pool an item's content
-(`tokenizer.behaviour.query_pooling`), and an in-batch contrastive loss pulls the items of a pair together. OneRec holds on to the
-content by having a language model write the item's caption from the pooled queries; there is no language model here, so
-the pooled queries have to reconstruct the content vectors instead. An item without pairs goes through the same network,
-which is how items that nobody has met yet are aligned too.
+This follows OneRec (arXiv 2506.13695, tokenizer section) and QARM (arXiv 2411.11739). Learnt queries pool an item's content
+(`tokenizer.behaviour.query_pooling`), and an in-batch contrastive loss pulls the items of a pair together. OneRec preserves
+the content by having a language model write the item's caption from the pooled queries. Here is no language model, so the
+pooled queries have to reconstruct the content vectors instead. Items without pairs go through the same network, so items
+without any event are aligned too.
 """
 
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import sparse
 
 from tokenizer.behaviour.pairs import ItemPairs, co_occurrence_pairs, joined, swing_pairs, user_to_item_pairs
-from tokenizer.common.checks import check_vectors
+from tokenizer.common.checks import check_arrays, check_vectors
+from tokenizer.common.settings import Settings
 from tokenizer.errors import TokenizerError
 
 if TYPE_CHECKING:
@@ -23,24 +24,22 @@ if TYPE_CHECKING:
     from tokenizer.behaviour.query_pooling import QueryPooling
 
 PairKind = Literal["swing", "co_occurrence", "user_to_item"]
-HIDDEN_SHARE = 0.05  # of the pairs are never trained on; they choose at which step to stop
-HIDDEN_PAIRS = 1024  # at most so many of them are looked at each time
-LOOKS = 10  # times the hidden pairs are looked at
+HIDDEN_SHARE = 0.05  # of the pairs are held out of training; they select the best step
+HIDDEN_PAIRS = 1024  # at most this many of them are evaluated each time
+LOOKS = 10  # evaluations of the held-out pairs during training
 CHUNK_ROWS = 1 << 12
 CLIP_NORM = 1.0
 
 
-class AlignmentSpec(BaseModel):
-    """Which pairs, which network, how it is trained.
+class AlignmentSpec(Settings):
+    """Settings of pairs, network and training.
 
-    pairs: kinds of pairs from `tokenizer.behaviour.pairs`, each with the same total weight. neighbours: partners per item, of the
-    kinds that have them. queries, width, layers: of `tokenizer.behaviour.query_pooling`; an aligned vector has queries*width
-    columns. temperature: of the contrastive loss. reconstruction_weight: of the share of the content's squared length
-    that cannot be read back, against the contrastive loss in nats. steps: of Adam with cosine decay, each on batch_size
-    pairs.
+    pairs: kinds of pairs from `tokenizer.behaviour.pairs`, each with the same total weight. neighbours: partners per item for
+    "swing" and "co_occurrence". queries, width, layers: of `tokenizer.behaviour.query_pooling`; an aligned vector has
+    queries*width columns. temperature: of the contrastive loss. reconstruction_weight: weight of the reconstruction loss (the
+    lost share of the content's squared length) beside the contrastive loss in nats. steps: of Adam with cosine decay, each
+    on batch_size pairs.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     pairs: list[PairKind] = Field(default=["swing", "user_to_item"], min_length=1)
     neighbours: int = Field(default=10, ge=1)
@@ -58,10 +57,10 @@ class AlignmentSpec(BaseModel):
 def pairs_from_behaviour(
     spec: AlignmentSpec, item_index: np.ndarray, offsets: np.ndarray, collaborative_ND: np.ndarray
 ) -> ItemPairs:
-    """The kinds of pairs that the spec names, from training sequences; a small log may hold none.
+    """Pairs of the kinds that the spec names, from training sequences; a small log may have none.
 
-    item_index, offsets: as in `tokenizer.behaviour.co_occurrence`. collaborative_ND: a vector per item, zero where
-    nothing is known, which say how similar the earlier events of a user-to-item pair are.
+    item_index, offsets: as in `tokenizer.behaviour.co_occurrence`. collaborative_ND: a vector per item, zero without
+    behaviour; user-to-item pairs compare items by it.
     """
     made, items = [], len(collaborative_ND)
     for kind in dict.fromkeys(spec.pairs):
@@ -75,11 +74,11 @@ def pairs_from_behaviour(
 
 
 class Aligner:
-    """Blocks of content to one aligned vector per item, float32 [N, queries*width] with rows of length one.
+    """Turns blocks of content into one aligned vector per item, float32 [N, queries*width], with rows of length one.
 
-    An item without any content stays zero. A GPU is used if there is one. `figures` says what training came to:
-    `stopped_at` (step whose weights were kept), and where there were enough pairs to hide some, their `contrastive_loss`
-    and `reconstruction_loss` at that step.
+    An item without any content stays zero. A GPU is used if there is one. `figures` holds `stopped_at`, the step whose
+    weights were kept, and, if there were enough pairs to hold some out, their `contrastive_loss` and `reconstruction_loss`
+    at that step.
     """
 
     def __init__(self, spec: AlignmentSpec | None = None, *, seed: int = 0) -> None:
@@ -90,10 +89,10 @@ class Aligner:
         self._network: QueryPooling | None = None
 
     def fit(self, blocks: list[np.ndarray], pairs: ItemPairs) -> Self:
-        """Train on blocks [N,D_i], row n of each being item n; torch's and NumPy's random states are left alone.
+        """Train on blocks [N,D_i] whose row n is item n; the global random states of torch and NumPy do not change.
 
-        A small share of the pairs is hidden from training and says at which step to stop. Raises TokenizerError for
-        unusable blocks, no pairs, or pairs of items that are not there.
+        A small share of the pairs is held out of training and selects the best step. Raises TokenizerError for unusable
+        blocks, for no pairs, or for pairs with a row outside the items.
         """
         import torch
 
@@ -109,7 +108,7 @@ class Aligner:
         return self
 
     def encode(self, blocks: list[np.ndarray]) -> np.ndarray:
-        """Aligned vectors of items by their content alone, whether they were fitted or join later."""
+        """Aligned vectors of items from their content alone, for fitted items and for items that join later."""
         import torch
 
         if self._network is None:
@@ -145,23 +144,16 @@ class Aligner:
 
     @classmethod
     def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
-        """What gave `config()` and `state_dict()`; TokenizerError names an array that is missing or misshaped."""
+        """Restore from `config()` and `state_dict()`; TokenizerError names an array that is missing or has a wrong shape."""
         import torch
 
         aligner = cls(AlignmentSpec.model_validate(config["spec"]), seed=config["seed"])
         aligner.block_widths, aligner.figures = list(config["block_widths"]), dict(config["figures"])
         with torch.random.fork_rng(devices=[]):
             network = aligner._make_network()
-        weights = {}
-        for name, weight in network.state_dict().items():
-            if name not in state or state[name].shape != tuple(weight.shape):
-                found = state[name].shape if name in state else "nothing"
-                raise TokenizerError(
-                    f"alignment: the array {name!r} should have the shape {tuple(weight.shape)}, found {found}; "
-                    "tokenize again."
-                )
-            weights[name] = torch.from_numpy(np.array(state[name], dtype=np.float32))
-        network.load_state_dict(weights)
+        shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+        arrays = check_arrays("alignment", state, shapes)
+        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
         aligner._network = network.eval().requires_grad_(False)
         return aligner
 
@@ -193,7 +185,7 @@ class Aligner:
             if step % max(1, spec.steps // LOOKS) and step != spec.steps:
                 continue
             if not len(hidden_P2):
-                continue  # nothing says when to stop: the last weights are kept
+                continue  # without held-out pairs the last weights are kept
             contrast, lost = self._look(network, blocks, hidden_P2, together_NN, square)
             if contrast + spec.reconstruction_weight * lost < best:
                 best = contrast + spec.reconstruction_weight * lost
@@ -202,7 +194,7 @@ class Aligner:
         if kept:
             network.load_state_dict(kept)
         if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
-            raise TokenizerError("alignment: training ran off to infinity; give a smaller learning_rate.")
+            raise TokenizerError("alignment: training diverged to infinity; set a smaller learning_rate.")
 
     def _look(
         self,
@@ -212,7 +204,7 @@ class Aligner:
         together_NN: sparse.csr_matrix,
         square: float,
     ) -> tuple[float, float]:
-        """Both losses of the hidden pairs, in batches as in training."""
+        """Both losses on the held-out pairs, in batches as in training."""
         import torch
 
         size = self.spec.batch_size
@@ -233,7 +225,7 @@ def _losses(
     temperature: float,
     square: float,
 ) -> tuple["Tensor", "Tensor"]:
-    """In-batch contrastive loss, both ways round, and the share of the content's squared length that is lost."""
+    """In-batch contrastive loss in both directions, and the share of the content's squared length that is lost."""
     import torch
     from torch.nn import functional
 
@@ -243,7 +235,7 @@ def _losses(
     lost = (network.reconstruct(pooled) - torch.cat(content, dim=1)).square().sum(dim=1).mean() / square
     anchor_BW, partner_BW = functional.normalize(pooled, dim=1).chunk(2)
     scores_BB = anchor_BW @ partner_BW.T / temperature
-    # no wrong answers: what is the anchor itself, or belongs to it as well; nor, the other way, to the partner
+    # neither the item itself nor its other partners count as negatives, in either direction
     right_BB = torch.from_numpy(together_NN[pairs_B2[:, 0]][:, pairs_B2[:, 1]].toarray() > 0).to(scores_BB.device)
     right_BB.fill_diagonal_(False)
     scores_BB = scores_BB.masked_fill(right_BB, -torch.inf)
@@ -253,7 +245,7 @@ def _losses(
 
 
 def _together(pairs: ItemPairs, items: int) -> sparse.csr_matrix:
-    """Which items belong together, either way round, and every item with itself, [N,N]."""
+    """Items that are paired in either direction, and every item with itself, [N,N]."""
     anchor, partner = pairs.pairs_P2.T
     shape, ones = (items, items), np.ones(len(pairs), dtype=np.float32)
     one_way = sparse.csr_matrix((ones, (anchor, partner)), shape=shape)
@@ -261,9 +253,9 @@ def _together(pairs: ItemPairs, items: int) -> sparse.csr_matrix:
 
 
 def _shared_out(pairs: ItemPairs, items: int, random: np.random.Generator) -> tuple[Any, np.ndarray]:
-    """A function that draws training pairs by weight, and the pairs [H,2] hidden from it.
+    """Return a function that draws training pairs by weight, and the pairs [H,2] held out of it.
 
-    A pair is hidden both ways round. With so few pairs that none is hidden, or all would be, all are trained on.
+    A pair is held out in both directions. When all pairs would be held out, none is.
     """
     low, high = pairs.pairs_P2.min(axis=1).astype(np.int64), pairs.pairs_P2.max(axis=1)
     _, couple = np.unique(low * items + high, return_inverse=True)
@@ -283,7 +275,9 @@ def _shared_out(pairs: ItemPairs, items: int, random: np.random.Generator) -> tu
 def _checked(blocks: list[np.ndarray], widths: list[int] | None) -> list[np.ndarray]:
     blocks = [check_vectors(block, what=f"content block {number}") for number, block in enumerate(blocks, start=1)]
     if len({len(block) for block in blocks}) != 1:
-        raise TokenizerError(f"alignment: blocks of {[len(block) for block in blocks]} rows; each needs one per item.")
+        raise TokenizerError(
+            f"alignment: blocks of {[len(block) for block in blocks]} rows; each block needs one row per item."
+        )
     if widths is not None and [block.shape[1] for block in blocks] != widths:
         raise TokenizerError(
             f"alignment: blocks of {[block.shape[1] for block in blocks]} columns, but it was fitted on {widths}."

@@ -1,8 +1,8 @@
-"""Pairs of items that belong together by behaviour: what `tokenizer.behaviour.alignment` pulls towards each other.
+"""Pairs of items with similar behaviour, which `tokenizer.behaviour.alignment` pulls together.
 
-OneRec Technical Report (arXiv 2506.13695), tokenizer section, and QARM (arXiv 2411.11739): item-to-item pairs of high
-Swing similarity, and user-to-item pairs of a clicked target and the most similar of the clicks before it. Whatever
-sequences are handed in are used in full, so hand in training sequences only.
+As in the OneRec Technical Report (arXiv 2506.13695, tokenizer section) and QARM (arXiv 2411.11739), there are item-to-item
+pairs of high Swing similarity, and user-to-item pairs of a clicked item and the most similar of the clicks before it. All
+events passed in are used, so pass training sequences only.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from tokenizer.behaviour.co_occurrence import check_sequences, co_occurrence
 from tokenizer.common.vectors import normalise_rows
 from tokenizer.errors import TokenizerError
 
-ELEMENTS = 1 << 22  # entries of a sparse product worked on at once
+ELEMENTS = 1 << 22  # entries of a sparse product computed at once
 
 
 @dataclass(frozen=True)
 class ItemPairs:
     """Directed pairs (anchor, partner) of item rows.
 
-    pairs_P2: int32 [P,2], no pair twice, none of an item with itself. weight_P: float32 [P], above zero: how often a
-    pair is to be seen while learning.
+    pairs_P2: int32 [P,2], all different, never an item with itself. weight_P: float32 [P], above zero: relative frequency of
+    a pair in training.
     """
 
     pairs_P2: np.ndarray
@@ -43,7 +43,7 @@ def swing_pairs(
     user_items: int = 200,
     item_users: int = 1000,
 ) -> ItemPairs:
-    """Every item with its `neighbours` most similar by `swing_scores`; each anchor's weights sum to one."""
+    """Pair every item with its `neighbours` most similar items by `swing_scores`; weights of an anchor sum to one."""
     scores_NN = swing_scores(item_index, offsets, item_count, alpha=alpha, user_items=user_items, item_users=item_users)
     return nearest_pairs(scores_NN, neighbours)
 
@@ -51,35 +51,29 @@ def swing_pairs(
 def co_occurrence_pairs(
     item_index: np.ndarray, offsets: np.ndarray, item_count: int, *, neighbours: int = 10, window: int = 5
 ) -> ItemPairs:
-    """Every item with its `neighbours` most similar by `co_occurrence_scores`; each anchor's weights sum to one."""
+    """Pair every item with its `neighbours` most similar items by `co_occurrence_scores`; weights of an anchor sum to one."""
     return nearest_pairs(co_occurrence_scores(item_index, offsets, item_count, window=window), neighbours)
 
 
 def user_to_item_pairs(
-    item_index: np.ndarray, offsets: np.ndarray, similarity: sparse.csr_matrix | np.ndarray, *, history: int = 10
+    item_index: np.ndarray, offsets: np.ndarray, collaborative_ND: np.ndarray, *, history: int = 10
 ) -> ItemPairs:
-    """Every event's item with the most similar of the `history` events before it; the weight counts the events.
+    """Pair every event's item with the most similar of the `history` events before it; the weight counts the events.
 
-    similarity: scores [N,N], sparse (`swing_scores`, `co_occurrence_scores`), or collaborative vectors [N,D] compared by
-    cosine. Of equally similar items the later one is taken. An event without a similar one before it (score above zero)
-    makes no pair. TokenizerError when the sequences do not fit.
+    collaborative_ND: vectors [N,D], compared by cosine. Among equally similar items the latest is taken. An event makes no
+    pair when no earlier event has a cosine above zero. TokenizerError when the offsets do not fit the events.
     """
-    item_index, offsets = np.asarray(item_index, dtype=np.int64), np.asarray(offsets, dtype=np.int64)
-    item_count = similarity.shape[0]
-    check_sequences(item_index, offsets, item_count)
+    item_count = len(collaborative_ND)
+    item_index, offsets = check_sequences(item_index, offsets, item_count)
     if history < 1:
         raise TokenizerError(f"history: expected 1 or more events, got {history}.")
-    if sparse.issparse(similarity):
-        similarity = sparse.csr_matrix(similarity)
-        similarity.sort_indices()
-    else:
-        similarity = normalise_rows(similarity)
+    unit_ND = normalise_rows(collaborative_ND)
     sequence = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     best = np.zeros(len(item_index))
     partner = np.full(len(item_index), -1, dtype=np.int64)
     for gap in range(1, min(history, len(item_index) - 1) + 1):
         later = np.flatnonzero((sequence[gap:] == sequence[:-gap]) & (item_index[gap:] != item_index[:-gap])) + gap
-        score = _similarity_of(similarity, item_index[later], item_index[later - gap])
+        score = _cosines(unit_ND, item_index[later], item_index[later - gap])
         better = score > best[later]
         best[later[better]] = score[better]
         partner[later[better]] = item_index[later[better] - gap]
@@ -96,16 +90,15 @@ def swing_scores(
     user_items: int = 200,
     item_users: int = 1000,
 ) -> sparse.csr_matrix:
-    """Swing similarity [N,N], symmetric, no diagonal (Yang et al., arXiv 2010.05525).
+    """Swing similarity [N,N], symmetric, zero diagonal (Yang et al., arXiv 2010.05525).
 
-    score(i,j) = sum over pairs of users u,v that both have i and j of 1/sqrt|I_u| 1/sqrt|I_v| 1/(alpha + |I_u n I_v|):
-    two users who share little else speak the louder for what they do share. A pair of items needs two such users.
+    score(i,j) = sum over pairs of users u,v that both have i and j of 1/sqrt|I_u| 1/sqrt|I_v| 1/(alpha + |I_u n I_v|).
+    The fewer other items two users share, the more their pair counts. A pair of items needs at least two such users.
 
-    user_items: of a user, only the latest so many different items count. item_users: of an item, only so many users,
-    spread evenly over all who have it, count. Both bound a cost that is quadratic in them; |I_u| is the uncapped number.
+    user_items: only this many of a user's latest different items count. item_users: only this many of an item's users count,
+    an even sample of all. Both bound a cost that grows with their square. |I_u| is the number of items before this cap.
     """
-    item_index, offsets = np.asarray(item_index, dtype=np.int64), np.asarray(offsets, dtype=np.int64)
-    check_sequences(item_index, offsets, item_count)
+    item_index, offsets = check_sequences(item_index, offsets, item_count)
     if alpha < 0 or user_items < 1 or item_users < 1:
         raise TokenizerError(
             f"alpha must not be negative ({alpha}), user_items ({user_items}) and item_users ({item_users}) at least 1."
@@ -130,7 +123,7 @@ def swing_scores(
 def co_occurrence_scores(
     item_index: np.ndarray, offsets: np.ndarray, item_count: int, *, window: int = 5
 ) -> sparse.csr_matrix:
-    """Counts of `co_occurrence` over the root of both items' totals, [N,N] with values in 0..1."""
+    """Counts of `co_occurrence`, divided by the square root of the product of both items' totals: [N,N], values in 0..1."""
     counts_NN = co_occurrence(item_index, offsets, item_count, window)
     total_N = np.asarray(counts_NN.sum(axis=1)).ravel()
     scale = sparse.diags(1 / np.sqrt(np.where(total_N > 0, total_N, 1)))
@@ -138,7 +131,7 @@ def co_occurrence_scores(
 
 
 def nearest_pairs(scores_NN: sparse.csr_matrix, neighbours: int) -> ItemPairs:
-    """Every item with the `neighbours` it scores highest with, ties to the lower row; weights of an item sum to one."""
+    """Pair every item with its `neighbours` highest scores, ties to the lower row; weights of an item sum to one."""
     if neighbours < 1:
         raise TokenizerError(f"neighbours: expected 1 or more, got {neighbours}.")
     scores = scores_NN.tocoo()
@@ -152,7 +145,7 @@ def nearest_pairs(scores_NN: sparse.csr_matrix, neighbours: int) -> ItemPairs:
 
 
 def joined(parts: list[ItemPairs]) -> ItemPairs:
-    """Pairs of several kinds as one, each kind given the same total weight; a pair of two kinds gets the sum."""
+    """Join pairs of several kinds; each kind gets the same total weight, and a pair of two kinds gets the sum."""
     parts = [part for part in parts if len(part)]
     if not parts:
         return ItemPairs(np.zeros((0, 2), dtype=np.int32), np.zeros(0, dtype=np.float32))
@@ -166,9 +159,9 @@ def joined(parts: list[ItemPairs]) -> ItemPairs:
 def _users_by_items(
     item_index: np.ndarray, offsets: np.ndarray, item_count: int, user_items: int, item_users: int
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """Which capped users have which items [U,N], and 1/sqrt(number of different items) of every user."""
+    """Which users have which items after both caps [U,N], and 1/sqrt(number of different items) of every user."""
     user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    # the latest event of every user with every item; backwards, so that the latest is the first that unique finds
+    # each user's latest event with each item: np.unique finds the first, so the events are reversed
     _, latest = np.unique((user * item_count + item_index)[::-1], return_index=True)
     kept = np.sort(len(user) - 1 - latest)
     user, item = user[kept], item_index[kept]
@@ -179,7 +172,7 @@ def _users_by_items(
     users_N = np.bincount(item, minlength=item_count)
     place = np.empty(len(item), dtype=np.int64)
     place[by_item] = np.arange(len(item)) - np.repeat(np.cumsum(users_N) - users_N, users_N)
-    # of n users keep those where place * cap / n passes a whole number: `cap` of them, evenly spread
+    # of n users, keep those at which place * cap / n passes a whole number: these are `cap` users, evenly spread
     cap, crowd = np.minimum(item_users, users_N)[item], users_N[item]
     kept_E = (place + 1) * cap // crowd > place * cap // crowd
     shape = (len(offsets) - 1, item_count)
@@ -188,22 +181,18 @@ def _users_by_items(
 
 
 def _cut(cost: np.ndarray) -> list[tuple[int, int]]:
-    """Ranges of rows whose summed cost is about ELEMENTS each, a row at least."""
+    """Ranges of at least one row, each with a total cost of about ELEMENTS."""
     part = np.cumsum(cost) // ELEMENTS
     edges = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(cost)] if len(cost) else []
     return list(pairwise(edges))
 
 
-def _similarity_of(similarity: sparse.csr_matrix | np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    if not len(a):
+def _cosines(unit_ND: np.ndarray, a_P: np.ndarray, b_P: np.ndarray) -> np.ndarray:
+    if not len(a_P):
         return np.zeros(0)
-    if sparse.issparse(similarity):
-        return np.asarray(similarity[a, b]).ravel()
-    parts = range(0, len(a), ELEMENTS // similarity.shape[1] + 1)
-    step = parts.step
-    return np.concatenate(
-        [np.einsum("pd,pd->p", similarity[a[p : p + step]], similarity[b[p : p + step]]) for p in parts]
-    )
+    step = ELEMENTS // unit_ND.shape[1] + 1
+    parts = [slice(start, start + step) for start in range(0, len(a_P), step)]
+    return np.concatenate([np.einsum("pd,pd->p", unit_ND[a_P[part]], unit_ND[b_P[part]]) for part in parts])
 
 
 def _counted(anchor: np.ndarray, partner: np.ndarray, item_count: int) -> ItemPairs:

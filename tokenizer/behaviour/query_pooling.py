@@ -1,4 +1,4 @@
-"""Query-token pooling (QFormer): a few learnt queries read an item's tokens, one token per kind of content."""
+"""Query-token pooling (QFormer): a few learnt queries read the tokens of an item, one token per block of content."""
 
 import math
 
@@ -6,18 +6,18 @@ import torch
 from torch import Tensor, nn
 
 HEADS = 4
-HIDDEN_SHARE = 2  # width inside a feed-forward network against the width of a token
+HIDDEN_SHARE = 2  # inner width of a feed-forward network, as a multiple of the token width
 
 
 class QueryPooling(nn.Module):
-    """Blocks of content [B,D_i] to `queries` vectors of `width` each, flattened to [B, queries*width].
+    """Pool blocks of content [B,D_i] into `queries` vectors of `width` each, flattened to [B, queries*width].
 
-    OneRec Technical Report (arXiv 2506.13695), tokenizer section: Q <- CrossAttn(Q, M, M), Q <- FFN(RMSNorm(Q)), layer
-    after layer, over the item's tokens M. Differences, each because this network learns from thousands of items and not
-    from a pretrained one: both steps are added to Q; Q starts from an orthogonal image of the content, and what the
-    layers add starts at zero, so that training bends content vectors instead of inventing them.
+    In the OneRec Technical Report (arXiv 2506.13695, tokenizer section) each layer computes Q <- CrossAttn(Q, M, M) and
+    Q <- FFN(RMSNorm(Q)) over the item's tokens M. This network has no pretrained weights and learns from thousands of items,
+    so it differs: both steps are residual, Q starts from an orthogonal projection of the content, and the layers start by
+    adding zero. Training therefore begins at the content vectors and changes them.
 
-    `reconstruct` reads the blocks back out of the pooled queries.
+    `reconstruct` predicts the blocks from the pooled queries.
     """
 
     def __init__(self, block_widths: list[int], queries: int, width: int, layers: int, dropout: float) -> None:
@@ -48,7 +48,7 @@ class QueryPooling(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Cross-attention of the queries to the tokens, then a feed-forward network, both with RMSNorm before."""
+    """Cross-attention from queries to tokens, then a feed-forward network, each after an RMSNorm."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class _Layer(nn.Module):
         return fed
 
     def _attend(self, queries_BMW: Tensor, tokens_BKW: Tensor) -> Tensor:
-        """Attention over a handful of tokens, by broadcasting: thousands of tiny matrix products are slower."""
+        """Attention over a few tokens by broadcasting, which is faster than thousands of tiny matrix products."""
         ask = self.ask(queries_BMW).unflatten(2, (HEADS, -1)).unsqueeze(2)  # B M 1 H E
         key = self.key(tokens_BKW).unflatten(2, (HEADS, -1)).unsqueeze(1)  # B 1 K H E
         value = self.value(tokens_BKW).unflatten(2, (HEADS, -1)).unsqueeze(1)

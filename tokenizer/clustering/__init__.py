@@ -1,1 +1,1 @@
-"""k-means in its variants, balanced assignment and exact nearest neighbours, all within bounded memory."""
+"""Variants of k-means, balanced assignment and exact nearest centroids, all within bounded memory."""

@@ -1,10 +1,10 @@
-"""Clusters of equal size: rows go where squared distance plus the cluster's price is least, prices even out the loads.
+"""Assignment of rows to clusters of equal size at close to the least sum of squared distances.
 
-Algorithm 1 of OneRec (arXiv 2502.18965) lets cluster after cluster take its share of the rows still free, and the last
-clusters get what nobody wanted; `algorithm_1` is that, kept as a reference. `balanced_assignment` goes for the least sum
-of squared distances under the same condition (sizes differ by one at most), a transport problem: prices, the dual
-variables of that problem, nearly even out the loads, then the few rows still too many in a cluster move on, either along
-the cheapest chains of clusters (close to the best there is) or straight to the cheapest cluster with room (fast).
+In Algorithm 1 of OneRec (arXiv 2502.18965) one cluster after another takes its share of the free rows, so the last clusters
+get the rows that no other took. `balanced_assignment` minimises the sum of squared distances under the same condition (sizes
+differ by at most one), which is a transport problem. Each cluster has a price, a dual variable of that problem, and a row
+goes where squared distance plus price is least. Prices even out most of the loads. Then the few excess rows of a cluster
+move, either along the cheapest chains of clusters (close to the optimum) or straight to the cheapest cluster with room (fast).
 """
 
 from collections.abc import Callable
@@ -16,30 +16,30 @@ import numpy as np
 from tokenizer.clustering.nearest import CHUNK_ELEMENTS, Scores, row_chunks
 
 Rows = slice | np.ndarray
-FIRST_STEP = 0.2  # of the median regret: what a cluster e times too small is made cheaper by, at first
-STEP_GROWTH, STEP_SHRINKAGE = 1.5, 0.5  # of that step while a cluster stays too small, and once it is too large
-LARGEST_STEP = 2.0  # of the median regret
-CHAIN_ROUNDS = 64  # rounds of chains at most; each moves rows along many chains that share no cluster
-CHAIN_ROWS = 128  # rows per cluster up to which single rows matter enough to look for chains
-DIRECT_ROUNDS = 8  # after so many rounds of direct moves a round that moves few rows is the last
-SAMPLE_ROWS = 128  # rows per cluster that all price rounds but the last few look at, at most
-FULL_ROUNDS = 3  # price rounds that look at all rows
-CANDIDATES = 6  # times the excess of a cluster: rows of it that are considered for leaving
+FIRST_STEP = 0.2  # first price cut of a cluster e times too small, as a share of the median regret
+STEP_GROWTH, STEP_SHRINKAGE = 1.5, 0.5  # factors of that step while a cluster stays too small, and once it is too large
+LARGEST_STEP = 2.0  # as a share of the median regret
+CHAIN_ROUNDS = 64  # rounds of chains, at most; each moves rows along many chains that share no cluster
+CHAIN_ROWS = 128  # chains are used up to this many rows per cluster; in larger clusters single rows matter little
+DIRECT_ROUNDS = 8  # after this many rounds of direct moves, a round that moves few rows is the last
+SAMPLE_ROWS = 128  # rows per cluster that a price round uses, at most, except in the last few rounds
+FULL_ROUNDS = 3  # last price rounds, which use all rows
+CANDIDATES = 6  # rows considered for leaving a cluster, as a multiple of its excess
 
 
 @dataclass(frozen=True)
 class Balanced:
-    """index_N int64: the cluster of each row. price_K float32: what each cluster costs beside the squared distance."""
+    """index_N int64: the cluster of each row. price_K float32: the price of each cluster, added to the squared distance."""
 
     index_N: np.ndarray
     price_K: np.ndarray
 
 
 class Costs:
-    """Squared distances of rows to centroids, less the row's squared length; never all of them unless they fit.
+    """Squared distances of rows to centroids, minus the row's squared length.
 
-    rows_of: gives float32 rows [R,D] for a slice or indices. They are kept as one matrix where that takes at most a
-    quarter of memory_mib, else made by chunks whenever they are asked for.
+    rows_of: returns float32 rows [R,D] for a slice or indices. The costs are kept as one matrix if it takes at most a quarter
+    of memory_mib; otherwise they are computed in chunks when needed.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Costs:
                 self._kept_NK[start:stop] = self._scores.of(rows_of(slice(start, stop)))
 
     def of(self, rows: np.ndarray) -> np.ndarray:
-        """Costs [R,K] of few rows, the caller's to change."""
+        """Costs [R,K] of few rows; the caller may overwrite them."""
         return self._scores.of(self._rows_of(rows)) if self._kept_NK is None else self._kept_NK[rows]
 
     def plus(self, price_K: np.ndarray, rows: slice) -> np.ndarray:
-        """Costs [R,K] with prices, the caller's to change."""
+        """Costs [R,K] plus prices; the caller may overwrite them."""
         if self._kept_NK is not None:
             return np.asarray(self._kept_NK[rows] + price_K)
         cost_RK = self._scores.of(self._rows_of(rows))
@@ -68,7 +68,7 @@ class Costs:
         return cost_RK
 
     def every(self, step: int) -> "Costs":
-        """The costs of each `step`-th row."""
+        """The costs of every `step`-th row."""
         rows_of = self._rows_of
 
         def rows_of_every(rows: Rows) -> np.ndarray:
@@ -77,11 +77,11 @@ class Costs:
         return Costs(rows_of_every, -(-self.count // step), self._centroids_KD, self.memory_mib)
 
     def slices(self) -> list[slice]:
-        """All rows in chunks whose costs may be asked for at once."""
+        """All rows in chunks whose costs fit into memory at once."""
         return [slice(start, stop) for start, stop in self._ranges(self.count)]
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The rows named, in chunks whose costs may be asked for at once."""
+        """These rows in chunks whose costs fit into memory at once."""
         return [rows[start:stop] for start, stop in self._ranges(len(rows))]
 
     def _ranges(self, count: int) -> list[tuple[int, int]]:
@@ -89,11 +89,11 @@ class Costs:
 
 
 class Prices:
-    """What each cluster costs beside the squared distance, and how boldly that still changes.
+    """The price of each cluster, and the step by which it changes.
 
-    price_K: float32. A cluster with too many rows becomes as dear as it takes for the excess to leave it, were all
-    other prices to stay. One with too few becomes cheaper by a step that grows while it stays too small and shrinks
-    once it has been too large.
+    price_K: float32. The price of a cluster with too many rows rises until its excess would leave, if all other prices
+    stayed. The price of a cluster with too few rows falls by a step, which grows while the cluster stays too small and
+    shrinks once it has been too large.
     """
 
     def __init__(self, price_K: np.ndarray) -> None:
@@ -127,11 +127,11 @@ class Prices:
 
 
 def balanced_assignment(costs: Costs, prices: Prices, *, price_rounds: int = 15, chains: bool = True) -> Balanced:
-    """Assign rows to clusters whose sizes differ by one at most, at close to the least sum of squared distances.
+    """Assign rows to clusters whose sizes differ by at most one, at close to the least sum of squared distances.
 
-    prices: where to start; adjusted in place by price_rounds passes, the first of them over a sample where there are
-    many rows. chains: look for the cheapest chains of moves first, where clusters are small enough. Beside `costs`,
-    memory is a few numbers per row and, for chains, K x K numbers, which are done without if they do not fit.
+    prices: initial prices, adjusted in place by price_rounds passes. With many rows, the first passes use a sample. chains:
+    first move rows along the cheapest chains, if clusters are small enough and K x K numbers fit into memory. Beside `costs`,
+    memory is a few numbers per row and, for chains, these K x K numbers.
     """
     step = costs.count // (SAMPLE_ROWS * costs.clusters) + 1
     sampled = costs if step == 1 or price_rounds <= FULL_ROUNDS else costs.every(step)
@@ -145,24 +145,8 @@ def balanced_assignment(costs: Costs, prices: Prices, *, price_rounds: int = 15,
     return Balanced(index_N, price_K)
 
 
-def algorithm_1(x_ND: np.ndarray, centroids_KD: np.ndarray) -> np.ndarray:
-    """One round of Algorithm 1 of OneRec (arXiv 2502.18965): cluster by cluster the nearest rows still free, int64 [N].
-
-    Where N is no multiple of K, the first clusters take one row more. The paper also moves the centroid to the mean of
-    its rows before the next cluster's turn, which changes nothing for the others.
-    """
-    free_N = np.arange(len(x_ND))
-    index_N = np.empty(len(x_ND), dtype=np.int64)
-    for cluster, centroid_D in enumerate(centroids_KD):
-        size = len(x_ND) // len(centroids_KD) + (cluster < len(x_ND) % len(centroids_KD))
-        nearest = np.argsort(np.square(x_ND[free_N] - centroid_D).sum(1), kind="stable")[:size]
-        index_N[free_N[nearest]] = cluster
-        free_N = np.delete(free_N, nearest)
-    return index_N
-
-
 def even_sizes(load_K: np.ndarray, price_K: np.ndarray) -> np.ndarray:
-    """Sizes [K] with the sum of load_K that differ by one at most; those in most demand get the extra row."""
+    """Sizes [K] that differ by at most one and sum to that of load_K; clusters in most demand get the extra row."""
     least, extra = divmod(int(load_K.sum()), len(load_K))
     size_K = np.full(len(load_K), least)
     size_K[np.lexsort((-price_K, -np.minimum(load_K, least + 1)))[:extra]] += 1
@@ -170,7 +154,7 @@ def even_sizes(load_K: np.ndarray, price_K: np.ndarray) -> np.ndarray:
 
 
 def _cheapest(costs: Costs, price_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The cheapest cluster of every row, and by how much the second cheapest is dearer."""
+    """The cheapest cluster of every row, and its regret: how much more the second cheapest costs."""
     index_N = np.empty(costs.count, dtype=np.int64)
     regret_N = np.empty(costs.count, dtype=np.float32)
     for rows in costs.slices():
@@ -179,15 +163,15 @@ def _cheapest(costs: Costs, price_K: np.ndarray) -> tuple[np.ndarray, np.ndarray
         every_R = np.arange(len(index_R))
         least_R = price_RK[every_R, index_R]
         price_RK[every_R, index_R] = np.inf
-        index_N[rows], regret_N[rows] = index_R, price_RK.min(1) - least_R  # infinite where there is but one cluster
+        index_N[rows], regret_N[rows] = index_R, price_RK.min(1) - least_R  # infinite if there is only one cluster
     return index_N, regret_N
 
 
 def _move_directly(costs: Costs, index_N: np.ndarray, regret_N: np.ndarray, size_K: np.ndarray) -> None:
-    """Move rows out of clusters that are too large to the cheapest with room, least extra cost first; changes index_N."""
+    """Move rows from too large clusters to the cheapest with room, least extra cost first; changes index_N in place."""
     excess_K = np.bincount(index_N, minlength=costs.clusters) - size_K
     rows = np.flatnonzero(excess_K[index_N] > 0)
-    # rows that would suffer most stay where they are: there are others to choose from
+    # rows with the largest regret stay, since enough others can move
     rows = rows[_rank_within(index_N[rows], regret_N[rows]) < CANDIDATES * excess_K[index_N[rows]]]
     number = 0
     while len(rows):
@@ -199,7 +183,7 @@ def _move_directly(costs: Costs, index_N: np.ndarray, regret_N: np.ndarray, size
         _move(index_N, excess_K, rows[moves], target[moves])
         rows = np.delete(rows, moves)
         rows = rows[excess_K[index_N[rows]] > 0]
-        if number >= DIRECT_ROUNDS and len(moves) * 64 < waiting:  # masses of equal rows: any of them will do
+        if number >= DIRECT_ROUNDS and len(moves) * 64 < waiting:  # many equal rows: any of them can move
             rows = rows[_rank_within(index_N[rows], np.zeros(len(rows))) < excess_K[index_N[rows]]]
             _move(index_N, excess_K, rows, np.repeat(np.arange(costs.clusters), np.maximum(-excess_K, 0)))
             return
@@ -208,7 +192,7 @@ def _move_directly(costs: Costs, index_N: np.ndarray, regret_N: np.ndarray, size
 def _cheapest_with_room(
     costs: Costs, rows: np.ndarray, index_N: np.ndarray, excess_K: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each of the rows the cheapest cluster that has room, and what it costs beyond the row's own."""
+    """The cheapest cluster with room for each row, and its extra cost over the row's own cluster."""
     full_K = np.where(excess_K < 0, np.float32(0), np.float32(np.inf))
     targets, extras = [], []
     for part in costs.parts(rows):
@@ -229,7 +213,7 @@ def _move(index_N: np.ndarray, excess_K: np.ndarray, rows: np.ndarray, target: n
 
 
 def _rank_within(group_M: np.ndarray, value_M: np.ndarray) -> np.ndarray:
-    """How many of the same group have a lower value (or the same and came earlier), int64 [M]."""
+    """Rank of each value within its group, int64 [M]; among equal values the earlier one ranks first."""
     order_M = np.lexsort((value_M, group_M))
     sorted_M = group_M[order_M]
     position_M = np.arange(len(group_M))
@@ -241,9 +225,11 @@ def _rank_within(group_M: np.ndarray, value_M: np.ndarray) -> np.ndarray:
 
 
 class _Chains:
-    """Moves along the cheapest chains: a row of a too large cluster to the next, one of that one to another, and so on
-    to a cluster with room. Shortest paths in the graph of clusters, where going from a to b costs what the row of a
-    that minds least pays for it. With prices as potentials no edge costs less than nothing.
+    """Moves rows along the cheapest chains.
+
+    A chain moves a row of a too large cluster to a second one, a row of that one to a third, and so on to a cluster with
+    room. Chains are shortest paths in the graph of clusters. The edge from a to b costs the least extra cost of any row of a
+    that moves to b. With prices as potentials, no edge has a negative cost.
     """
 
     def __init__(self, costs: Costs, index_N: np.ndarray, price_K: np.ndarray) -> None:
@@ -253,8 +239,9 @@ class _Chains:
         self.edge_KK = np.full((costs.clusters, costs.clusters), np.inf, dtype=np.float32)  # [to, from]
 
     def move(self) -> np.ndarray:
-        """Change index_N until no cluster is too large, no chain is found, or CHAIN_ROUNDS are over; returns prices at
-        which the rows would have gone about where they are now by themselves.
+        """Change index_N until no cluster is too large, no chain is found, or CHAIN_ROUNDS have passed.
+
+        Returns prices at which rows would choose about the clusters that they are in now.
         """
         touched = np.arange(len(self.load_K))
         potential_K = self.price_K.copy()
@@ -284,10 +271,10 @@ class _Chains:
             self.edge_KK[:, cluster] = extra_K
 
     def _shortest_paths(self, potential_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cost of the cheapest chain from any too large cluster to each, and the cluster before it (Bellman, Ford)."""
+        """Cost of the cheapest chain from a too large cluster to each cluster, and its predecessor (Bellman, Ford)."""
         weight_KK = self.edge_KK + potential_K[:, None]
         weight_KK -= potential_K
-        np.maximum(weight_KK, 0, out=weight_KK)  # below zero by rounding, or by several chains moved at once
+        np.maximum(weight_KK, 0, out=weight_KK)  # rounding, or several chains moved at once, can make it negative
         distance_K = np.where(self.load_K > self.size_K, np.float32(0), np.float32(np.inf))
         before_K, every_K = np.full(len(distance_K), -1), np.arange(len(distance_K))
         for _ in every_K:
@@ -301,7 +288,7 @@ class _Chains:
         return distance_K, before_K
 
     def _separate_chains(self, distance_K: np.ndarray, before_K: np.ndarray) -> list[list[int]]:
-        """Chains, from a cluster with room back to a too large one, cheapest first, that share no cluster."""
+        """Chains that share no cluster, cheapest first, each from a cluster with room back to a too large one."""
         used_K = np.zeros(len(distance_K), dtype=bool)
         ends = np.flatnonzero((self.load_K < self.size_K) & np.isfinite(distance_K))
         chains = []

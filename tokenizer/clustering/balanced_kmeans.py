@@ -1,4 +1,4 @@
-"""k-means with clusters of equal size: balanced assignment, means, and again, at prices carried from round to round."""
+"""k-means with clusters of equal size: rounds of balanced assignment and means. Prices are kept between rounds."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from tokenizer.clustering.nearest import squared_distances
 
 @dataclass(frozen=True)
 class BalancedClusters:
-    """centroids_KD and price_K float32; assignment_N int64, sizes differ by one at most; inertia: of that assignment."""
+    """centroids_KD and price_K float32; assignment_N int64, with sizes that differ by at most one; inertia of that assignment."""
 
     centroids_KD: np.ndarray
     price_K: np.ndarray
@@ -29,13 +29,13 @@ def balanced_kmeans(
     polish: bool = True,
     memory_mib: int = 256,
 ) -> BalancedClusters:
-    """Fit `clusters` centroids to the rows of x_ND so that clusters are of equal size, up to one row.
+    """Fit `clusters` centroids to the rows of x_ND, with cluster sizes that differ by at most one row.
 
-    Unlike Algorithm 1 of OneRec (arXiv 2502.18965) each round assigns all rows at once, see
-    `tokenizer.clustering.balanced_assignment`, and stops before `iterations` when no assignment changes. start_KD: centroids to
-    start from (None: random rows by `seed`). polish: after the last round, assign with many rounds of prices and the
-    cheapest chains of moves, take the means, and assign to those like that again, so that prices belong to centroids;
-    the rounds before make do with one round of prices and direct moves.
+    Unlike Algorithm 1 of OneRec (arXiv 2502.18965), each round assigns all rows at once, see
+    `tokenizer.clustering.balanced_assignment`. The fit stops before `iterations` when no assignment changes. start_KD: initial
+    centroids (None: random rows by `seed`). Each round uses one round of prices and direct moves. polish: after the last
+    round, assign with many rounds of prices and the cheapest chains of moves, compute the means, and assign once more in the
+    same way, so that the prices fit the centroids.
     """
     generator = np.random.default_rng(seed)
     if start_KD is None:
@@ -56,7 +56,7 @@ def balanced_kmeans(
         costs = Costs(x_ND.__getitem__, len(x_ND), centroids_KD, memory_mib)
         found = balanced_assignment(costs, Prices(price_K))
         index_N, price_K = found.index_N, found.price_K
-        if not last:  # the prices that are returned belong to the centroids that are
+        if not last:  # the last assignment keeps the centroids, so that the returned prices fit them
             centroids_KD = _means(x_ND, index_N, centroids_KD)
     inertia = float(squared_distances(x_ND, centroids_KD, index_N).sum(dtype=np.float64))
     return BalancedClusters(centroids_KD, price_K, index_N, inertia)

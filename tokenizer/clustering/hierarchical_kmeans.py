@@ -1,7 +1,7 @@
-"""Hierarchical k-means: a large set of rows in few clusters, split again and again, each time into few parts.
+"""Hierarchical k-means: rows are split repeatedly, each time into few parts.
 
-One run of k-means with thousands of clusters looks at every row and every centroid together. Here n rows are split into about the
-cube root of n parts, and large parts again; small ones are then split into as many clusters as is their share.
+A single k-means with thousands of clusters compares every row with every centroid. Here n rows are split into about the
+cube root of n parts, and large parts are split again. Small parts are then split into their share of the clusters.
 """
 
 import heapq
@@ -12,8 +12,8 @@ import numpy as np
 from tokenizer.clustering.kmeans import ClusterSums, lloyd
 from tokenizer.clustering.nearest import squared_distances
 
-ROUNDS = 10  # of k-means, most, in one split
-SMALL = 4096  # rows of a part that is split into its share at once
+ROUNDS = 10  # iterations of k-means in one split, at most
+SMALL = 4096  # a part of at most this many rows is split into its share of the clusters
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Hierarchy:
 
     Attributes:
         cluster_N: int64, the cluster of each row.
-        representatives_K: int64, for each cluster its row nearest to its mean.
+        representatives_K: int64, the row of each cluster that is nearest to its mean.
     """
 
     cluster_N: np.ndarray
@@ -30,15 +30,15 @@ class Hierarchy:
 
 
 def hierarchical_kmeans(x_ND: np.ndarray, clusters: int, *, seed: int = 0) -> Hierarchy:
-    """Cluster rows into as many leaves as `clusters` says, or fewer where there are fewer different rows.
+    """Cluster rows into `clusters` leaves, or fewer if there are fewer distinct rows.
 
-    OneRec Technical Report (arXiv 2506.13695), lifelong pathway: each step makes floor(n^(1/3)) clusters of n rows, down to
-    clusters of M rows. M is not reported, nor how the number of leaves is met. Here parts of at most 4,096 rows are split
-    last, into leaves in proportion to their rows.
+    In the OneRec Technical Report (arXiv 2506.13695, lifelong pathway) each step makes floor(n^(1/3)) clusters of n rows, down
+    to clusters of M rows. The report does not give M and does not say how it controls the number of leaves. Here parts of at
+    most 4,096 rows are the last to be split, into a number of leaves proportional to their rows.
 
     Args:
-        x_ND: float32 rows, one at least.
-        clusters: most clusters, K.
+        x_ND: float32 rows, at least one.
+        clusters: largest number of clusters, K.
         seed: the same seed gives the same clusters on the same machine.
     """
     leaves: list[np.ndarray] = []
@@ -52,10 +52,10 @@ def hierarchical_kmeans(x_ND: np.ndarray, clusters: int, *, seed: int = 0) -> Hi
 
 
 def _parts(x_ND: np.ndarray, clusters: int, seed: int) -> list[np.ndarray]:
-    """Rows of parts that are small, or cannot be split, or as many as `clusters`; the largest is always the next to be split."""
+    """Split the largest part repeatedly, until all parts are small or cannot be split, or there are `clusters` of them."""
     done: list[np.ndarray] = []
     queue = [(-len(x_ND), 0, np.arange(len(x_ND)))]
-    made = 1  # parts so far; numbers them, so that of equals the oldest is split first
+    made = 1  # number of the next part: among parts of equal size, the oldest is split first
     while queue:
         size, _, rows = heapq.heappop(queue)
         room = clusters - len(done) - len(queue)
@@ -70,7 +70,7 @@ def _parts(x_ND: np.ndarray, clusters: int, seed: int) -> list[np.ndarray]:
 
 
 def _split(x_ND: np.ndarray, rows: np.ndarray, parts: int, seed: int) -> list[np.ndarray]:
-    """`rows` in so many parts by k-means, or in fewer where rows are equal."""
+    """Split `rows` into this many parts by k-means, or into fewer if rows are equal."""
     if parts < 2:
         return [rows]
     if parts == len(rows):
@@ -81,7 +81,7 @@ def _split(x_ND: np.ndarray, rows: np.ndarray, parts: int, seed: int) -> list[np
 
 
 def _shares(sizes_P: np.ndarray, clusters: int) -> np.ndarray:
-    """Leaves of each part, one at least and never more than rows: in proportion to its rows, largest remainders first."""
+    """Leaves of each part, proportional to its rows, at least one and at most one per row; largest remainders round up."""
     clusters = min(clusters, int(sizes_P.sum()))
     free = clusters - len(sizes_P)
     more_P = free * (sizes_P - 1) / max(1, int((sizes_P - 1).sum()))
@@ -92,7 +92,7 @@ def _shares(sizes_P: np.ndarray, clusters: int) -> np.ndarray:
 
 
 def _nearest_to_means(x_ND: np.ndarray, cluster_N: np.ndarray, clusters: int) -> np.ndarray:
-    """For each cluster its row nearest to its mean, of equals the first."""
+    """The row of each cluster that is nearest to its mean; the first among equals."""
     sums, every_K = ClusterSums(x_ND, clusters), np.arange(clusters)
     sums.add(np.arange(len(x_ND)), cluster_N)
     means_KD = sums.means(np.zeros((clusters, x_ND.shape[1]), np.float32), every_K)

@@ -1,82 +1,34 @@
-"""Lloyd's k-means: only centroids that move are looked at again, empty clusters re-seeded from badly served points.
+"""Lloyd's k-means that compares rows with moved centroids only and moves empty clusters onto badly served rows.
 
-Libraries that split an empty cluster into two near-copies of a full one leave duplicates in the codebook, and items
-collide. Here an empty cluster jumps onto a point, drawn with probability proportional to its squared distance from its
-own centroid, so the new centroid always serves somebody.
-
-The arithmetic is NumPy's on the processor. `kmeans` and `nearest_centroids` take and return torch tensors, for callers
-that train networks; `lloyd` is the same on arrays.
+Some libraries fill an empty cluster with a near-copy of a full one. That leaves duplicates in the codebook, and items
+collide. Here an empty cluster moves onto a row, drawn with probability proportional to the squared distance from its
+centroid, so the new centroid is always the nearest of at least one row.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from scipy import sparse
 
 from tokenizer.clustering.nearest import NearestSearch, nearest_rows, row_chunks, squared_distances
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-REPAIR_ROUNDS = 20  # re-seeding one cluster may empty another; this few rounds settle it in practice
-SUM_ROWS = 1 << 14  # rows added up in float32 before they join the float64 sums
-SPREAD_ROUNDS = 8  # rounds with prices at the start
-SPREAD_STEP = 0.05  # of the mean squared distance: price of a cluster that is e times too large, per round
-SPREAD_ROWS = 32  # rows per cluster that those rounds look at, at most
+REPAIR_ROUNDS = 20  # moving one cluster may empty another; in practice a few rounds suffice
+SUM_ROWS = 1 << 14  # rows summed in float32 before they are added to the float64 sums
+SPREAD_ROUNDS = 8  # initial rounds with prices
+SPREAD_STEP = 0.05  # price increase per round of a cluster e times too large, as a share of the mean squared distance
+SPREAD_ROWS = 32  # rows per cluster that these rounds use, at most
 
 Initialisation = Literal["spread", "random", "k-means++"]
 
 
 @dataclass(frozen=True)
-class KMeansResult:
-    """centroids_KD; assignment_N (int64) of the fitted rows to them; inertia: sum of squared distances."""
-
-    centroids_KD: "Tensor"
-    assignment_N: "Tensor"
-    inertia: float
-
-
-@dataclass(frozen=True)
 class Clusters:
-    """KMeansResult in arrays. iterations: rounds it took."""
+    """centroids_KD (float32); assignment_N (int64), the centroid of each fitted row; inertia: sum of squared distances."""
 
     centroids_KD: np.ndarray
     assignment_N: np.ndarray
     inertia: float
-    iterations: int
-
-
-def nearest_centroids(x_ND: "Tensor", centroids_KD: "Tensor") -> "tuple[Tensor, Tensor]":
-    """Nearest centroid of each row, int64 [N], and the squared Euclidean distance to it, float [N].
-
-    Memory is bounded by `nearest.CHUNK_ELEMENTS` distances, whatever N and K are. Ties go to the lower index.
-    """
-    import torch
-
-    x, centroids = _array(x_ND), _array(centroids_KD)
-    index_N = nearest_rows(x, centroids)
-    distance_N = squared_distances(x, centroids, index_N)
-    return torch.from_numpy(index_N).to(x_ND.device), torch.from_numpy(distance_N).to(x_ND.device)
-
-
-def kmeans(
-    x_ND: "Tensor",
-    clusters: int,
-    *,
-    iterations: int = 25,
-    seed: int = 0,
-    initialisation: Initialisation = "spread",
-    restarts: int = 1,
-) -> KMeansResult:
-    """`lloyd` for tensors; the work is done on the processor and the result returned to the device of x_ND."""
-    import torch
-
-    result = lloyd(
-        _array(x_ND), clusters, iterations=iterations, seed=seed, initialisation=initialisation, restarts=restarts
-    )
-    centroids_KD = torch.from_numpy(result.centroids_KD).to(x_ND.device)
-    return KMeansResult(centroids_KD, torch.from_numpy(result.assignment_N).to(x_ND.device), result.inertia)
 
 
 def lloyd(
@@ -88,11 +40,11 @@ def lloyd(
     initialisation: Initialisation = "spread",
     restarts: int = 1,
 ) -> Clusters:
-    """Fit `clusters` centroids to the rows of x_ND; of several restarts the one with the lowest inertia is returned.
+    """Fit `clusters` centroids to the float32 rows of x_ND; the restart with the lowest inertia is returned.
 
-    Stops before `iterations` when no assignment changes. The same seed gives the same result on the same machine. With
-    no more distinct rows than clusters every row ends on a centroid and the clusters left over repeat one of them.
-    Memory beside x_ND: N indices and scores, K sums, and chunks of fixed size.
+    A run stops before `iterations` when no assignment changes. The same seed gives the same result on the same machine.
+    With no more distinct rows than clusters, every row has a centroid of its own, and the other clusters repeat one of
+    these. Memory beside x_ND: N indices and scores, K sums, and chunks of fixed size.
     """
     results = (
         _one_run(x_ND, clusters, iterations, np.random.default_rng((seed, restart)), initialisation)
@@ -104,10 +56,10 @@ def lloyd(
 def start_centroids(
     x_ND: np.ndarray, clusters: int, generator: np.random.Generator, initialisation: Initialisation = "spread"
 ) -> np.ndarray:
-    """Centroids [clusters,D] that Lloyd's rounds start from.
+    """Initial centroids [clusters,D].
 
-    "random": rows, different ones while there are enough. "k-means++": rows far from each other (one pass over the data
-    per cluster). "spread": random rows, then a few rounds in which large clusters carry a price, see `_spread`.
+    "random": random rows, all different if there are enough. "k-means++": rows far from each other (one pass over the data
+    per cluster). "spread": random rows, then a few rounds in which large clusters have a price, see `_spread`.
     """
     if initialisation == "k-means++":
         return np.asarray(x_ND[_plus_plus_rows(x_ND, clusters, generator)])
@@ -121,9 +73,9 @@ def start_centroids(
 
 
 class ClusterSums:
-    """Sum and number of each cluster's rows, kept up to date from the rows that change their cluster.
+    """Sum and number of each cluster's rows, updated with the rows that change their cluster.
 
-    Sums are float64: neither a million rows nor many rounds of adding and taking away blur a mean.
+    Sums are float64, so that means stay exact over a million rows and many rounds of adding and subtracting.
     """
 
     def __init__(self, x_ND: np.ndarray, clusters: int) -> None:
@@ -132,7 +84,7 @@ class ClusterSums:
         self.count_K = np.zeros(clusters, dtype=np.int64)
 
     def add(self, rows: np.ndarray, index_R: np.ndarray, sign: float = 1.0) -> None:
-        """Add `rows` to clusters index_R, or take them away."""
+        """Add `rows` to the clusters index_R, or subtract them with sign=-1."""
         clusters = len(self.count_K)
         self.count_K += int(sign) * np.bincount(index_R, minlength=clusters)
         for start, stop in row_chunks(len(rows), 1, max(SUM_ROWS, clusters)):
@@ -144,7 +96,7 @@ class ClusterSums:
             self.sum_KD += one_hot @ self.x_ND[rows[start:stop]]
 
     def means(self, centroids_KD: np.ndarray, changed: np.ndarray) -> np.ndarray:
-        """The centroids with those in `changed` moved to their mean; a cluster without rows keeps its centroid."""
+        """Centroids after those in `changed` moved to their means; a cluster without rows keeps its centroid."""
         changed = changed[self.count_K[changed] > 0]
         moved_KD = centroids_KD.copy()
         moved_KD[changed] = self.sum_KD[changed] / self.count_K[changed, None]
@@ -155,29 +107,29 @@ def _one_run(
     x_ND: np.ndarray, clusters: int, iterations: int, generator: np.random.Generator, initialisation: Initialisation
 ) -> Clusters:
     run = _Run(x_ND, start_centroids(x_ND, clusters, generator, initialisation), generator)
-    done = 0
-    while done < iterations and run.round(to_means=True):
-        done += 1
+    for _ in range(iterations):
+        if not run.round(to_means=True):
+            break
     for _ in range(REPAIR_ROUNDS):
         if not run.round(to_means=False):
             break
     index_N = run.search.index_N
     distance_N = squared_distances(x_ND, run.centroids_KD, index_N)
-    return Clusters(run.centroids_KD, index_N, float(distance_N.sum(dtype=np.float64)), done)
+    return Clusters(run.centroids_KD, index_N, float(distance_N.sum(dtype=np.float64)))
 
 
 class _Run:
-    """Centroids, and which rows are nearest to each, from round to round."""
+    """The state of one fit: centroids and the nearest centroid of each row."""
 
     def __init__(self, x_ND: np.ndarray, centroids_KD: np.ndarray, generator: np.random.Generator) -> None:
         self.x_ND, self.centroids_KD, self.generator = x_ND, centroids_KD, generator
         self.search = NearestSearch(x_ND, centroids_KD)
         self.sums = ClusterSums(x_ND, len(centroids_KD))
         self.sums.add(np.arange(len(x_ND)), self.search.index_N)
-        self.changed = np.arange(len(centroids_KD))  # clusters whose rows are no longer those of the last mean
+        self.changed = np.arange(len(centroids_KD))  # clusters whose rows have changed since their last mean
 
     def round(self, *, to_means: bool) -> bool:
-        """Move centroids (all to their mean if `to_means`; empty ones onto rows), assign. False if none had to move."""
+        """Move centroids (to their means if `to_means`; empty ones onto rows) and reassign. False if none moved."""
         moved = self.changed if to_means else self.changed[:0]
         if to_means:
             self.centroids_KD = self.sums.means(self.centroids_KD, moved)
@@ -196,11 +148,11 @@ class _Run:
 
 
 def _spread(x_ND: np.ndarray, centroids_KD: np.ndarray) -> np.ndarray:
-    """Centroids after a few rounds in which a cluster pays for being larger than the mean, and gains for being smaller.
+    """Centroids after a few rounds in which clusters above average size cost more and smaller ones cost less.
 
-    From random rows in many dimensions Lloyd's rounds often end with one cluster near the mean of the data that has
-    swallowed everything unlike the rest, and with clusters of a single row: its short centroid is closest to all that
-    no other fits. Prices keep it from growing until the others have become means of something.
+    From random rows in many dimensions, Lloyd's rounds often end with many clusters of a single row and one cluster near
+    the mean of the data that takes all rows unlike any other: its short centroid is nearest to every row that fits nowhere.
+    Prices keep this cluster small until the others have become means of several rows.
     """
     clusters = len(centroids_KD)
     price_K, step, every_N = np.zeros(clusters, dtype=np.float32), 0.0, np.arange(len(x_ND))
@@ -216,7 +168,7 @@ def _spread(x_ND: np.ndarray, centroids_KD: np.ndarray) -> np.ndarray:
 
 
 def _plus_plus_rows(x_ND: np.ndarray, clusters: int, generator: np.random.Generator) -> np.ndarray:
-    """k-means++ (Arthur and Vassilvitskii 2007): each next start is drawn by squared distance to the ones before."""
+    """k-means++ (Arthur and Vassilvitskii 2007): each row is drawn by its squared distance to the rows drawn before."""
     rows = [int(generator.integers(len(x_ND)))]
     distance_N = np.full(len(x_ND), np.inf, dtype=np.float32)
     while len(rows) < clusters:
@@ -231,7 +183,7 @@ def _plus_plus_rows(x_ND: np.ndarray, clusters: int, generator: np.random.Genera
 def _reseed_empty(
     x_ND: np.ndarray, centroids_KD: np.ndarray, index_N: np.ndarray, count_K: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Move empty clusters, in place, onto rows that lie off their centroid. Returns which were moved."""
+    """Move empty clusters, in place, onto rows away from their centroid. Return the clusters that moved."""
     empty = np.flatnonzero(count_K == 0)
     if not len(empty):
         return empty
@@ -242,11 +194,7 @@ def _reseed_empty(
 
 def _draw_by_weight(weight_N: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
     """Up to `count` different rows with positive weight, drawn without replacement (Efraimidis and Spirakis keys)."""
-    # below this share of the largest, a "distance" is rounding of a row that sits on its centroid
+    # below this share of the largest, a "distance" is the rounding error of a row on its centroid
     usable = np.flatnonzero(weight_N > weight_N.max() * 1e-10)
     keys = generator.standard_exponential(len(usable)) / weight_N[usable]
     return np.asarray(usable[np.argsort(keys, kind="stable")[:count]])
-
-
-def _array(x: "Tensor") -> np.ndarray:
-    return np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float32)

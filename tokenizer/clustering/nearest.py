@@ -1,17 +1,17 @@
-"""Nearest of many centroids, for all rows: matrix products in row chunks that fit the cache.
+"""Exact nearest centroids of many rows, by matrix products over chunks of rows that fit the processor's cache.
 
-`nearest_rows` answers once. `NearestSearch` answers again and again while centroids move, as k-means needs it, and looks
-only at those that did move: late in a fit nearly all of them stand still.
+`nearest_rows` computes them once. `NearestSearch` keeps them up to date while k-means moves centroids. It compares rows
+with moved centroids only; late in a fit, nearly all centroids stay where they are.
 """
 
 import numpy as np
 
 CHUNK_ELEMENTS = 1 << 21  # scores held at once (rows x centroids); 8 MiB of float32
-FULL_ABOVE = 0.7  # share of centroids that moved beyond which looking at all of them is as fast
+FULL_ABOVE = 0.7  # share of moved centroids above which comparing with all of them is as fast
 
 
 def nearest_rows(x_ND: np.ndarray, centroids_KD: np.ndarray, price_K: np.ndarray | None = None) -> np.ndarray:
-    """Nearest centroid of each row, int64 [N], by squared distance plus, where given, the centroid's price.
+    """Nearest centroid of each row, int64 [N], by squared distance plus the centroid's price, if given.
 
     Memory is bounded by CHUNK_ELEMENTS scores, whatever N and K are. Ties go to the lower index.
     """
@@ -23,9 +23,9 @@ def nearest_rows(x_ND: np.ndarray, centroids_KD: np.ndarray, price_K: np.ndarray
 
 
 def squared_distances(x_ND: np.ndarray, centroids_KD: np.ndarray, index_N: np.ndarray) -> np.ndarray:
-    """Squared distance of each row to the centroid that index_N names, float32 [N].
+    """Squared distance of each row to the centroid with the number index_N, float32 [N].
 
-    From differences: the expanded form that finds the nearest cancels badly for rows close to their centroid.
+    This uses differences, because the expanded form in `Scores` loses digits for rows close to their centroid.
     """
     distance_N = np.empty(len(x_ND), dtype=np.float32)
     for start, stop in row_chunks(len(x_ND), x_ND.shape[1]):
@@ -35,9 +35,9 @@ def squared_distances(x_ND: np.ndarray, centroids_KD: np.ndarray, index_N: np.nd
 
 
 class Scores:
-    """Squared distances of rows to centroids less the squared length of the row, which is the same for all centroids.
+    """Squared distances of rows to centroids minus the squared length of the row, which is the same for all centroids.
 
-    price_K, where given, is added: rows then spread over centroids as their prices ask.
+    price_K, if given, is added.
     """
 
     def __init__(self, centroids_KD: np.ndarray, price_K: np.ndarray | None = None) -> None:
@@ -53,18 +53,18 @@ class Scores:
 
 
 def row_chunks(rows: int, width: int, elements: int | None = None) -> list[tuple[int, int]]:
-    """Ranges of rows whose products of `width` columns stay within CHUNK_ELEMENTS (or `elements`)."""
+    """Ranges of rows, each with at most CHUNK_ELEMENTS (or `elements`) values at `width` values per row."""
     step = max(1, (elements or CHUNK_ELEMENTS) // max(1, width))
     return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 class NearestSearch:
-    """Nearest centroid of every row, kept up to date while centroids move.
+    """Nearest centroid of every row, updated while centroids move.
 
-    index_N: int64, the nearest centroid. score_N: squared distance to it less the row's squared length. other_N: lower
-    bound on that score for every other centroid. When only some centroids moved, the others can win a row only where its
-    own centroid moved away to beyond that bound; such rows are compared with all centroids, the rest with the moved.
-    The answer is that of a comparison of everything with everything, up to rounding.
+    index_N: int64, the nearest centroid. score_N: squared distance to it minus the row's squared length. other_N: lower bound
+    of that score for every other centroid. After some centroids moved, a centroid at rest can win a row only if the row's
+    own centroid moved beyond that bound. Such rows are compared with all centroids, the others with the moved ones only.
+    The result equals a full comparison, up to rounding.
     """
 
     def __init__(self, x_ND: np.ndarray, centroids_KD: np.ndarray) -> None:
@@ -77,7 +77,7 @@ class NearestSearch:
             self._compare_all(slice(start, stop), scores)
 
     def update(self, centroids_KD: np.ndarray, moved: np.ndarray) -> None:
-        """Take new centroids, of which only those that `moved` (sorted indices) lists differ from the ones before."""
+        """Update for new centroids; only those listed in `moved` (sorted indices) differ from the previous ones."""
         if not len(moved):
             return
         scores = Scores(centroids_KD)
@@ -105,7 +105,7 @@ class NearestSearch:
     def _compare_moved(
         self, rows: slice, moved: np.ndarray, scores_of_moved: Scores, position_K: np.ndarray
     ) -> np.ndarray:
-        """Compare rows with the moved centroids only; returns those (counted from the first) where that is not enough."""
+        """Compare rows with moved centroids only. Return the rows, relative to the first, that need a full comparison."""
         index_R, before_R, other_R = self.index_N[rows], self.score_N[rows], self.other_N[rows]
         score_RM = scores_of_moved.of(self.x_ND[rows])
         every_R = np.arange(len(index_R))
@@ -114,13 +114,13 @@ class NearestSearch:
         own_score_R = np.where(own_moved_R, score_RM[every_R, own_R], before_R)
         best_R = score_RM.argmin(1)
         best_score_R = score_RM[every_R, best_R]
-        won_R = best_score_R < own_score_R  # by another centroid; one that moved wins by itself being the best
+        won_R = best_score_R < own_score_R  # the row goes to another centroid
         score_RM[every_R[won_R], best_R[won_R]] = np.inf
         keeps_R = own_moved_R & ~won_R
         score_RM[every_R[keeps_R], own_R[keeps_R]] = np.inf
         left_behind_R = np.where(won_R & ~own_moved_R, before_R, np.inf)
         new_score_R = np.where(won_R, best_score_R, own_score_R)
-        # those that stand still were no nearer than the own centroid was before, nor than the bound on all others
+        # centroids at rest are no nearer than the own centroid was, and no nearer than the bound on all others
         doubtful_R = own_moved_R & (new_score_R > np.maximum(before_R, other_R))
         self.other_N[rows] = np.minimum(np.minimum(other_R, left_behind_R), score_RM.min(1))
         self.index_N[rows] = np.where(won_R, moved[best_R], index_R)

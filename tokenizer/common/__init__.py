@@ -1,1 +1,1 @@
-"""What all rooms share: checks of arrays, operations on vectors, and folders that are replaced as a whole."""
+"""Shared by all rooms: checks of arrays, operations on vectors, the base of settings, atomic replacement of folders."""

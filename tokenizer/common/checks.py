@@ -1,4 +1,4 @@
-"""Checks on arrays that more than one part of the tokenizer needs."""
+"""Checks of arrays. Each returns the array in its standard form or raises TokenizerError."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from tokenizer.errors import TokenizerError
 if TYPE_CHECKING:
     import polars as pl
 
-CHECKED_ELEMENTS = 1 << 22  # looked at in one go, so that the check of a large array needs little memory
+CHECKED_ELEMENTS = 1 << 22  # checked at once, so that the check of a large array needs little memory
 
 
 def check_vectors(
@@ -19,10 +19,10 @@ def check_vectors(
     width: int | None = None,
     names: "Sequence[Any] | pl.Series | None" = None,
 ) -> np.ndarray:
-    """Return `vectors` as a C-ordered float32 array [N,D], or say why it cannot be used.
+    """Return `vectors` as a C-ordered float32 array [N,D].
 
-    Raises TokenizerError when the array is not two-dimensional, empty, not numeric, of another width than asked, or
-    holds NaN or infinity (the message gives the first such row, counted from 0, and what `names` calls it).
+    Raises TokenizerError when the array is not two-dimensional, is empty, is not numeric, is not `width` columns wide, or
+    holds NaN or infinity. For NaN or infinity the message gives the first such row, counted from 0, and its entry in `names`.
     """
     array = np.asarray(vectors)
     if array.ndim != 2 or 0 in array.shape:
@@ -31,7 +31,7 @@ def check_vectors(
         raise TokenizerError(f"{what}: expected real numbers, got the type {array.dtype}.")
     if width is not None and array.shape[1] != width:
         raise TokenizerError(f"{what}: {array.shape[1]} columns, but the quantizer was fitted on {width}.")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite here and is reported just below
+    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite here and is reported below
         array = np.ascontiguousarray(array, dtype=np.float32)
     bad_rows = _rows_not_finite(array)
     if bad_rows.size:
@@ -57,7 +57,7 @@ def check_level_sizes(level_sizes: list[int]) -> list[int]:
 
 
 def check_codes(codes_NL: np.ndarray, level_sizes: list[int], what: str = "codes") -> np.ndarray:
-    """Return `codes_NL` as int32 [N,L]; TokenizerError when a code lies outside 0..size-1 of its level."""
+    """Return `codes_NL` as int32 [N,L]; TokenizerError when a code is not in 0..size-1 of its level."""
     codes = np.asarray(codes_NL)
     if codes.ndim != 2 or codes.shape[1] != len(level_sizes) or not np.issubdtype(codes.dtype, np.integer):
         raise TokenizerError(
@@ -76,9 +76,9 @@ def check_codes(codes_NL: np.ndarray, level_sizes: list[int], what: str = "codes
 def check_arrays(
     title: str, state: dict[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:
-    """The named arrays of a saved quantizer as float32; TokenizerError when one is missing or has a wrong shape."""
+    """Return the named arrays of a saved quantizer as float32; TokenizerError when one is missing or has a wrong shape."""
     for name, shape in shapes.items():
         if name not in state or state[name].shape != shape:
             found = state[name].shape if name in state else "nothing"
-            raise TokenizerError(f"{title}: array {name!r} should have shape {shape}, found {found}.")
+            raise TokenizerError(f"{title}: array {name!r} should have shape {shape}, found {found}; tokenize again.")
     return {name: np.asarray(state[name], dtype=np.float32) for name in shapes}

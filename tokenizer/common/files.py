@@ -1,4 +1,4 @@
-"""Replacing a folder of files as a whole, so that nobody ever finds half of one."""
+"""Atomic replacement of a folder, so that no reader ever finds a half-written one."""
 
 import os
 import shutil
@@ -12,14 +12,14 @@ from tokenizer.errors import TokenizerError
 
 @contextmanager
 def replacing_folder(folder: Path, mark: str, what: str) -> Iterator[Path]:
-    """An empty folder to write to, which takes the place of `folder` when the block ends without an error.
+    """Yield an empty folder to write to; it replaces `folder` when the block ends without an error.
 
-    mark: name of a file by which a folder of this kind is known. TokenizerError when `folder` exists, is not empty and has
-    no such file; `what` says in the message what it should have held.
+    mark: a file that every folder of this kind contains. Raises TokenizerError when `folder` exists, is not empty and lacks
+    that file, so that nothing else is overwritten. what: the kind of folder, for the message.
     """
     folder = Path(folder).absolute()
     if folder.exists() and not (folder / mark).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise TokenizerError(f"{folder}: exists and holds no {what}; choose another folder, or remove it.")
+        raise TokenizerError(f"{folder}: exists but holds no {what}; choose another folder, or remove it.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -32,7 +32,7 @@ def replacing_folder(folder: Path, mark: str, what: str) -> Iterator[Path]:
 
 
 def _swap_in(written: Path, folder: Path, aside: Path) -> None:
-    """Rename `written` to `folder`; the one in place steps aside first, as it cannot be renamed over while full."""
+    """Rename `written` to `folder`. A folder already there is moved aside first, because rename cannot replace a full one."""
     replaced = folder.exists()
     if replaced:
         os.replace(folder, aside)

@@ -1,4 +1,4 @@
-"""Helpers for blocks of item vectors: reading them from files, bringing rows to length one, reducing their width."""
+"""Operations on item vectors: normalise rows, reduce the width, read vectors from files."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ from tokenizer.common.checks import check_vectors
 from tokenizer.errors import TokenizerError
 
 BLOCK_ROWS = 1 << 17
-ROUNDING = 1e-6  # a row shorter than this share of the longest one is rounding left over from a zero row
+ROUNDING = 1e-6  # a row shorter than this share of the longest row is a zero row with rounding errors
 
 
 def normalise_rows(vectors_ND: np.ndarray, shortest: float | None = None) -> np.ndarray:
-    """Rows divided by their Euclidean length, float32 [N,D]; rows not longer than `shortest` become zero.
+    """Divide rows by their Euclidean length, float32 [N,D]; rows not longer than `shortest` become zero.
 
-    shortest: by default ROUNDING times the longest row at hand; an encoder hands in what it was when it was fitted, so
-    that a row's result does not depend on its neighbours.
+    shortest: by default ROUNDING times the longest of these rows. A fitted encoder passes the value from its fit, so that a
+    row's result does not depend on the other rows.
     """
     vectors_ND = np.asarray(vectors_ND, dtype=np.float32)
-    # Double precision for some rows at a time: of a million wide rows it would take gigabytes.
+    # Double precision for a block of rows at a time: for a million wide rows at once it would take gigabytes.
     blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(vectors_ND), BLOCK_ROWS)]
     length_N1 = np.empty((len(vectors_ND), 1))
     for rows in blocks:
@@ -35,8 +35,8 @@ def normalise_rows(vectors_ND: np.ndarray, shortest: float | None = None) -> np.
 def reduce_dimensions(matrix_NF: np.ndarray | sparse.csr_matrix, dimensions: int, seed: int) -> np.ndarray:
     """Truncated SVD, float32 [N, min(dimensions, N, F)]: rows of U times the singular values.
 
-    When nothing has to be cut the SVD is exact and distances between rows are kept. The data are not centred, so sparse
-    stays sparse and zero rows stay zero. The same seed gives the same result.
+    If no dimension is cut, the SVD is exact and keeps the distances between rows. The data are not centred, so a sparse
+    matrix stays sparse and zero rows stay zero. The same seed gives the same result.
     """
     left_NW, singular_W, _ = _truncated_svd(matrix_NF, dimensions, seed)
     return np.asarray(left_NW * singular_W, dtype=np.float32)
@@ -45,7 +45,7 @@ def reduce_dimensions(matrix_NF: np.ndarray | sparse.csr_matrix, dimensions: int
 def principal_directions(matrix_NF: np.ndarray | sparse.csr_matrix, dimensions: int, seed: int) -> np.ndarray:
     """The right singular vectors that `reduce_dimensions` keeps, float32 [F, min(dimensions, N, F)].
 
-    `matrix @ directions` reduces these rows and, unchanged, rows that come later.
+    `matrix @ directions` reduces these rows, and rows that are added later in the same way.
     """
     _, _, right_WF = _truncated_svd(matrix_NF, dimensions, seed)
     return np.ascontiguousarray(right_WF.T, dtype=np.float32)
@@ -66,26 +66,26 @@ def _truncated_svd(
 
 
 def read_vectors(path: Path, items: int) -> np.ndarray:
-    """Vectors brought by the user as they stand in the file, float32 [N,D].
+    """Read the user's own vectors from a file, float32 [N,D].
 
-    path: `.npy`, or `.safetensors` with exactly one array. Raises TokenizerError naming the file when it is missing,
-    damaged, holds another number of rows than there are items, or holds NaN or infinity.
+    path: `.npy`, or `.safetensors` with exactly one array. Raises TokenizerError naming the file when it is missing or
+    damaged, does not have one row per item, or holds NaN or infinity.
     """
     if not path.is_file():
-        raise TokenizerError(f"{path}: not found; files of vectors lie beside the items table.")
+        raise TokenizerError(f"{path}: not found; put files of vectors beside the items table.")
     try:
         if path.suffix == ".npy":
             vectors = np.load(path, allow_pickle=False)
         elif path.suffix == ".safetensors":
             vectors = _only_array(path)
         else:
-            raise TokenizerError(
-                f"{path}: vectors are read from .npy and .safetensors, not from {path.suffix or 'this'}."
-            )
+            raise TokenizerError(f"{path}: vectors can be read from .npy and .safetensors files only.")
     except (ValueError, OSError, EOFError) as error:
         raise TokenizerError(f"{path}: cannot be read as an array ({error}).") from error
     if vectors.ndim == 2 and len(vectors) != items:
-        raise TokenizerError(f"{path}: {len(vectors)} rows for {items} items; one row per item, in the table's order.")
+        raise TokenizerError(
+            f"{path}: {len(vectors)} rows for {items} items; give one row per item, in the order of the table."
+        )
     return check_vectors(vectors, what=str(path))
 
 
@@ -100,8 +100,8 @@ def _only_array(path: Path) -> np.ndarray:
         raise TokenizerError(f"{path}: is not a readable safetensors file ({error}).") from error
     if len(arrays) != 1:
         raise TokenizerError(
-            f"{path}: holds {len(arrays)} arrays ({', '.join(arrays) or 'none'}); exactly one is expected."
+            f"{path}: holds {len(arrays)} arrays ({', '.join(arrays) or 'none'}); it must hold exactly one."
         )
     array = next(iter(arrays.values()))
-    # NumPy has no bfloat16, which embeddings are often stored in
+    # embeddings are often stored in bfloat16, which NumPy does not have
     return array.to(torch.float32).numpy() if array.is_floating_point() else array.numpy()

@@ -1,10 +1,10 @@
-"""Embeddings that took long to make, kept by content: text or file bytes, model and settings decide the key.
+"""A cache of embeddings on disk. Content (text or file bytes), model and settings make the key.
 
-The folder is the environment variable ONEREC_CACHE, else `onerec` below XDG_CACHE_HOME, else ~/.cache/onerec. Below it,
-`embeddings/<hash of model and settings>/` holds shards. A shard is a SHA-256 of what follows, then two arrays in NumPy's
-own format: the keys [M,32] and the vectors [M,D]. Shards are written under a temporary name, renamed and never changed,
-so any number of processes may read and write at once; at worst two of them embed the same item. A shard whose hash does
-not fit is left aside, and what it held is embedded anew.
+The folder is the environment variable ONEREC_CACHE, else `onerec` in XDG_CACHE_HOME, else ~/.cache/onerec. In it,
+`embeddings/<hash of model and settings>/` holds shards. A shard is a SHA-256 of the rest of the file, then two arrays in
+NumPy's own format: the keys [M,32] and the vectors [M,D]. Shards are written under a temporary name, renamed and never
+changed, so any number of processes may read and write at once; at worst, two of them embed the same item. A shard with a
+wrong hash is ignored, and its items are embedded again.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ import numpy as np
 from tokenizer.content.progress import progress
 
 SHARD_SUFFIX = ".shard"
-MERGE_ABOVE = 32  # small shards that may lie in a folder before they are merged
-SHARD_ROWS = 65_536  # a shard of this many rows is not merged any more
+MERGE_ABOVE = 32  # a folder with more small shards than this has them merged
+SHARD_ROWS = 65_536  # a shard with at least this many rows is not merged
 
 
 def cache_folder() -> Path:
-    """Where embeddings are kept; see the head of this file."""
+    """The folder of the cache; see the top of this file."""
     chosen = os.environ.get("ONEREC_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -39,20 +39,20 @@ def content_key(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-Advance = Callable[[int], None]  # tells the progress bar how many more are done
+Advance = Callable[[int], None]  # called with the number of items just finished, for the progress bar
 
 
 def cached_vectors(
     keys: list[bytes], maker: str, embed: Callable[[list[int], Advance], np.ndarray], *, rows_at_once: int, what: str
 ) -> np.ndarray:
-    """One vector per key, float32 [N,D], from the cache where it has them and from `embed` otherwise.
+    """One vector per key, float32 [N,D], from the cache or else from `embed`.
 
-    keys: `content_key` of each item, at least one. maker: names everything else that decides the vector (model and
-    settings). embed: from positions in `keys` to float32 [len(positions), D]; called for at most `rows_at_once` different
-    keys, whose vectors are then stored, so an interrupted run loses no more than that. what: for the progress bar.
+    keys: `content_key` of each item, at least one. maker: model and settings, which also determine the vector. embed: takes
+    positions in `keys` and returns float32 [len(positions), D]. It is called with at most `rows_at_once` different keys, and
+    their vectors are stored at once, so an interruption loses only those. what: label of the progress bar.
     """
     folder = cache_folder() / "embeddings" / hashlib.sha256(maker.encode()).hexdigest()[:32]
-    position: dict[bytes, int] = {}  # of the first item of each content
+    position: dict[bytes, int] = {}  # of the first item with each key
     for number, key in enumerate(keys):
         position.setdefault(key, number)
     slot = {key: number for number, key in enumerate(position)}
@@ -73,7 +73,7 @@ def cached_vectors(
 
 
 def _look_up(folder: Path, slot: dict[bytes, int]) -> tuple[np.ndarray | None, np.ndarray]:
-    """Vectors of the wanted keys, each in its slot (None when there is not one), and which slots are filled."""
+    """Vectors of the wanted keys, each in its slot (None when the cache has none of them), and which slots are filled."""
     vectors_UD: np.ndarray | None = None
     known_U = np.zeros(len(slot), dtype=bool)
     for _, keys, vectors_MD in _shards(folder):
@@ -101,7 +101,7 @@ def _shards(folder: Path) -> Iterator[tuple[Path, list[bytes], np.ndarray]]:
 
 
 def _store(folder: Path, keys: list[bytes], vectors_MD: np.ndarray) -> bool:
-    """Write a shard; false, with a warning, where the disk does not take it: that costs time on the next run only."""
+    """Write a shard. Return False, with a warning, when the disk refuses it: the next run then embeds these items again."""
     stream = io.BytesIO()
     np.lib.format.write_array(stream, np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 32), allow_pickle=False)
     np.lib.format.write_array(stream, np.ascontiguousarray(vectors_MD), allow_pickle=False)
@@ -114,7 +114,7 @@ def _store(folder: Path, keys: list[bytes], vectors_MD: np.ndarray) -> bool:
         os.replace(temporary, folder / f"{name}{SHARD_SUFFIX}")
     except OSError as error:
         warnings.warn(
-            f"{folder}: embeddings cannot be kept ({error}); set ONEREC_CACHE to another folder", stacklevel=2
+            f"{folder}: the cache cannot store embeddings ({error}); set ONEREC_CACHE to another folder", stacklevel=2
         )
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -123,7 +123,7 @@ def _store(folder: Path, keys: list[bytes], vectors_MD: np.ndarray) -> bool:
 
 
 def _merge_small_shards(folder: Path) -> None:
-    """One shard in place of many small ones; a process that listed the old ones before finds them gone and embeds anew."""
+    """Merge small shards into one. Another process that listed the old ones finds them gone and embeds those items again."""
     if sum(1 for _ in folder.glob(f"*{SHARD_SUFFIX}")) <= MERGE_ABOVE:
         return
     merged: dict[bytes, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""Categorical columns to vectors: multi-hot over the values seen when fitted, rare values weighted up, truncated SVD."""
+"""Vectors of categorical columns: multi-hot over the fitted values, rare values weighted up, then truncated SVD."""
 
 from pathlib import Path
 from typing import Self
@@ -12,21 +12,21 @@ from tokenizer.content.fitted_state import fitted_array, fitted_strings, strings
 from tokenizer.content.text import MISSING_WORDS
 from tokenizer.errors import TokenizerError
 
-LONGEST_CELL = 10_000  # ids in one categorical cell beyond this are a broken column, not a category
+LONGEST_CELL = 10_000  # more ids than this in one cell mean a broken column
 
 
 class CategoricalBlock:
     """All categorical columns of a table as one block.
 
-    Several ids may stand in one cell, separated by spaces, commas or pipes. Values of a single item, and values that
-    every item has, tell nothing about which items are alike and are left out; so are values not seen when fitted.
+    A cell may hold several ids, separated by spaces, commas or pipes. Values that only one item has, and values that every
+    item has, do not show which items are alike, so they are left out. `encode` ignores values that `fit` did not see.
     """
 
     def __init__(self, columns: list[str], dimensions: int, seed: int) -> None:
         self.columns, self.dimensions, self.seed = columns, dimensions, seed
 
     def fit(self, items: pl.DataFrame, folder: Path) -> np.ndarray:
-        """Learn values, weights and directions, and return the fitted rows, float32 [N,W]."""
+        """Learn values, weights and the directions of the SVD; return the vectors of these rows, float32 [N,W]."""
         self.values: list[list[str]] = []
         self.weights: list[np.ndarray] = []
         for name in self.columns:
@@ -41,7 +41,7 @@ class CategoricalBlock:
         return np.asarray(matrix_NV @ self.directions_VW, dtype=np.float32)
 
     def encode(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray:
-        """These rows of any table with these columns in the fitted directions, float32 [N,W]."""
+        """Encode these rows of a table with the same columns, float32 [M,W]."""
         return np.asarray(self._multi_hot(items.select(self.columns)[rows]) @ self.directions_VW, dtype=np.float32)
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -52,17 +52,19 @@ class CategoricalBlock:
         return state
 
     def load_state(self, state: dict[str, np.ndarray]) -> Self:
-        """Take up arrays of `state_dict`; TokenizerError names one that is missing or misshaped."""
+        """Restore the arrays of `state_dict`; TokenizerError names one that is missing or has a wrong shape."""
         self.values = [fitted_strings(state, f"{number}.values") for number in range(len(self.columns))]
         self.weights = [fitted_array(state, f"{number}.weights", 1) for number in range(len(self.columns))]
         self.directions_VW = fitted_array(state, "directions", 2)
         lengths = [len(values) for values in self.values]
         if lengths != [len(weights) for weights in self.weights] or sum(lengths) != len(self.directions_VW):
-            raise TokenizerError("fitted content encoder: values and weights of a category do not fit; tokenize again.")
+            raise TokenizerError(
+                "fitted content encoder: 'values' and 'weights' of a category differ in length; tokenize again."
+            )
         return self
 
     def _multi_hot(self, items: pl.DataFrame) -> sparse.csr_matrix:
-        """[N, values of all columns]: the weight of each value an item has; per column, rows of length one."""
+        """Weights of the values that each item has, [N, values of all columns]; each column's part has length one."""
         parts = []
         for name, values, weight_V in zip(self.columns, self.values, self.weights, strict=True):
             table = _cell_values(items[name], name)
@@ -82,10 +84,10 @@ def _cell_values(column: pl.Series, name: str) -> pl.DataFrame:
     """One line per row and value, each pair once: columns `row` and `value` (text)."""
     if column.dtype.is_nested():
         raise TokenizerError(
-            f"items: column {name!r} holds {column.dtype}; write several ids as one text, such as '3 17'."
+            f"items: column {name!r} holds {column.dtype}; write several ids into one text, such as '3 17'."
         )
     text = column.cast(pl.String)
-    if column.dtype.is_float():  # 9.0 and 9 are one id
+    if column.dtype.is_float():  # 9.0 and 9 are the same id
         whole = column.fill_nan(None).cast(pl.Int64, strict=False)
         text = pl.select(
             pl.when(whole.cast(column.dtype) == column).then(whole.cast(pl.String)).otherwise(text)

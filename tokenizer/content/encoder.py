@@ -1,8 +1,8 @@
-"""What an item is, as one vector: text, categories, numbers, videos, images and vectors the user brings.
+"""One content vector per item, from text, categories, numbers, videos, images and the user's own vectors.
 
-Every kind of content becomes a block of columns whose rows have length one (or zero where an item has nothing to say),
-is multiplied by its weight and set beside the others. Squared distances between items are then a weighted sum of
-distances per block, and no block drowns the others by its scale.
+Each kind of content becomes a block of columns. Its rows have length one, or zero for an item without this content; they are
+multiplied by the block's weight, and the blocks stand side by side. So the squared distance between two items is a weighted
+sum over blocks, and no block dominates by its scale.
 """
 
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from tokenizer.common.settings import Settings
 from tokenizer.common.vectors import ROUNDING, normalise_rows
 from tokenizer.content.categorical import CategoricalBlock
 from tokenizer.content.embeddings import EmbeddingBlock, EmbeddingSource
@@ -25,10 +26,8 @@ from tokenizer.content.vision import ImageColumn, ImageEncoder, VideoColumn
 from tokenizer.errors import TokenizerError
 
 
-class BlockWeights(BaseModel):
-    """How much each block of a kind counts; squared distances are weighted by the squares of these."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class BlockWeights(Settings):
+    """Weight of each kind of block; squared distances are multiplied by the square of the weight."""
 
     text: float = Field(default=1.0, ge=0)
     categorical: float = Field(default=0.5, ge=0)
@@ -37,7 +36,7 @@ class BlockWeights(BaseModel):
     vision: float = Field(default=1.0, ge=0)
 
 
-class ContentSection(BaseModel):
+class ContentSection(Settings):
     """How the columns that describe items become vectors.
 
     text_encoder: "tfidf" (word 1-2-grams, character 1-2-grams where most letters are Chinese, Japanese or Korean;
@@ -45,10 +44,8 @@ class ContentSection(BaseModel):
     reads all text columns of an item as one text, "each" makes a block per column. sentence_model, vision_model: id or
     folder of a Hugging Face model; there is no default vision model (needs the extra `vision`). frames_per_second: how
     densely videos are sampled. token_budget: shared by the frames of a video, see `tokenizer.content.frames`.
-    *_dimensions: widest a block may get.
+    *_dimensions: largest width of a block.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     text_encoder: Literal["tfidf", "sentence"] = "tfidf"
     text_blocks: Literal["joint", "each"] = "joint"
@@ -80,7 +77,7 @@ class ContentSpec(ContentSection):
 
 
 class Block(Protocol):
-    """One kind of content: learnt once from a table, then applied unchanged to rows of any table with its columns."""
+    """One kind of content: fitted once on a table, then applied unchanged to any table with the same columns."""
 
     def fit(self, items: pl.DataFrame, folder: Path) -> np.ndarray: ...
     def encode(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray: ...
@@ -89,10 +86,10 @@ class Block(Protocol):
 
 
 class ContentEncoder:
-    """Items to vectors, fitted once and reused unchanged for items that join later.
+    """Turns items into vectors; fitted once and used unchanged for items that join later.
 
-    A row's vector depends on that row and the fitted state alone; words and categories that were not there when fitting
-    are ignored. `block_names` says what each block holds; after `fit`, `notes` says how many items have nothing in one.
+    A row's vector depends only on that row and the fitted state. Words and categories that `fit` did not see are ignored.
+    `block_names` says what each block holds. After `fit`, `notes` says for each block how many items lack its content.
     """
 
     def __init__(self, spec: ContentSpec) -> None:
@@ -107,10 +104,10 @@ class ContentEncoder:
         self._blocks: list[Block] = [block for _, block, _ in named]
         self._weights = [weight for _, _, weight in named]
         self.notes: list[str] = []
-        self._shortest: np.ndarray | None = None  # per block, the length up to which a row counts as zero
+        self._shortest: np.ndarray | None = None  # per block: rows up to this length count as zero
 
     def fit(self, items: pl.DataFrame, folder: Path) -> Self:
-        """Learn from a table. folder: where files named in the spec lie. Deterministic.
+        """Learn from a table. folder: contains the files that the spec names. Deterministic.
 
         Raises TokenizerError when a column or file is missing or unusable, or all text is empty.
         """
@@ -118,24 +115,24 @@ class ContentEncoder:
         return self
 
     def fit_encode_blocks(self, items: pl.DataFrame, folder: Path) -> list[np.ndarray]:
-        """`fit`, and the blocks of the fitted rows as `encode_blocks` gives them, without embedding anything twice."""
+        """Fit, and return the blocks of the fitted rows as `encode_blocks` does, without embedding anything twice."""
         self._check_table(items)
         raw = [block.fit(items, Path(folder)) for block in self._blocks]
         lengths = [np.linalg.norm(part, axis=1) for part in raw]
         self._shortest = np.asarray([ROUNDING * length_N.max() for length_N in lengths], dtype=np.float64)
         empty = [int((length_N <= tiny).sum()) for length_N, tiny in zip(lengths, self._shortest, strict=True)]
         self.notes = [
-            f"{name}: {count} of {len(items)} items have nothing, their rows are zero"
+            f"{name}: {count} of {len(items)} items lack this content, their rows are zero"
             for name, count in zip(self.block_names, empty, strict=True)
             if count
         ]
         return self._weighted(raw)
 
     def encode_blocks(self, items: pl.DataFrame, folder: Path, rows: np.ndarray | None = None) -> list[np.ndarray]:
-        """One float32 [N,D_i] per block: rows of length one times the block's weight, zero where an item says nothing.
+        """One float32 [N,D_i] per block: rows of length one times the block's weight, zero for an item without this content.
 
-        rows: positions in the table to encode, all by default. Files of vectors have a row for each item of the table,
-        so hand in the whole table and the rows of the items that joined.
+        rows: positions in the table to encode, all by default. A file of vectors has one row for each item of the table, so
+        for items that joined later pass the whole table and their rows.
         Raises TokenizerError when the encoder is not fitted, or a column or file is missing or unusable.
         """
         if self._shortest is None:
@@ -172,7 +169,7 @@ class ContentEncoder:
             ) from error
         encoder._shortest = fitted_array(state, "shortest", 1)
         if len(encoder._shortest) != len(encoder._blocks):
-            raise TokenizerError("fitted content encoder: the array 'shortest' does not fit; tokenize again.")
+            raise TokenizerError("fitted content encoder: the array 'shortest' has a wrong length; tokenize again.")
         for number, block in enumerate(encoder._blocks):
             prefix = f"{number}."
             block.load_state({name.removeprefix(prefix): a for name, a in state.items() if name.startswith(prefix)})
@@ -195,25 +192,12 @@ class ContentEncoder:
 
 
 def content_vectors(items: pl.DataFrame, spec: ContentSpec, folder: Path) -> np.ndarray:
-    """One vector per row of `items`, float32 [N,D]: a `ContentEncoder` fitted on these very rows.
+    """One vector per row of `items`, float32 [N,D], from a `ContentEncoder` fitted on the same rows.
 
-    folder: where files named in the spec lie. A row without any content is all zeros. Deterministic.
+    folder: contains the files that the spec names. A row without any content is zero. Deterministic.
     Raises TokenizerError when a column or file is missing or unusable, all text is empty, or nothing is named.
     """
     return np.hstack(ContentEncoder(spec).fit_encode_blocks(items, folder))
-
-
-def join_vectors(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
-    """Set blocks side by side: rows of each [N,D_i] brought to length one, times its weight; float32 [N,sum D_i].
-
-    Zero rows stay zero. TokenizerError when the blocks have different numbers of rows.
-    """
-    rows = sorted({len(vectors) for vectors, _ in parts})
-    if len(rows) != 1:
-        raise TokenizerError(
-            f"cannot join blocks of {' and '.join(map(str, rows)) or 'no'} rows; each needs one per item."
-        )
-    return np.hstack([normalise_rows(vectors) * np.float32(weight) for vectors, weight in parts])
 
 
 def _blocks(spec: ContentSpec) -> list[tuple[str, Block, float]]:
@@ -231,7 +215,7 @@ def _blocks(spec: ContentSpec) -> list[tuple[str, Block, float]]:
 
 def _text_blocks(spec: ContentSpec) -> list[tuple[str, Block, float]]:
     groups = [spec.text] if spec.text_blocks == "joint" and spec.text else [[name] for name in spec.text]
-    encoder = SentenceEncoder(spec.sentence_model)  # one for all blocks, so that it is loaded once
+    encoder = SentenceEncoder(spec.sentence_model)  # shared by all blocks, so that it is loaded only once
     blocks: list[tuple[str, Block, float]] = []
     for columns in groups:
         block: Block

@@ -1,4 +1,4 @@
-"""Fitted state as named arrays: text goes into bytes, arrays are checked when they come back. No pickle anywhere."""
+"""Fitted state as named arrays. Text is stored as bytes, and arrays are checked when loaded. No pickle."""
 
 import json
 from collections.abc import Sequence
@@ -9,17 +9,12 @@ from tokenizer.errors import TokenizerError
 
 
 def strings_to_array(strings: Sequence[str]) -> np.ndarray:
-    """A list of texts as UTF-8 JSON in a uint8 array, which a safetensors file can hold."""
+    """Store texts as UTF-8 JSON in a uint8 array, which fits into a safetensors file."""
     return np.frombuffer(json.dumps(list(strings), ensure_ascii=False).encode(), dtype=np.uint8)
 
 
-def array_to_strings(array: np.ndarray) -> list[str]:
-    """What `strings_to_array` was given."""
-    return [str(text) for text in json.loads(array.tobytes().decode())]
-
-
 def fitted_array(state: dict[str, np.ndarray], name: str, dimensions: int) -> np.ndarray:
-    """state[name]; TokenizerError naming it when it is missing or has another number of dimensions."""
+    """Return state[name]; TokenizerError when it is missing or has another number of dimensions."""
     if name not in state:
         raise TokenizerError(f"fitted content encoder: the array {name!r} is missing; tokenize again.")
     array = np.asarray(state[name])
@@ -32,9 +27,9 @@ def fitted_array(state: dict[str, np.ndarray], name: str, dimensions: int) -> np
 
 
 def fitted_strings(state: dict[str, np.ndarray], name: str) -> list[str]:
-    """The texts stored under `name`; TokenizerError naming it when they are missing or damaged."""
+    """Return the texts that `strings_to_array` stored under `name`; TokenizerError when they are missing or damaged."""
     try:
-        return array_to_strings(fitted_array(state, name, 1))
+        return [str(text) for text in json.loads(fitted_array(state, name, 1).tobytes().decode())]
     except ValueError as error:
         raise TokenizerError(
             f"fitted content encoder: the array {name!r} is damaged ({error}); tokenize again."

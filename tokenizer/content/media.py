@@ -1,4 +1,4 @@
-"""Reading video and image files (extra `vision`): PyAV and Pillow, small RGB pictures out."""
+"""Read video and image files as small RGB pictures, with PyAV and Pillow (extra `vision`)."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import numpy as np
 from tokenizer.errors import TokenizerError
 
 LONGEST_SIDE = 448  # pixels; image backbones read 224 to 384, so nothing is lost and memory stays small
-MOST_FRAMES = 256  # of one video; at this size 150 MB
+MOST_FRAMES = 256  # per video; 150 MB at this size
 
 
-def sample_frames(path: Path, frames_per_second: float) -> tuple[list[np.ndarray], list[float]]:
-    """Frames of a video at an even rate: uint8 [H,W,3] each, longest side LONGEST_SIDE at most, and seconds from its start.
+def sample_frames(path: Path, frames_per_second: float) -> list[np.ndarray]:
+    """Frames of a video at an even rate: uint8 [H,W,3] each, with a longest side of at most LONGEST_SIDE.
 
-    The first frame is always taken. When a video gives more than MOST_FRAMES, every other frame is dropped and the rate
-    halved, as often as it takes. Raises TokenizerError when the file cannot be decoded or shows no picture.
+    The first frame is always taken. Whenever there are more than MOST_FRAMES, every other frame is dropped and the rate is
+    halved. Raises TokenizerError when the file cannot be decoded or has no frame.
     """
     try:
         import av
@@ -31,7 +31,7 @@ def sample_frames(path: Path, frames_per_second: float) -> tuple[list[np.ndarray
             stream.thread_type = "AUTO"
             started: float | None = None
             for number, frame in enumerate(container.decode(stream)):
-                # a frame without a time stamp is placed by its number
+                # the time of a frame without a time stamp follows from its number
                 shown = frame.time if frame.time is not None else number / float(stream.average_rate or 25)
                 started = shown if started is None else started
                 if shown - started < next_second - 1e-6:
@@ -45,12 +45,12 @@ def sample_frames(path: Path, frames_per_second: float) -> tuple[list[np.ndarray
     except (av.FFmpegError, OSError, ValueError) as error:
         raise TokenizerError(f"{path}: cannot be decoded as a video ({error}).") from error
     if not frames:
-        raise TokenizerError(f"{path}: shows not a single frame.")
-    return frames, seconds
+        raise TokenizerError(f"{path}: the video has no frame.")
+    return frames
 
 
 def read_image(path: Path) -> np.ndarray:
-    """A picture as uint8 [H,W,3], upright, longest side LONGEST_SIDE at most. TokenizerError when it cannot be read."""
+    """Read a picture as uint8 [H,W,3], upright, with a longest side of at most LONGEST_SIDE. TokenizerError when unreadable."""
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
@@ -59,7 +59,12 @@ def read_image(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB")
             return np.asarray(upright.resize(_fitted_size(*upright.size), Image.Resampling.BICUBIC))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's words for a bad file
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow raises these for a bad file
         raise TokenizerError(f"{path}: cannot be read as an image ({error}).") from error
 
 

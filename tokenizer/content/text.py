@@ -1,4 +1,4 @@
-"""Text to vectors by TF-IDF and truncated SVD, and what counts as the text of an item."""
+"""TF-IDF vectors of text, reduced by truncated SVD, and the rule for what counts as an item's text."""
 
 import re
 from pathlib import Path
@@ -12,21 +12,30 @@ from tokenizer.common.vectors import principal_directions
 from tokenizer.content.fitted_state import fitted_array, fitted_strings, strings_to_array
 from tokenizer.errors import TokenizerError
 
-MISSING_WORDS = ["", "unknown", "nan", "none", "null", "n/a"]  # cells that say there is nothing, in any case
+MISSING_WORDS = [
+    "",
+    "unknown",
+    "nan",
+    "none",
+    "null",
+    "n/a",
+]  # a cell with one of these words, in any case, counts as empty
 MAX_TERMS = 200_000
-MIN_ITEMS_FOR_RARE_TERMS = 100  # below this many items a term of one item may be all there is
+MIN_ITEMS_FOR_RARE_TERMS = 100  # in a smaller catalogue, terms of a single item are kept as well
 
-# Han, kana, Hangul and the full-width forms: scripts that do not put spaces between words, or glue particles to them
+# Han, kana, Hangul and the full-width forms: these scripts have no spaces between words, or attach particles to them
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f]")
 _LETTER = re.compile(r"[^\W\d_]")
 
 
 def item_texts(items: pl.DataFrame, columns: list[str]) -> list[str]:
-    """The text of each row: its columns joined by spaces, without cells that only say "unknown" or the like."""
+    """The text of each row: its columns joined by spaces. Cells such as "unknown" count as empty."""
     cells = []
     for name in columns:
         if items[name].dtype.is_nested():
-            raise TokenizerError(f"items: column {name!r} holds {items[name].dtype}; text columns hold one text a row.")
+            raise TokenizerError(
+                f"items: column {name!r} holds {items[name].dtype}; a text column must hold one text per row."
+            )
         text = pl.col(name).cast(pl.String).str.strip_chars()
         cells.append(pl.when(text.str.to_lowercase().is_in(MISSING_WORDS)).then(None).otherwise(text).alias(name))
     return items.select(pl.concat_str(cells, separator=" ", ignore_nulls=True).fill_null("")).to_series().to_list()
@@ -41,17 +50,17 @@ def mostly_cjk(texts: list[str]) -> bool:
 class TfidfBlock:
     """Text columns as one block: sublinear TF-IDF, rows of length one, reduced by truncated SVD.
 
-    Terms are word 1-2-grams, or character 1-2-grams where most letters are Chinese, Japanese or Korean. Terms not seen
-    when fitted are ignored later.
+    Terms are words and pairs of words. Where most letters are Chinese, Japanese or Korean, they are characters and pairs of
+    characters. `encode` ignores terms that `fit` did not see.
     """
 
     def __init__(self, columns: list[str], dimensions: int, seed: int) -> None:
         self.columns, self.dimensions, self.seed = columns, dimensions, seed
 
     def fit(self, items: pl.DataFrame, folder: Path) -> np.ndarray:
-        """Learn terms, their weights and directions, and return the fitted rows, float32 [N,W].
+        """Learn terms, their weights and the directions of the SVD; return the vectors of these rows, float32 [N,W].
 
-        Raises TokenizerError naming the columns when no text holds a single usable term.
+        Raises TokenizerError naming the columns when no text holds a usable term.
         """
         texts = item_texts(items, self.columns)
         self.by_character = mostly_cjk(texts)
@@ -61,7 +70,7 @@ class TfidfBlock:
         return np.asarray(matrix_NF @ self.directions_FW, dtype=np.float32)
 
     def encode(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray:
-        """These rows of any table with these columns in the fitted directions, float32 [N,W]; zero where no term is known."""
+        """Encode these rows of a table with the same columns, float32 [M,W]; a row without a known term is zero."""
         vectorizer = self._vectorizer(vocabulary=self.terms)
         vectorizer.idf_ = self.idf_F
         matrix_NF = vectorizer.transform(item_texts(items.select(self.columns)[rows], self.columns))
@@ -77,12 +86,14 @@ class TfidfBlock:
         }
 
     def load_state(self, state: dict[str, np.ndarray]) -> Self:
-        """Take up arrays of `state_dict`; TokenizerError names one that is missing or misshaped."""
+        """Restore the arrays of `state_dict`; TokenizerError names one that is missing or has a wrong shape."""
         self.by_character = bool(fitted_array(state, "by_character", 1).any())
         self.terms = fitted_strings(state, "terms")
         self.idf_F, self.directions_FW = fitted_array(state, "idf", 1), fitted_array(state, "directions", 2)
         if not len(self.terms) == len(self.idf_F) == len(self.directions_FW):
-            raise TokenizerError("fitted content encoder: 'terms', 'idf' and 'directions' do not fit; tokenize again.")
+            raise TokenizerError(
+                "fitted content encoder: 'terms', 'idf' and 'directions' differ in length; tokenize again."
+            )
         return self
 
     def _vectorizer(self, **settings: Any) -> Any:
@@ -96,12 +107,12 @@ class TfidfBlock:
             vectorizer = self._vectorizer(min_df=least_items, max_features=MAX_TERMS)
             try:
                 matrix_NF = sparse.csr_matrix(vectorizer.fit_transform(texts))
-            except ValueError:  # scikit-learn's "empty vocabulary": every term is rarer than asked, or there is none
+            except ValueError:  # scikit-learn's "empty vocabulary": there is no term, or every term is too rare
                 continue
             self.terms = [str(term) for term in vectorizer.get_feature_names_out()]
             self.idf_F = np.asarray(vectorizer.idf_, dtype=np.float32)
             return matrix_NF
         raise TokenizerError(
             "items: the text of every row is empty or holds no word of two letters "
-            f"(columns: {', '.join(self.columns)}); name other columns, or none."
+            f"(columns: {', '.join(self.columns)}); name other columns, or no text column."
         )

@@ -1,7 +1,7 @@
-"""Videos and images to vectors by an image backbone of Hugging Face (extra `vision`), kept in the cache.
+"""Embeddings of videos and images from a Hugging Face image backbone (extra `vision`), kept in the cache.
 
-A video becomes one vector: the mean of its frames' vectors weighted by the tokens that `tokenizer.content.frames` grants them,
-so a frame that shows something new counts and a minute of standing still does not drown it.
+The vector of a video is the mean of its frames' vectors, weighted by the tokens that `tokenizer.content.frames` gives them.
+So a frame that shows something new counts, even beside a minute without change.
 """
 
 import hashlib
@@ -16,23 +16,23 @@ import numpy as np
 import polars as pl
 
 from tokenizer.content.cache import Advance, cached_vectors
-from tokenizer.content.frames import plan_frames
+from tokenizer.content.frames import slow_frames, spread_budget
 from tokenizer.content.media import LONGEST_SIDE, MOST_FRAMES, read_image, sample_frames
 from tokenizer.content.models import loading, model_identity
 from tokenizer.content.text import MISSING_WORDS
 from tokenizer.errors import TokenizerError
 
 IMAGES_AT_ONCE = 32
-STORED_AT_ONCE = 64  # videos, or batches of images; an interruption loses no more than the work on these
+STORED_AT_ONCE = 64  # videos, or batches of images; an interruption loses at most this much work
 
 
 class ImageEncoder:
-    """Pictures to vectors of length one: the mean of a backbone's output over all places of a picture.
+    """Image embeddings of length one: the mean of a backbone's output over all positions of a picture.
 
-    model: an id on the hub or a folder, with its image processor. Two-sided models such as CLIP give their image
-    features. The mean rather than the pooled output, because many checkpoints come without weights for that. Runs on a
-    GPU where there is one; nothing is loaded while the cache knows every file. Raises TokenizerError when the extra
-    `vision` is not installed or the model cannot be loaded.
+    model: an id on the hub or a folder, with its image processor. Models with an image and a text side, such as CLIP, give
+    their image features. Others give the mean and not the pooled output, because many checkpoints lack the weights for
+    pooling. It runs on a GPU if there is one. The model is loaded only when a file is not in the cache. Raises
+    TokenizerError when the extra `vision` is not installed or the model cannot be loaded.
     """
 
     def __init__(self, model: str) -> None:
@@ -60,7 +60,7 @@ class ImageEncoder:
 
     @cached_property
     def identity(self) -> str:
-        """Which weights these are, see `tokenizer.content.models.model_identity`."""
+        """Identifies the weights, see `tokenizer.content.models.model_identity`."""
         with self._loading():
             return model_identity(self.model)
 
@@ -71,7 +71,7 @@ class ImageEncoder:
             from transformers import AutoImageProcessor, AutoModel
 
             processor = AutoImageProcessor.from_pretrained(self.model)
-            with torch.random.fork_rng(devices=[]):  # weights that a checkpoint lacks are drawn at random; none is used
+            with torch.random.fork_rng(devices=[]):  # draws weights that the checkpoint lacks; none is used
                 backbone = AutoModel.from_pretrained(self.model)
         return processor, backbone.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
@@ -80,39 +80,39 @@ class ImageEncoder:
 
 
 class _FileColumn:
-    """What columns of videos and of images have in common."""
+    """What columns of videos and columns of images share."""
 
     def __init__(self, column: str, encoder: ImageEncoder) -> None:
         self.column, self.encoder, self.model = column, encoder, encoder.model
 
     @property
     def identity(self) -> str:
-        """Which weights these are."""
+        """Identifies the weights."""
         return self.encoder.identity
 
     def present(self, items: pl.DataFrame) -> np.ndarray:
-        """Which rows name a file, bool [N]."""
+        """Rows that name a file, bool [N]."""
         column = items[self.column]
         if column.dtype not in (pl.String, pl.Null):
-            raise TokenizerError(f"items: column {self.column!r} holds {column.dtype}; expected paths of files.")
+            raise TokenizerError(f"items: column {self.column!r} holds {column.dtype}; it must hold paths of files.")
         text = column.cast(pl.String).fill_null("").str.strip_chars().str.to_lowercase()
         return (~text.is_in(MISSING_WORDS)).to_numpy()
 
     def _files(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> list[Path]:
-        """Paths of these rows; absent files are told at once, before hours of work on the others."""
+        """Paths of these rows. A missing file is reported now, before hours of work on the other files."""
         paths = [folder / name for name in items[self.column][rows].str.strip_chars()]
         absent = [(row, path) for row, path in zip(rows, paths, strict=True) if not path.is_file()]
         if absent:
             row, path = absent[0]
             raise TokenizerError(
-                f"items: column {self.column!r}, row {row}: {path} is not there ({len(absent)} such rows of "
-                f"{len(items)}); paths are absolute or from the folder of the items table."
+                f"items: column {self.column!r}, row {row}: {path} does not exist ({len(absent)} such rows of "
+                f"{len(items)}); paths must be absolute or start at the folder of the items table."
             )
         return paths
 
     @contextmanager
     def _row(self, row: int) -> Iterator[None]:
-        """Put column and row before what a file's reader complains of."""
+        """Put the column and the row in front of an error about a file."""
         try:
             yield
         except TokenizerError as error:
@@ -120,14 +120,14 @@ class _FileColumn:
 
 
 class VideoColumn(_FileColumn):
-    """A column of paths to videos, for a `tokenizer.content.embeddings.EmbeddingBlock`."""
+    """A column of paths to videos: a source for `tokenizer.content.embeddings.EmbeddingBlock`."""
 
     def __init__(self, column: str, encoder: ImageEncoder, frames_per_second: float, token_budget: int) -> None:
         super().__init__(column, encoder)
         self.frames_per_second, self.token_budget = frames_per_second, token_budget
 
     def vectors(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray:
-        """One vector per video, float32 [M,D]. TokenizerError names the row and file that is missing or broken."""
+        """One vector per video, float32 [M,D]. TokenizerError names the row and the file that is missing or broken."""
         paths = self._files(items, folder, rows)
 
         def embed(positions: list[int], advance: Advance) -> np.ndarray:
@@ -143,18 +143,18 @@ class VideoColumn(_FileColumn):
         return _cached(paths, self.encoder, settings, embed, STORED_AT_ONCE, f"embedding videos ({self.column})")
 
     def _video_vector(self, path: Path) -> np.ndarray:
-        frames, seconds = sample_frames(path, self.frames_per_second)
-        tokens_T = plan_frames(frames, seconds, self.token_budget).tokens_T
+        frames = sample_frames(path, self.frames_per_second)
+        tokens_T = spread_budget(slow_frames(frames), self.token_budget)
         chosen = np.flatnonzero(tokens_T)
         vectors_CD = self.encoder.embed([frames[frame] for frame in chosen])
         return np.average(vectors_CD, axis=0, weights=tokens_T[chosen]).astype(np.float32)
 
 
 class ImageColumn(_FileColumn):
-    """A column of paths to images, for a `tokenizer.content.embeddings.EmbeddingBlock`."""
+    """A column of paths to images: a source for `tokenizer.content.embeddings.EmbeddingBlock`."""
 
     def vectors(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray:
-        """One vector per image, float32 [M,D]. TokenizerError names the row and file that is missing or broken."""
+        """One vector per image, float32 [M,D]. TokenizerError names the row and the file that is missing or broken."""
         paths = self._files(items, folder, rows)
 
         def embed(positions: list[int], advance: Advance) -> np.ndarray:
@@ -180,7 +180,7 @@ def _cached(
     rows_at_once: int,
     what: str,
 ) -> np.ndarray:
-    """`embed`, with the cache before it: the content of a file, the weights and the settings decide the vector."""
+    """Vectors from the cache or from `embed`; file content, weights and settings make the key."""
     keys = []
     for path in paths:
         with path.open("rb") as file:

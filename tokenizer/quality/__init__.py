@@ -1,1 +1,1 @@
-"""How good semantic IDs are: reconstruction, use of the codes, neighbours, prefixes, and how new items land."""
+"""Quality of semantic IDs: reconstruction, use of the codes, neighbours, prefixes, and the prefixes of new items."""

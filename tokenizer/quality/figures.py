@@ -1,9 +1,8 @@
-"""How good semantic IDs are, before anything is trained on them.
+"""Quality figures of semantic IDs that need no trained model.
 
-None of these figures predicts recommendation quality: balanced codes and a small reconstruction error are cheap to get
-and say little about recall. They are here to catch what is broken, such as dead codes or a level nobody needs.
-Whether prefixes keep what belongs together is measured in `tokenizer.quality.neighbours` (by behaviour) and
-`tokenizer.quality.prefixes` (by labels).
+None of these figures predicts recommendation quality: balanced codes and a small reconstruction error are easy to reach and
+say little about recall. The figures reveal faults such as dead codes or a useless level. `tokenizer.quality.neighbours` and
+`tokenizer.quality.prefixes` measure whether similar items share prefixes, by behaviour and by labels.
 """
 
 from typing import Any
@@ -22,27 +21,25 @@ def quality_figures(
     quantizer_codes_NQ: np.ndarray,
     quantizer_level_sizes: list[int],
     unique: UniqueCodes,
+    *,
+    latent_NW: np.ndarray,
+    codebooks: list[np.ndarray],
     notes: list[str] | None = None,
     neighbours_P2: np.ndarray | None = None,
-    *,
-    latent_NW: np.ndarray | None = None,
-    codebooks: list[np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """All figures of one tokenization as plain JSON values.
 
-    vectors_ND: what was quantized; decoded_ND: what the quantizer's own codes stand for; neighbours_P2: pairs of items
-    that behaviour brought together and training has not seen; latent_NW and codebooks: the space in which codes add up
-    (see `tokenizer.quantizers`), to measure what each level explains.
+    vectors_ND: the quantized vectors. decoded_ND: vectors decoded from the quantizer's codes. latent_NW and codebooks: the
+    space in which codebook rows add up (see `tokenizer.quantizers`), to measure what each level explains. neighbours_P2:
+    pairs of items with similar behaviour that training has not seen.
 
     Keys: `items`, `reconstruction`, `levels` (per level of the quantizer), `id_levels` (per level of the final IDs),
     `overall` (whole code sequences of the quantizer), `prefixes` (of the final IDs, per depth), `collisions_before`,
-    `collisions_after`, `moved` and `extra_error` (see `UniqueCodes`), `notes`; `neighbours` where pairs
-    are given.
+    `collisions_after`, `moved` and `extra_error` (see `UniqueCodes`), `notes`, and `neighbours` if pairs are given.
     """
     levels = level_figures(quantizer_codes_NQ, quantizer_level_sizes)
-    if latent_NW is not None and codebooks is not None:
-        for level, lost in zip(levels, lost_by_level(latent_NW, codebooks, quantizer_codes_NQ), strict=True):
-            level["variance_lost"] = lost
+    for level, lost in zip(levels, lost_by_level(latent_NW, codebooks, quantizer_codes_NQ), strict=True):
+        level["variance_lost"] = lost
     figures: dict[str, Any] = {
         "items": len(vectors_ND),
         "reconstruction": reconstruction(vectors_ND, decoded_ND),
@@ -62,11 +59,11 @@ def quality_figures(
 
 
 def level_figures(codes_NL: np.ndarray, level_sizes: list[int]) -> list[dict[str, float]]:
-    """Per level: how many of its codes are used, and how evenly.
+    """For each level: how many of its codes are used, and how evenly.
 
-    `utilisation`: used codes over size. `entropy` in nats, `entropy_share` of log(size), `perplexity` exp(entropy).
-    `gini` of the items per code, unused ones included. `largest_load`: items on the fullest code, and
-    `largest_share` of all items. A level of size one has no entropy to have; its share counts as 1.
+    `utilisation`: used codes / size. `entropy` in nats, `entropy_share` of log(size), `perplexity` exp(entropy). `gini`: of
+    the items per code, unused codes included. `largest_load`: items on the fullest code; `largest_share`: as a share of all
+    items. The entropy share of a level of size one is 1.
     """
     figures = []
     for level, size in enumerate(level_sizes):
@@ -89,11 +86,11 @@ def level_figures(codes_NL: np.ndarray, level_sizes: list[int]) -> list[dict[str
 
 
 def overall_figures(codes_NL: np.ndarray, level_sizes: list[int]) -> dict[str, float]:
-    """The same of whole code sequences, as if each were a code of one level.
+    """The same for whole code sequences, as if each were a code of a single level.
 
-    That level has as many places as sequences could at best be told apart: `places`, the smaller of items and possible
-    IDs. `utilisation`, `entropy_share` and `gini` refer to it. `capacity`: possible IDs, a Python int of any size.
-    `levels_in_common`: nats that the levels say twice, the sum of their entropies less the entropy of the whole.
+    That level has `places` codes: the number of items or of possible IDs, whichever is smaller. `utilisation`,
+    `entropy_share` and `gini` refer to it. `capacity`: possible IDs, a Python int of any size. `levels_in_common`: redundancy
+    of the levels in nats, the sum of their entropies minus the entropy of whole sequences.
     """
     capacity = int(np.prod([int(size) for size in level_sizes], dtype=object))
     _, counts_G = np.unique(codes_NL, axis=0, return_counts=True)
@@ -113,9 +110,9 @@ def overall_figures(codes_NL: np.ndarray, level_sizes: list[int]) -> dict[str, f
 
 
 def gini(counts_V: np.ndarray) -> float:
-    """Gini coefficient of how a load spreads over codes: 0 when all carry the same, near 1 when one carries everything.
+    """Gini coefficient of the loads of codes: 0 if all loads are equal, near 1 if one code has everything.
 
-    FORGE (arXiv 2509.20904) proposes it as a figure of semantic IDs that needs no training.
+    FORGE (arXiv 2509.20904) proposes it as a measure of semantic IDs that needs no training.
     """
     ordered_V = np.sort(np.asarray(counts_V, dtype=np.float64))
     total, size = ordered_V.sum(), len(ordered_V)
@@ -125,7 +122,7 @@ def gini(counts_V: np.ndarray) -> float:
 
 
 def collisions(codes_NL: np.ndarray) -> dict[str, float]:
-    """Share of items that share their codes with another, the largest group with the same codes, distinct codes."""
+    """Share of items with the same codes as another item, size of the largest such group, and number of distinct codes."""
     _, group_N, counts_G = np.unique(codes_NL, axis=0, return_inverse=True, return_counts=True)
     shared = counts_G[group_N.reshape(-1)] > 1
     return {
@@ -136,7 +133,7 @@ def collisions(codes_NL: np.ndarray) -> dict[str, float]:
 
 
 def format_quality(quality: dict[str, Any]) -> str:
-    """The figures as a plain table for the terminal; artefacts that lack newer figures are printed without them."""
+    """The figures as a plain table for the terminal; figures that an older artefact lacks are left out."""
     before, after, rebuilt = quality["collisions_before"], quality["collisions_after"], quality["reconstruction"]
     lines = [
         f"items            {quality['items']:,}",

@@ -1,4 +1,4 @@
-"""Where new items landed: do they begin with the codes of old items that are like them?"""
+"""Do new items share their first codes with similar old items?"""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ import numpy as np
 from tokenizer.common.vectors import normalise_rows
 from tokenizer.quantizers import Quantizer
 
-COMPARED_ITEMS = 2000  # new items looked at, an even sample where there are more
-SIMILARITY_ELEMENTS = 1 << 22  # similarities held at once
+COMPARED_ITEMS = 2000  # new items compared, an even sample if there are more
+SIMILARITY_ELEMENTS = 1 << 22  # similarities computed at once
 ROWS = 1 << 12  # rows decoded at once
-DEPTHS = 2  # prefixes of one code and of two
+DEPTHS = 2  # prefixes of one and of two codes
 
 
 def landing_figures(
     new_ML: np.ndarray, new_vectors_MD: np.ndarray, old_SL: np.ndarray, old_vectors_SD: np.ndarray, k: int = 10
 ) -> dict[str, Any]:
-    """Share of new items with the prefix of at least one of the k most similar old ones (by cosine), plain JSON values.
+    """Share of new items with the prefix of at least one of the k most similar old items (by cosine), as JSON values.
 
-    `same_prefix` and `chance`: for prefixes of one code and of two. `chance` is what k old items drawn at random would
-    give. `items` and `old_items`: how many were compared; of many new items an even sample is.
+    `same_prefix` and `chance` are lists, for prefixes of one and of two codes. `chance` is the share for k random old items.
+    `items` and `old_items` are the numbers of items compared; many new items are represented by an even sample.
     """
     k = min(k, len(old_SL))
     rows = np.linspace(0, len(new_ML) - 1, min(len(new_ML), COMPARED_ITEMS)).astype(np.int64)
@@ -38,7 +38,7 @@ def landing_figures(
 
 
 def nearest_by_cosine(vectors_RD: np.ndarray, old_vectors_SD: np.ndarray, k: int) -> np.ndarray:
-    """Rows of the k most similar old vectors, int64 [R,k] in no particular order; worked through in blocks."""
+    """Rows of the k most similar old vectors, int64 [R,k] in no particular order; computed in blocks."""
     unit_RD, unit_SD = normalise_rows(vectors_RD), normalise_rows(old_vectors_SD)
     step = max(1, SIMILARITY_ELEMENTS // len(unit_SD))
     blocks = []
@@ -49,7 +49,7 @@ def nearest_by_cosine(vectors_RD: np.ndarray, old_vectors_SD: np.ndarray, k: int
 
 
 def reconstruction_error(quantizer: Quantizer, vectors_MD: np.ndarray, codes_MQ: np.ndarray) -> float:
-    """Mean squared distance of vectors to what their codes stand for, in the space of the input."""
+    """Mean squared distance of vectors to the decoded codes, in the space of the input."""
     total = 0.0
     for start in range(0, len(vectors_MD), ROWS):
         decoded_RD = quantizer.decode(codes_MQ[start : start + ROWS])

@@ -1,7 +1,7 @@
-"""Do items that the same people take, one after the other, stay together: as vectors, and as semantic IDs?
+"""Are consecutive items of a user similar, as vectors and as semantic IDs?
 
-Pairs are [P,2] rows of the items table, the item a user had and the one that came next. Pairs that training has not seen
-show what the vectors and IDs have understood; pairs from training only show what they were told.
+Pairs are [P,2] rows of the items table: an item of a user and the next one. Use pairs that training has not seen; pairs from
+training would only show what was learnt by heart.
 """
 
 from typing import Any
@@ -12,19 +12,20 @@ from tokenizer.common.vectors import normalise_rows
 from tokenizer.errors import TokenizerError
 from tokenizer.quality.prefixes import prefix_groups
 
-SIMILARITY_ELEMENTS = 1 << 23  # similarities held at once; 32 MiB of float32
-EQUAL = 2e-6  # cosines closer than this are the same but for float32 rounding
-HIT_RATE_PAIRS = 20_000  # the share of more pairs than this is known well enough from an even sample
-COMPARISONS = 1 << 29  # pairs x items at most, or every tokenization of a large catalogue would wait for its figures
+SIMILARITY_ELEMENTS = 1 << 23  # similarities computed at once; 32 MiB of float32
+EQUAL = 2e-6  # cosines that differ by less are equal, up to float32 rounding
+HIT_RATE_PAIRS = 20_000  # an even sample of this many pairs is precise enough
+COMPARISONS = (
+    1 << 29
+)  # pairs x items, at most; otherwise these figures would delay the tokenization of a large catalogue
 
 
 def neighbour_figures(
     vectors_ND: np.ndarray, decoded_ND: np.ndarray, codes_NL: np.ndarray, pairs_P2: np.ndarray, k: int = 10
 ) -> dict[str, Any]:
-    """All figures of this file as plain JSON values: hit rates before and after quantizing, prefix agreement by depth.
+    """Hit rates before and after quantization, and prefix agreement by depth, as plain JSON values.
 
-    Of many pairs an even sample is used for the hit rates, at most HIT_RATE_PAIRS and no more than COMPARISONS allow;
-    `hit_rate_pairs` says how many that were.
+    Hit rates use an even sample of the pairs, limited by HIT_RATE_PAIRS and COMPARISONS; `hit_rate_pairs` is its size.
     """
     pairs_P2 = _check_pairs(pairs_P2, len(codes_NL))
     if not len(pairs_P2):
@@ -44,9 +45,9 @@ def neighbour_figures(
 
 
 def prefix_agreement(codes_NL: np.ndarray, pairs_P2: np.ndarray) -> list[float]:
-    """Share of pairs whose items have the same first 1, 2 … L codes; pairs of an item with itself do not count.
+    """Share of pairs whose items have the same first 1, 2 … L codes. Pairs of an item with itself do not count.
 
-    0.0 everywhere without any pair. Compare with `chance_agreement`. Raises TokenizerError for rows outside the items.
+    The shares are 0.0 if there is no pair. Compare them with `chance_agreement`. TokenizerError for rows outside the items.
     """
     pairs_P2 = _check_pairs(pairs_P2, len(codes_NL))
     codes_NL = np.asarray(codes_NL)
@@ -55,10 +56,10 @@ def prefix_agreement(codes_NL: np.ndarray, pairs_P2: np.ndarray) -> list[float]:
 
 
 def chance_agreement(codes_NL: np.ndarray, pairs_P2: np.ndarray) -> list[float]:
-    """What `prefix_agreement` would be, were the second items dealt at random among the first ones.
+    """Expected `prefix_agreement` if the second items were assigned to the first items at random.
 
-    Exact, not sampled: the expectation over two different items, drawn as often as the pairs name them on the left and
-    on the right. Popular items thus count as much by chance as they do in the pairs.
+    The expectation is exact, over pairs of different items drawn with the frequencies of the first and the second items. So
+    popular items count as much as they do in the pairs.
     """
     pairs_P2 = _check_pairs(pairs_P2, len(codes_NL))
     left_N = np.bincount(pairs_P2[:, 0], minlength=len(codes_NL)).astype(np.float64)
@@ -75,11 +76,12 @@ def chance_agreement(codes_NL: np.ndarray, pairs_P2: np.ndarray) -> list[float]:
 
 
 def pair_hit_rate(vectors_ND: np.ndarray, pairs_P2: np.ndarray, k: int) -> float:
-    """Share of pairs (a, b) where b is among the k items nearest to a by cosine, a itself left out.
+    """Share of pairs (a, b) in which b is among the k items nearest to a by cosine, not counting a itself.
 
-    Where several items are as near as b, as decoded vectors often are, the pair counts with the probability that b is
-    among the k when equals are shuffled. A vector of zeros is equally far from everything. Memory beyond the vectors and
-    one copy of them is bounded. 0.0 without any pair; TokenizerError for rows outside the items or k below 1.
+    Several items may be as near as b, as is common for decoded vectors. The pair then counts with the probability that b is
+    among the k nearest in a random order of equals. A zero vector is equally far from every item. Memory is bounded, beyond
+    the vectors and one copy of them. The share is 0.0 if there is no pair. TokenizerError for rows outside the items or k
+    below 1.
     """
     if k < 1:
         raise TokenizerError(f"pair hit rate: k is {k}; it must be at least 1.")
@@ -97,18 +99,18 @@ def pair_hit_rate(vectors_ND: np.ndarray, pairs_P2: np.ndarray, k: int) -> float
         similarity_RN[row_R, left_R] = -np.inf
         reached_R1 = similarity_RN[row_R, right_R][:, None]
         nearer_R = (similarity_RN > reached_R1 + EQUAL).sum(axis=1)
-        equal_R = (similarity_RN >= reached_R1 - EQUAL).sum(axis=1) - nearer_R  # b itself is one of them
+        equal_R = (similarity_RN >= reached_R1 - EQUAL).sum(axis=1) - nearer_R  # including b
         hits += float(np.clip((k - nearer_R) / equal_R, 0, 1).sum())
     return hits / len(pairs_P2)
 
 
 def nearest_items(vectors_ND: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k items nearest to each item by cosine, itself left out: rows int64 [N,k] and cosines float32 [N,k].
+    """The k other items nearest to each item by cosine: rows int64 [N,k] and cosines float32 [N,k].
 
-    Nearest first; among equals any. Fewer than k+1 items give N-1 columns. Memory beyond the result and one copy of the
-    vectors is bounded.
+    The nearest item comes first; equals come in any order. With fewer than k+1 items there are N-1 columns. Memory is
+    bounded, beyond the result and one copy of the vectors.
     """
-    import torch  # its top k takes a sixth of the time of NumPy's partition
+    import torch  # its topk is six times as fast as NumPy's partition
 
     unit_ND = normalise_rows(vectors_ND)
     k = min(k, len(unit_ND) - 1)
@@ -126,7 +128,7 @@ def nearest_items(vectors_ND: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _check_pairs(pairs_P2: np.ndarray, items: int) -> np.ndarray:
-    """Pairs of different items, int64 [P,2]; TokenizerError for another shape or rows outside the items."""
+    """Return pairs of different items as int64 [P,2]; TokenizerError for a wrong shape or rows outside the items."""
     pairs = np.asarray(pairs_P2)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
         raise TokenizerError(

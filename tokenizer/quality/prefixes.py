@@ -1,4 +1,4 @@
-"""Prefixes of semantic IDs: how items spread over them, and whether they mean something that people can name."""
+"""Prefixes of semantic IDs: how items spread over them, and whether they agree with labels."""
 
 from typing import Any
 
@@ -9,21 +9,21 @@ from tokenizer.errors import TokenizerError
 
 
 def prefix_groups(codes_NL: np.ndarray) -> list[np.ndarray]:
-    """For every depth 1..L the group of each item: int64 [N], numbered from 0, equal where the first codes are equal."""
+    """For each depth 1..L, number the groups of items with the same first codes from 0: int64 [N] each."""
     codes_NL = np.asarray(codes_NL, dtype=np.int64)
     groups, group_N = [], np.zeros(len(codes_NL), dtype=np.int64)
     for level in range(codes_NL.shape[1]):
         key_N = group_N * (int(codes_NL[:, level].max(initial=0)) + 1) + codes_NL[:, level]
-        # numbered anew at each depth, so the products stay small however many levels there are
+        # groups are numbered again at each depth, so that the products stay small for any number of levels
         group_N = np.unique(key_N, return_inverse=True)[1].reshape(-1)
         groups.append(group_N)
     return groups
 
 
 def prefix_figures(codes_NL: np.ndarray) -> list[dict[str, float]]:
-    """Per depth: distinct prefixes, items under one on average, under the fullest, and the share of items that are alone.
+    """For each depth: distinct prefixes, items per prefix on average and at most, and the share of items alone under one.
 
-    Where most items are alone, the codes that follow carry no information about them.
+    At a depth where most items are alone, the remaining codes carry no information about them.
     """
     figures = []
     for depth, group_N in enumerate(prefix_groups(codes_NL), start=1):
@@ -43,23 +43,22 @@ def prefix_figures(codes_NL: np.ndarray) -> list[dict[str, float]]:
 def prefix_purity(
     codes_NL: np.ndarray, labels_N: np.ndarray | pl.Series, *, permutations: int = 10, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Do items with the same first codes have the same label? One entry per depth, plain JSON values.
+    """Do items with the same first codes have the same label? One entry per depth, as plain JSON values.
 
-    labels_N: one label per item; null (None, NaN) leaves the item out. `purity` is the share of items whose label is the
-    most frequent one under their prefix. Small groups are pure by themselves, a lone item always is, so the same is
-    measured with the labels dealt anew among the same items (`chance`, the mean of `permutations` deals). `adjusted` is
-    (purity - chance) / (1 - chance): 0 at chance, 1 at perfect. `mutual_information` is normalised by the mean of both
-    entropies, with its own `mutual_information_chance`.
-    Raises TokenizerError when labels and codes differ in length, or no item has a label.
+    labels_N: one label per item; items with null (None, NaN) are left out. `purity` is the share of items with the most
+    frequent label under their prefix. Small groups are pure by chance, and a single item always is. So `chance` is the mean
+    purity over `permutations` random permutations of the labels, and `adjusted` is (purity - chance) / (1 - chance): 0 at
+    chance, 1 if perfect. `mutual_information` is normalised by the mean of both entropies and has its own
+    `mutual_information_chance`. Raises TokenizerError when labels and codes differ in length, or no item has a label.
     """
     labels = labels_N if isinstance(labels_N, pl.Series) else pl.Series("label", labels_N.tolist(), strict=False)
     if len(labels) != len(codes_NL):
-        raise TokenizerError(f"prefix purity: {len(labels)} labels for {len(codes_NL)} items; there must be one each.")
+        raise TokenizerError(f"prefix purity: {len(labels)} labels for {len(codes_NL)} items; give one label per item.")
     if labels.dtype.is_float():
         labels = labels.fill_nan(None)
     known_N = labels.is_not_null().to_numpy()
     if not known_N.any():
-        raise TokenizerError("prefix purity: no item has a label, so nothing can be compared.")
+        raise TokenizerError("prefix purity: no item has a label; give a label to at least one item.")
     label_M = labels.drop_nulls().rank("dense").to_numpy().astype(np.int64) - 1
     generator = np.random.default_rng(seed)
     dealt = [generator.permutation(label_M) for _ in range(permutations)]
@@ -86,7 +85,7 @@ def prefix_purity(
 
 
 def _purity_and_information(group_M: np.ndarray, label_M: np.ndarray, label_entropy: float) -> tuple[float, float]:
-    """Purity, and mutual information over the mean of both entropies (1 where neither has any)."""
+    """Purity, and mutual information divided by the mean of both entropies (1 if both are zero)."""
     key, count = np.unique(group_M * (int(label_M.max()) + 1) + label_M, return_counts=True)
     group = key // (int(label_M.max()) + 1)
     first = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
@@ -98,6 +97,6 @@ def _purity_and_information(group_M: np.ndarray, label_M: np.ndarray, label_entr
 
 
 def entropy_of(counts: np.ndarray) -> float:
-    """Shannon entropy in nats of what was counted so often."""
+    """Shannon entropy of these counts, in nats."""
     share = counts[counts > 0] / counts.sum()
     return abs(float(-(share * np.log(share)).sum()))

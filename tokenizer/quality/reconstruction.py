@@ -1,17 +1,17 @@
-"""How much of the vectors the codes keep: with all their levels, and after each of them."""
+"""How well codes reconstruct the vectors, with all levels and after each level."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-CHUNK_ELEMENTS = 1 << 21  # numbers held as float64 at once; 16 MiB
+CHUNK_ELEMENTS = 1 << 21  # float64 values processed at once; 16 MiB
 
 
 def reconstruction(vectors_ND: np.ndarray, decoded_ND: np.ndarray) -> dict[str, float]:
-    """Mean squared length of what the codes leave unexplained, and its share of the variance of the vectors.
+    """Mean squared length of the reconstruction error, and its share of the variance of the vectors.
 
-    The share is 0 for perfect codes and 1 for codes that know only the mean; for vectors without variance it is 0 when
-    nothing is lost. The first figure depends on the scale of the vectors, compare it on the same vectors only.
+    The share is 0 for perfect codes and 1 for codes that give only the mean. For vectors without variance it is 0 if nothing
+    is lost. The error depends on the scale of the vectors, so compare it only for the same vectors.
     """
     error = sum(
         float(np.square(np.subtract(vectors_ND[rows], decoded_ND[rows], dtype=np.float64)).sum())
@@ -21,10 +21,10 @@ def reconstruction(vectors_ND: np.ndarray, decoded_ND: np.ndarray) -> dict[str, 
 
 
 def lost_by_level(latent_NW: np.ndarray, codebooks: list[np.ndarray], codes_NQ: np.ndarray) -> list[float]:
-    """Share of the variance that the first 1, 2 … Q codes leave unexplained, in the space where codebook rows add up.
+    """Share of the variance that the first 1, 2 … Q codes do not explain, in the space where codebook rows add up.
 
-    For codes that quantize the vectors themselves (the k-means family) the last entry is the share of
-    `reconstruction`; an autoencoder's latent space is its own, and its decoder is not asked here.
+    For quantizers of the vectors themselves (the k-means family) the last entry is the share of `reconstruction`. For
+    autoencoders the figures refer to the latent space, without the decoder.
     """
     error_L = np.zeros(len(codebooks))
     for rows in _chunks(latent_NW):
@@ -36,7 +36,7 @@ def lost_by_level(latent_NW: np.ndarray, codebooks: list[np.ndarray], codes_NQ: 
 
 
 def _share_of_variance(error: float, vectors_ND: np.ndarray) -> float:
-    """Mean squared error over variance; where the variance is only rounding, 0 when nothing is lost and else 1."""
+    """Mean squared error / variance. If the variance is only rounding error: 0 if nothing is lost, otherwise 1."""
     mean_D = vectors_ND.mean(axis=0, dtype=np.float64)
     variance = sum(float(np.square(vectors_ND[rows] - mean_D).sum()) for rows in _chunks(vectors_ND)) / len(vectors_ND)
     scale = variance + float(mean_D @ mean_D)

@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from tokenizer.common.settings import Settings
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers import Quantizer
 
@@ -21,12 +22,6 @@ CLASSES: dict[str, str] = {
     "random": "RandomIDs",
     "hash": "HashIDs",
 }  # each in the file of its method's name, imported when it is used: half of them need torch and more
-
-
-class Settings(BaseModel):
-    """Settings of one quantizer; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RQKMeansSpec(Settings):

@@ -1,1 +1,1 @@
-"""One item, one ID: collisions are resolved, and free IDs are found for items that join later."""
+"""One item, one ID: resolve collisions, and find free IDs for items that join later."""

@@ -1,12 +1,13 @@
-"""One item, one ID: what happens to items whose vectors fall on the same codes, and what that costs.
+"""Three ways to give items with the same codes different IDs, and what each costs.
 
-`append_code` adds a level that numbers the colliders, as TIGER does (arXiv 2305.05065): no code changes, every ID grows
-by one level. `nearest_free` keeps the length: the item closest to its codes keeps them, the others take the nearest
-last-level code that is free under the same prefix, and only when a prefix is full does one move to another prefix.
-`sinkhorn_last_level` also keeps the length and chooses the last level anew for all items, so that its codes are used
-evenly (LC-Rec, arXiv 2311.09049).
+`append_code` adds a level that numbers the items with the same codes, as TIGER does (arXiv 2305.05065). No code changes, but
+every ID grows by one level. `nearest_free` keeps the length: the item closest to its codes keeps them, and the others take
+the nearest free code of the last level under their prefix. Only when a prefix is full does an item move to another prefix.
+`sinkhorn_last_level` also keeps the length. It chooses the last code of all items again, so that the codes of the last level
+are used evenly (LC-Rec, arXiv 2311.09049).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +21,11 @@ from tokenizer.unique.sinkhorn import assign_within_prefixes, cheapest_last_code
 
 @dataclass(frozen=True)
 class UniqueCodes:
-    """IDs and what it cost to make them unique.
+    """Unique IDs and their cost.
 
-    codes_NL int32, all rows different; level_sizes of its levels. moved: items whose ID is not the codes they were
-    encoded to (with an appended code: those numbered above zero). extra_error: by how much the mean squared distance of
-    the items to their codes grew, as a share of what it was; negative when it shrank, 1.0 when it was zero and is no more.
+    codes_NL: int32, all rows different. level_sizes: of its levels. moved: items whose ID differs from their codes (with an
+    appended code: items numbered above zero). extra_error: relative growth of the mean squared distance of items to their
+    codes. It is negative if the distance shrank, and 1.0 if the distance was zero before and is not any more.
     """
 
     codes_NL: np.ndarray
@@ -32,14 +33,9 @@ class UniqueCodes:
     moved: int
     extra_error: float = 0.0
 
-    @property
-    def length(self) -> int:
-        """Levels of an ID: what a generator has to say for one item."""
-        return len(self.level_sizes)
-
 
 def append_code(codes_NL: np.ndarray, level_sizes: list[int]) -> UniqueCodes:
-    """Number the items of each collision group 0, 1, 2 … in row order on an extra last level.
+    """Number items with the same codes 0, 1, 2 … in row order on an extra last level.
 
     codes_NL: int [N,L]. The new level is as large as the largest group. `moved` counts items numbered above zero.
     """
@@ -52,13 +48,13 @@ def append_code(codes_NL: np.ndarray, level_sizes: list[int]) -> UniqueCodes:
 def nearest_free(
     codes_NL: np.ndarray, level_sizes: list[int], latent_ND: np.ndarray, codebooks: list[np.ndarray]
 ) -> UniqueCodes:
-    """Move colliders to the nearest free code of the last level, and further up only where a prefix is full.
+    """Move colliding items to the nearest free code of the last level, or to another prefix if their own is full.
 
-    codes_NL: int [N,L] as encoded. latent_ND and codebooks (per level float [V,D]): the space in which an item is
-    approximated by the sum of one codebook row per level; see `tokenizer.quantizers`.
-    First come, first served, the closest first. The optimal assignment within a prefix costs less, but also moves items
-    that collide with nobody, and would undo codes that are not the nearest ones on purpose (balanced, random).
-    Deterministic. Work grows with the number of colliders times the size of a level, memory with N.
+    codes_NL: int [N,L] as encoded. latent_ND and codebooks (per level float [V,D]): the space in which the sum of one
+    codebook row per level approximates an item; see `tokenizer.quantizers`.
+    Items are served in order of distance to their codes, the closest first. An optimal assignment within a prefix would cost
+    less, but it would also move items without a collision, and undo codes that are not the nearest on purpose (balanced,
+    random). Deterministic. Work grows with the number of colliding items times the size of a level, memory with N.
     Raises TokenizerError when there are more items than IDs.
     """
     level_sizes = check_level_sizes(level_sizes)
@@ -71,12 +67,13 @@ def nearest_free(
 def sinkhorn_last_level(
     codes_NL: np.ndarray, level_sizes: list[int], latent_ND: np.ndarray, codebooks: list[np.ndarray]
 ) -> UniqueCodes:
-    """Choose the last level's code of every item anew so that the level is used evenly, then make the IDs unique.
+    """Choose the last code of every item again, so that the last level is used evenly, then make the IDs unique.
 
-    Arguments and errors as for `nearest_free`; prefixes stay, unless one is full. A price per code, found by entropic
-    optimal transport (`tokenizer.unique.sinkhorn`), makes all codes equally wanted; under a prefix where two items still want
-    the same code all its items are assigned anew at the least total cost, or closest first where they are very many.
-    Uniform load is what is asked for, so most items move and the error grows far more than with `nearest_free`.
+    Arguments and errors as for `nearest_free`. An item keeps its prefix unless the prefix is full. Entropic optimal transport
+    (`tokenizer.unique.sinkhorn`) gives each code a price, at which all codes are in equal demand. Where two items under a
+    prefix still want the same code, all items of the prefix are assigned again at the least total cost, or the closest
+    first if there are very many. The goal is an even load, so most items move, and the error grows far more than with
+    `nearest_free`.
     """
     level_sizes = check_level_sizes(level_sizes)
     codes_NL = check_codes(codes_NL, level_sizes)
@@ -88,7 +85,7 @@ def sinkhorn_last_level(
 
 
 def numbers_within_groups(key_N: np.ndarray) -> np.ndarray:
-    """0, 1, 2 … in row order for rows with the same key, int64 [N]."""
+    """Number rows with the same key 0, 1, 2 … in row order, int64 [N]."""
     order_N = np.argsort(key_N, kind="stable")
     position_N = np.arange(len(key_N))
     number_N = np.empty(len(key_N), dtype=np.int64)
@@ -98,7 +95,7 @@ def numbers_within_groups(key_N: np.ndarray) -> np.ndarray:
 
 
 def extra_error(before_NL: np.ndarray, after_NL: np.ndarray, space: CodeSpace) -> float:
-    """Growth of the mean squared distance of all items to their codes, as a share of what it was; see UniqueCodes."""
+    """Relative growth of the mean squared distance of all items to their codes; see UniqueCodes."""
     before = float(space.squared_residual(np.arange(len(before_NL)), before_NL).sum(dtype=np.float64))
     changed = np.flatnonzero((before_NL != after_NL).any(axis=1))
     gone = space.squared_residual(changed, before_NL[changed]).sum(dtype=np.float64)
@@ -108,9 +105,7 @@ def extra_error(before_NL: np.ndarray, after_NL: np.ndarray, space: CodeSpace) -
 
 def check_capacity(items: int, level_sizes: list[int]) -> None:
     """TokenizerError when there are more items than IDs."""
-    capacity = 1
-    for size in level_sizes:
-        capacity *= size
+    capacity = math.prod(level_sizes)
     if capacity < items:
         needed = -(-items // (capacity // level_sizes[-1]))
         raise TokenizerError(
@@ -125,7 +120,7 @@ def _compared(before_NL: np.ndarray, after_NL: np.ndarray, level_sizes: list[int
 
 
 def _verified(codes_NL: np.ndarray, level_sizes: list[int], moved: int, error: float) -> UniqueCodes:
-    """Trust nothing: the whole system downstream assumes that IDs are unique."""
+    """Check once more that IDs are unique, because everything downstream relies on it."""
     if not all_different(codes_NL):
         raise AssertionError(
             "two items still share an ID after resolving collisions; this is a bug in tokenizer.unique"

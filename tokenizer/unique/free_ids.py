@@ -1,6 +1,6 @@
-"""Giving items a free ID as near to the wished one as there is: the closest item first, its own prefix first.
+"""Give each item a free ID close to the codes it wishes for: the closest item first, its own prefix first.
 
-Shared by `tokenizer.unique.collisions`, where nothing is taken yet, and `tokenizer.append`, where published IDs must not move.
+`tokenizer.unique.collisions` uses this with no ID taken, and `tokenizer.append` with published IDs, which must not change.
 """
 
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ import numpy as np
 
 from tokenizer.unique.id_order import TakenIds, first_of_run, group_numbers, sort_keys
 
-ROWS = 1024  # items whose distances to one codebook are held at once
+ROWS = 1024  # items whose distances to a codebook are computed at once
 
 
 @dataclass(frozen=True)
 class CodeSpace:
-    """Where items and codes can be compared: an item is approximated by the sum of one codebook row per level.
+    """The space of items and codes: the sum of one codebook row per level approximates an item.
 
-    latent_NW: the items. codebooks: per level float [V,W]. price_V: added to the squared distance of the last level's
-    codes, to make some of them less wanted than their distance says.
+    latent_NW: the items. codebooks: per level float [V,W]. price_V: added to the squared distances to the codes of the last
+    level, to make some of them less attractive.
     """
 
     latent_NW: np.ndarray
@@ -26,18 +26,18 @@ class CodeSpace:
 
     @classmethod
     def of(cls, latent_NW: np.ndarray, codebooks: list[np.ndarray]) -> "CodeSpace":
-        """Without prices."""
+        """A space without prices."""
         return cls(latent_NW, codebooks, np.zeros(len(codebooks[-1]), dtype=np.float32))
 
     def residual(self, rows: np.ndarray, codes_RL: np.ndarray) -> np.ndarray:
-        """What the codes [R,l] of the first l levels leave unexplained of some rows, float [R,W]."""
+        """Rows minus the sum of their codes [R,l] on the first l levels, float [R,W]."""
         residual_RW = self.latent_NW[rows]  # an index array copies
         for level in range(codes_RL.shape[1]):
             residual_RW = residual_RW - self.codebooks[level][codes_RL[:, level]]
         return np.asarray(residual_RW)
 
     def squared_residual(self, rows: np.ndarray, codes_RL: np.ndarray) -> np.ndarray:
-        """Squared distance of rows to the sum of their codes, without prices, float [R]; worked through in blocks."""
+        """Squared distance of rows to the sum of their codes, without prices, float [R]; computed in blocks."""
         parts = [np.zeros(0, dtype=np.float32)]
         for start in range(0, len(rows), ROWS):
             block = slice(start, start + ROWS)
@@ -45,7 +45,7 @@ class CodeSpace:
         return np.concatenate(parts)
 
     def cost(self, residual_RW: np.ndarray, level: int) -> np.ndarray:
-        """Squared distance to the codes of a level up to a constant per row, with prices on the last one, [R,V]."""
+        """Squared distance to the codes of a level, up to a constant per row, plus prices on the last level, [R,V]."""
         codebook_VW = self.codebooks[level]
         offset_V = np.square(codebook_VW).sum(axis=1)
         if level == len(self.codebooks) - 1:
@@ -56,12 +56,13 @@ class CodeSpace:
 def settle(
     wishes_RL: np.ndarray, space: CodeSpace, level_sizes: list[int], published_PL: np.ndarray | None = None
 ) -> np.ndarray:
-    """A free ID for every row, int32 [R,L]: all different, and none of them published.
+    """Find a free ID for every row, int32 [R,L]: all different, none of them published.
 
-    wishes_RL: the codes the rows would like, in the order of `space.latent_NW`. published_PL: IDs taken for good.
-    An unpublished wish goes to the row closest to it (the first of equals). The other rows, closest first, take the
-    cheapest free code of the last level under their prefix; only where that prefix is full does a row go to another one.
-    There must be room for all. Deterministic; work grows with rows that cannot have their wish times the size of a level.
+    wishes_RL: the codes that the rows would like, in the order of `space.latent_NW`. published_PL: IDs that are taken.
+    A free wish goes to the row closest to it (the first among equals). The other rows, the closest first, take the cheapest
+    free code of the last level under their prefix. Only when this prefix is full does a row go to another prefix.
+    There must be room for all rows. Deterministic. Work grows with the rows that cannot have their wish times the size of a
+    level.
     """
     ids_RL = np.array(wishes_RL, dtype=np.int32)
     if published_PL is None:
@@ -81,7 +82,7 @@ def settle(
 
 
 def _granted(wishes_RL: np.ndarray, space: CodeSpace, published_PL: np.ndarray) -> np.ndarray:
-    """Bool [R]: the row gets its wish."""
+    """Rows that get their wish, bool [R]."""
     group = group_numbers(sort_keys(np.concatenate([published_PL, wishes_RL])))
     rivals_G = np.bincount(group)
     published_G = np.zeros(len(rivals_G), dtype=bool)
@@ -97,7 +98,7 @@ def _granted(wishes_RL: np.ndarray, space: CodeSpace, published_PL: np.ndarray) 
 
 
 def _move_within_prefix(ids_RL: np.ndarray, movers: np.ndarray, space: CodeSpace, taken: TakenIds) -> list[int]:
-    """Place movers, closest first, on free last-level codes of their prefix; returns those that found it full."""
+    """Place movers, the closest first, on free last-level codes of their prefix. Return those whose prefix is full."""
     prefix_M = sort_keys(ids_RL[movers, :-1])
     order_M = np.lexsort((movers, space.squared_residual(movers, ids_RL[movers]), prefix_M))
     movers, first_M = movers[order_M], first_of_run(prefix_M[order_M])
@@ -120,10 +121,10 @@ def _move_within_prefix(ids_RL: np.ndarray, movers: np.ndarray, space: CodeSpace
 
 
 def _move_to_other_prefix(ids_RL: np.ndarray, waiting: list[int], space: CodeSpace, taken: TakenIds) -> None:
-    """Place each row in the nearest branch with room, as deep in the tree as there is any; changes ids_RL.
+    """Place each row in the nearest branch with room, under the longest prefix that has room; changes ids_RL.
 
-    All rows that find room under a long prefix are placed before any row looks under a shorter one, so that nobody is
-    pushed out of a prefix by an item that does not belong there.
+    Rows that find room under a long prefix are all placed before any row tries a shorter prefix. So no item loses its prefix
+    to an item from another one.
     """
     levels = ids_RL.shape[1]
     for depth in range(levels - 2, -1, -1):

@@ -1,13 +1,13 @@
-"""IDs in order: one number per ID that sorts as its codes do, and which IDs are taken below a prefix."""
+"""IDs in sorted order: one number per ID that sorts as its codes do, and the IDs taken under each prefix."""
 
 import numpy as np
 
 
 def sort_keys(codes_NL: np.ndarray) -> np.ndarray:
-    """int64 [N]: equal for equal rows, and in the order of the rows compared code by code.
+    """One key per row, int64 [N]: equal for equal rows, and ordered like the rows compared code by code.
 
-    The rows read as numbers whose digits are the codes. Where such a number would exceed 63 bits, the digits so far are
-    replaced by their rank among the rows, so keys of two calls must not be compared with each other.
+    A row is read as a number whose digits are the codes. If such a number would exceed 63 bits, the rank among the rows
+    replaces the digits so far, so keys of different calls must not be compared.
     """
     key_N, span = np.zeros(len(codes_NL), dtype=np.int64), 1
     for column_N in np.asarray(codes_NL).T:
@@ -22,7 +22,7 @@ def sort_keys(codes_NL: np.ndarray) -> np.ndarray:
 
 
 def group_numbers(key_N: np.ndarray) -> np.ndarray:
-    """Number of the group with the same key, counted from 0 in the order of the keys, int64 [N]."""
+    """Number the groups of equal keys from 0 in the order of the keys, int64 [N]."""
     order_N = np.argsort(key_N, kind="stable")
     group_N = np.empty(len(key_N), dtype=np.int64)
     group_N[order_N] = np.cumsum(first_of_run(key_N[order_N])) - 1
@@ -30,7 +30,7 @@ def group_numbers(key_N: np.ndarray) -> np.ndarray:
 
 
 def first_of_run(sorted_N: np.ndarray) -> np.ndarray:
-    """Bool [N]: the value differs from the one before it."""
+    """Values that differ from the one before, bool [N]."""
     first_N = np.ones(len(sorted_N), dtype=bool)
     np.not_equal(sorted_N[1:], sorted_N[:-1], out=first_N[1:])
     return first_N
@@ -43,7 +43,7 @@ def all_different(codes_NL: np.ndarray) -> bool:
 
 
 class TakenIds:
-    """A set of IDs, sorted once: which codes have been used below a prefix, and which have room left.
+    """A set of IDs, sorted once. It tells which codes are used under a prefix, and which have room left.
 
     Args:
         ids_NL: int [N,L], in any order.
@@ -53,23 +53,23 @@ class TakenIds:
     def __init__(self, ids_NL: np.ndarray, level_sizes: list[int]) -> None:
         self._columns = np.ascontiguousarray(ids_NL[np.argsort(sort_keys(ids_NL))].T)
         self._level_sizes = level_sizes
-        self._capacity = [1] * len(level_sizes)  # IDs below one code of a level; Python ints, they may exceed 64 bits
+        self._capacity = [1] * len(level_sizes)  # IDs under one code of a level; Python ints, which may exceed 64 bits
         for level in range(len(level_sizes) - 2, -1, -1):
             self._capacity[level] = self._capacity[level + 1] * level_sizes[level + 1]
         self._counts: dict[tuple[int, ...], np.ndarray] = {}
 
     def below(self, prefix: tuple[int, ...]) -> np.ndarray:
-        """The codes, one per ID handed in, on the level that follows the prefix."""
+        """Codes on the level after the prefix, one per ID under the prefix; IDs marked by `take` are not included."""
         start, end = 0, self._columns.shape[1]
-        for level, code in enumerate(prefix):  # the IDs are sorted, so each code narrows the range
+        for level, code in enumerate(prefix):  # the IDs are sorted, so each code narrows the range of columns
             column = self._columns[level, start:end]
-            wanted = column.dtype.type(code)  # a code of another type would have the whole column converted first
+            wanted = column.dtype.type(code)  # with another type, NumPy would convert the whole column
             first, last = np.searchsorted(column, wanted), np.searchsorted(column, wanted, side="right")
             start, end = start + int(first), start + int(last)
         return np.asarray(self._columns[len(prefix), start:end])
 
     def open_codes(self, prefix: tuple[int, ...]) -> np.ndarray:
-        """Bool [V]: codes that have a free ID below them, on the level that follows the prefix."""
+        """Codes on the level after the prefix that have a free ID under them, bool [V]."""
         return self._count(prefix) < min(self._capacity[len(prefix)], np.iinfo(np.int64).max)
 
     def take(self, codes: tuple[int, ...]) -> None:
@@ -78,7 +78,7 @@ class TakenIds:
             self._count(codes[:level])[codes[level]] += 1
 
     def _count(self, prefix: tuple[int, ...]) -> np.ndarray:
-        """IDs below each code, counted for a prefix when it is first asked for."""
+        """Number of IDs under each code; counted when a prefix is first used."""
         if prefix not in self._counts:
             self._counts[prefix] = np.bincount(self.below(prefix), minlength=self._level_sizes[len(prefix)])
         return self._counts[prefix]

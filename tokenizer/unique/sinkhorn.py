@@ -1,8 +1,8 @@
-"""Prices that make every code of the last level equally wanted: entropic optimal transport between items and codes.
+"""Prices at which all codes of the last level are in equal demand, by entropic optimal transport of items to codes.
 
-LC-Rec (arXiv 2311.09049, "uniform semantic mapping") asks that items spread evenly over the last level's codes and solves
-the transport problem by Sinkhorn-Knopp (Cuturi, arXiv 1306.0895). Its solution is a price per code: an item goes where
-squared distance plus price is least. One number per code is all that has to be kept, whatever the number of items.
+LC-Rec (arXiv 2311.09049, "uniform semantic mapping") requires that items spread evenly over the codes of the last level. It
+solves this transport problem by Sinkhorn-Knopp (Cuturi, arXiv 1306.0895). The solution is one price per code, whatever the
+number of items: an item goes where squared distance plus price is least.
 """
 
 import numpy as np
@@ -11,16 +11,16 @@ from scipy.optimize import linear_sum_assignment
 from tokenizer.unique.free_ids import ROWS, CodeSpace
 from tokenizer.unique.id_order import group_numbers, sort_keys
 
-COST_ELEMENTS = 1 << 24  # items × codes from which prices are found; 64 MiB of float32, and as much again to work in
-ASSIGNMENT_STEPS = 1 << 26  # items² × codes of a prefix group up to which its codes are assigned exactly
-CONVERGED = 0.01  # largest departure of a code's load from the mean at which prices are good enough
+COST_ELEMENTS = 1 << 24  # items × codes used to find prices; 64 MiB of float32, and the same again for temporaries
+ASSIGNMENT_STEPS = 1 << 26  # largest items² × codes of a prefix for which the assignment is exact
+CONVERGED = 0.01  # iterations stop when every code's load is within this share of the mean
 
 
 def uniform_prices(cost_NV: np.ndarray, *, sharpness: float = 0.05, iterations: int = 50) -> np.ndarray:
-    """A price per code, float32 [V], at which the codes' loads are equal when items choose softly.
+    """One price per code, float32 [V], at which all codes have the same load if items choose by softmax.
 
-    cost_NV: what each code costs each item, up to a constant per item. sharpness: how soft the choice is, as a share of
-    what an average code costs more than the best one; smaller is nearer to a hard choice and slower to converge.
+    cost_NV: cost of each code for each item, up to a constant per item. sharpness: temperature of the softmax, as a share of
+    the mean extra cost of a code over the best one. A smaller value is closer to a hard choice and converges more slowly.
     """
     codes = cost_NV.shape[1]
     price_V = np.zeros(codes, dtype=np.float32)
@@ -40,7 +40,7 @@ def uniform_prices(cost_NV: np.ndarray, *, sharpness: float = 0.05, iterations: 
 
 
 def priced_space(codes_NL: np.ndarray, latent_NW: np.ndarray, codebooks: list[np.ndarray]) -> CodeSpace:
-    """The code space with uniform prices on the last level, found from an even sample of the items where they are many."""
+    """The code space with uniform prices on the last level; they are found from an even sample if there are many items."""
     space = CodeSpace.of(latent_NW, codebooks)
     rows = min(len(codes_NL), max(1, COST_ELEMENTS // len(codebooks[-1])))
     sample = np.linspace(0, len(codes_NL) - 1, rows).astype(np.int64)
@@ -52,7 +52,7 @@ def priced_space(codes_NL: np.ndarray, latent_NW: np.ndarray, codebooks: list[np
 
 
 def cheapest_last_codes(codes_NL: np.ndarray, space: CodeSpace) -> np.ndarray:
-    """The codes with the cheapest one on the last level, int32 [N,L]; a code that is as cheap stays."""
+    """Replace each last code by the cheapest one, int32 [N,L]; a code that is just as cheap stays."""
     wishes_NL = np.array(codes_NL, dtype=np.int32)
     for start in range(0, len(codes_NL), ROWS):
         block = np.arange(start, min(start + ROWS, len(codes_NL)))
@@ -65,8 +65,8 @@ def cheapest_last_codes(codes_NL: np.ndarray, space: CodeSpace) -> np.ndarray:
 def assign_within_prefixes(wishes_NL: np.ndarray, space: CodeSpace) -> None:
     """Give all items of a prefix with collisions different last codes at the least total cost; changes wishes_NL.
 
-    Exact (Jonker and Volgenant's method as in SciPy). Prefixes with more items than codes, or too many for it to be
-    quick (see ASSIGNMENT_STEPS), are left as they are.
+    The assignment is exact (Jonker and Volgenant's method in SciPy). A prefix is left unchanged if it has more items than
+    codes, or too many items for a fast assignment (see ASSIGNMENT_STEPS).
     """
     prefix_N = group_numbers(sort_keys(wishes_NL[:, :-1]))
     distinct_G = np.bincount(prefix_N[np.unique(sort_keys(wishes_NL), return_index=True)[1]])
@@ -81,5 +81,5 @@ def assign_within_prefixes(wishes_NL: np.ndarray, space: CodeSpace) -> None:
             continue
         cost_RV = space.cost(space.residual(members, wishes_NL[members, :-1]), wishes_NL.shape[1] - 1)
         if (cost_RV == cost_RV[:, :1]).all():
-            continue  # nothing to choose by
+            continue  # all codes cost the same
         wishes_NL[members, -1] = linear_sum_assignment(cost_RV)[1]

@@ -217,7 +217,7 @@ def test_wrong_input_is_named() -> None:
         Aligner(SMALL).encode(blocks)
     with pytest.raises(TokenizerError, match="fitted"):
         Aligner(SMALL).state_dict()
-    with pytest.raises(TokenizerError, match="rows; each needs one per item"):
+    with pytest.raises(TokenizerError, match="rows; each block needs one row per item"):
         Aligner(SMALL).fit([blocks[0], blocks[1][:5]], weighted(np.array([[0, 1]], dtype=np.int32)))
     blocks[1][4, 2] = np.nan
     with pytest.raises(TokenizerError, match="content block 2: row 4 holds NaN"):

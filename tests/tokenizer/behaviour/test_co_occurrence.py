@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tokenizer.behaviour import co_occurrence as module
 from tokenizer.behaviour.co_occurrence import co_occurrence, collaborative_vectors, fill_cold, positive_pmi
-from tokenizer.content.encoder import join_vectors
+from tokenizer.common.vectors import normalise_rows
 from tokenizer.errors import TokenizerError
 
 sequences = st.lists(st.lists(st.integers(0, 6), max_size=9), max_size=6)
@@ -55,7 +55,7 @@ def test_items_of_one_community_are_nearer_than_items_of_two() -> None:
     assert vectors.dtype == np.float32
     assert vectors.shape == (21, 4)
     assert not vectors[20].any()  # never seen
-    unit = join_vectors([(vectors[:20], 1.0)])
+    unit = normalise_rows(vectors[:20])
     similarity = unit @ unit.T
     assert similarity[:10, :10].mean() > similarity[:10, 10:].mean() + 0.2
 
@@ -96,7 +96,7 @@ def test_cold_items_take_after_their_content_neighbours(monkeypatch: pytest.Monk
     warm = np.arange(60) < 40
     behaviour[~warm] = 0
     filled = fill_cold(behaviour, content, warm)
-    np.testing.assert_array_equal(filled[warm], join_vectors([(behaviour[warm], 1.0)]))
+    np.testing.assert_array_equal(filled[warm], normalise_rows(behaviour[warm]))
     assert (filled[~warm].argmax(1) == label[~warm]).all()
     np.testing.assert_allclose(np.linalg.norm(filled, axis=1), 1, atol=1e-5)
     monkeypatch.setattr(module, "SIMILARITY_ELEMENTS", 3 * 40)  # blocks of three rows

@@ -103,10 +103,8 @@ def test_co_occurrence_scores_are_counts_over_the_root_of_both_totals() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(sequences, st.integers(1, 4), st.booleans(), st.integers(0, 3))
-def test_user_to_item_equals_a_loop_over_events(
-    lists: list[list[int]], history: int, as_vectors: bool, seed: int
-) -> None:
+@given(sequences, st.integers(1, 4), st.integers(0, 3))
+def test_user_to_item_equals_a_loop_over_events(lists: list[list[int]], history: int, seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(size=(ITEMS, 3)).astype(np.float32)
     vectors[5] = 0  # an item that nothing is known of
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
@@ -118,9 +116,7 @@ def test_user_to_item_equals_a_loop_over_events(
             if earlier and max(similarity[target, earlier]) > 1e-6:
                 best = max(earlier, key=lambda item, target=target: similarity[target, item])
                 expected[target, best] = expected.get((target, best), 0) + 1
-    pairs = user_to_item_pairs(
-        *flat(lists), vectors if as_vectors else sparse.csr_matrix(similarity * (similarity > 1e-6)), history=history
-    )
+    pairs = user_to_item_pairs(*flat(lists), vectors, history=history)
     found = dict(zip(map(tuple, pairs.pairs_P2.tolist()), pairs.weight_P.tolist(), strict=True))
     assert found == expected
 

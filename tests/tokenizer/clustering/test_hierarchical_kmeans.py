@@ -12,9 +12,8 @@ from tokenizer.clustering.hierarchical_kmeans import hierarchical_kmeans
 def blobs(rows: int, clusters: int, seed: int = 0, width: int = 8) -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(seed)
     label_N = np.arange(rows) % clusters
-    return (20 * draw.normal(size=(clusters, width))[label_N] + draw.normal(size=(rows, width))).astype(
-        np.float32
-    ), label_N
+    x_ND = 20 * draw.normal(size=(clusters, width))[label_N] + draw.normal(size=(rows, width))
+    return x_ND.astype(np.float32), label_N
 
 
 @given(rows=st.integers(1, 50), clusters=st.integers(1, 60), small=st.sampled_from([5, 20]), seed=st.integers(0, 3))

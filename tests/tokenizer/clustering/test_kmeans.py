@@ -2,74 +2,66 @@
 
 import numpy as np
 import pytest
-import torch
 
 from tokenizer.clustering import nearest
-from tokenizer.clustering.kmeans import Initialisation, kmeans, lloyd, nearest_centroids
+from tokenizer.clustering.kmeans import Initialisation, lloyd
+from tokenizer.clustering.nearest import nearest_rows, squared_distances
 
 STARTS: tuple[Initialisation, ...] = ("random", "spread", "k-means++")
 
 
-def blobs(seed: int = 0, clusters: int = 8, each: int = 40, width: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    centres = 20 * torch.randn(clusters, width, generator=generator)
-    label = torch.arange(clusters).repeat_interleave(each)
-    return centres[label] + 0.1 * torch.randn(len(label), width, generator=generator), label
+def normal(seed: int, rows: int, width: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
 
 
 def test_finds_well_separated_clusters() -> None:
-    x, label = blobs()
-    result = kmeans(x, 8, initialisation="k-means++", restarts=3)
-    pairs = {(int(a), int(b)) for a, b in zip(result.assignment_N, label, strict=True)}
-    assert len(pairs) == 8  # a bijection between found and true clusters
-    assert result.inertia == pytest.approx(
-        float((x - result.centroids_KD[result.assignment_N]).square().sum()), rel=1e-4
-    )
+    label = np.arange(8).repeat(40)
+    x = 20 * normal(0, 8, 6)[label] + 0.1 * normal(1, len(label), 6)
+    result = lloyd(x, 8, initialisation="k-means++", restarts=3)
+    assert len(set(zip(result.assignment_N, label, strict=True))) == 8  # a bijection between found and true clusters
+    error = np.square(x - result.centroids_KD[result.assignment_N]).sum()
+    assert result.inertia == pytest.approx(float(error), rel=1e-4)
 
 
 @pytest.mark.parametrize("initialisation", STARTS)
 def test_no_cluster_stays_empty_while_points_differ(initialisation: Initialisation) -> None:
-    generator = torch.Generator().manual_seed(1)
-    heavy = torch.zeros(900, 4)  # most points are equal: starts drawn among them collapse onto one centroid
-    x = torch.cat([heavy, torch.randn(100, 4, generator=generator)])
-    result = kmeans(x, 60, seed=2, initialisation=initialisation)
-    assert len(result.assignment_N.unique()) == 60
+    heavy = np.zeros((900, 4), np.float32)  # most points are equal: starts drawn among them collapse onto one centroid
+    result = lloyd(np.concatenate([heavy, normal(1, 100, 4)]), 60, seed=2, initialisation=initialisation)
+    assert len(np.unique(result.assignment_N)) == 60
 
 
 def test_as_many_clusters_as_distinct_points_leave_no_error() -> None:
-    x = torch.randn(12, 3, generator=torch.Generator().manual_seed(3)).repeat(5, 1)
-    result = kmeans(x, 12)
+    result = lloyd(np.tile(normal(3, 12, 3), (5, 1)), 12)
     assert result.inertia == pytest.approx(0.0, abs=1e-9)
-    assert len(result.assignment_N.unique()) == 12
+    assert len(np.unique(result.assignment_N)) == 12
 
 
 def test_fewer_points_than_clusters_and_a_single_point() -> None:
-    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(4))
-    result = kmeans(x, 16)
+    x = normal(4, 5, 3)
+    result = lloyd(x, 16)
     assert result.centroids_KD.shape == (16, 3)
     assert result.inertia == pytest.approx(0.0, abs=1e-9)
-    assert kmeans(x[:1], 4, initialisation="k-means++").inertia == 0.0
+    assert lloyd(x[:1], 4, initialisation="k-means++").inertia == 0.0
 
 
 def test_same_seed_same_result_and_more_iterations_are_not_worse() -> None:
-    x = torch.randn(500, 8, generator=torch.Generator().manual_seed(5))
-    first, again = kmeans(x, 20, seed=7), kmeans(x, 20, seed=7)
-    assert torch.equal(first.centroids_KD, again.centroids_KD)
-    assert not torch.equal(first.centroids_KD, kmeans(x, 20, seed=8).centroids_KD)
-    assert first.inertia <= kmeans(x, 20, seed=7, iterations=1).inertia
-    assert kmeans(x, 20, seed=7, restarts=4).inertia <= first.inertia
+    x = normal(5, 500, 8)
+    first, again = lloyd(x, 20, seed=7), lloyd(x, 20, seed=7)
+    assert np.array_equal(first.centroids_KD, again.centroids_KD)
+    assert not np.array_equal(first.centroids_KD, lloyd(x, 20, seed=8).centroids_KD)
+    assert first.inertia <= lloyd(x, 20, seed=7, iterations=1).inertia
+    assert lloyd(x, 20, seed=7, restarts=4).inertia <= first.inertia
 
 
 def test_chunks_do_not_change_the_assignment(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = torch.Generator().manual_seed(6)
-    x, centroids = torch.randn(301, 5, generator=generator), torch.randn(17, 5, generator=generator)
-    whole, _ = nearest_centroids(x, centroids)
+    x, centroids = normal(6, 301, 5), normal(7, 17, 5)
+    whole = nearest_rows(x, centroids)
     monkeypatch.setattr(nearest, "CHUNK_ELEMENTS", 17 * 10)
-    chunked, distance = nearest_centroids(x, centroids)
-    assert torch.equal(whole, chunked)
-    exact = torch.cdist(x.double(), centroids.double()).square()
-    assert torch.equal(chunked, exact.argmin(1))
-    torch.testing.assert_close(distance.double(), exact.min(1).values, rtol=1e-5, atol=1e-6)
+    chunked = nearest_rows(x, centroids)
+    exact = np.square(x[:, None].astype(np.float64) - centroids[None]).sum(-1)
+    assert np.array_equal(whole, chunked)
+    assert np.array_equal(chunked, exact.argmin(1))
+    np.testing.assert_allclose(squared_distances(x, centroids, chunked), exact.min(1), rtol=1e-5, atol=1e-6)
 
 
 def test_looking_only_at_moved_centroids_finds_what_looking_at_all_finds() -> None:
@@ -90,11 +82,11 @@ def test_looking_only_at_moved_centroids_finds_what_looking_at_all_finds() -> No
 
 
 def test_rounds_end_where_lloyds_algorithm_stands_still() -> None:
-    x = torch.randn(800, 5, generator=torch.Generator().manual_seed(8))
-    result = kmeans(x, 30, iterations=200)
-    means = torch.stack([x[result.assignment_N == cluster].mean(0) for cluster in range(30)])
-    torch.testing.assert_close(result.centroids_KD, means, rtol=1e-5, atol=1e-5)
-    assert torch.equal(nearest_centroids(x, result.centroids_KD)[0], result.assignment_N)
+    x = normal(8, 800, 5)
+    result = lloyd(x, 30, iterations=200)
+    means = np.stack([x[result.assignment_N == cluster].mean(0) for cluster in range(30)])
+    np.testing.assert_allclose(result.centroids_KD, means, rtol=1e-5, atol=1e-5)
+    assert np.array_equal(nearest_rows(x, result.centroids_KD), result.assignment_N)
 
 
 def test_the_spread_start_serves_unlike_rows_better_than_random_rows() -> None:

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 from safetensors.numpy import save_file
 
-from tokenizer.common.vectors import reduce_dimensions
-from tokenizer.content.encoder import BlockWeights, ContentSpec, content_vectors, join_vectors
+from tokenizer.common.vectors import normalise_rows, reduce_dimensions
+from tokenizer.content.encoder import BlockWeights, ContentSpec, content_vectors
 from tokenizer.content.text import mostly_cjk
 from tokenizer.errors import TokenizerError
 
@@ -25,13 +25,8 @@ ITEMS = pl.DataFrame(
 )
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ONEREC_CACHE", str(tmp_path / "cache"))
-
-
 def similarity(vectors: np.ndarray) -> np.ndarray:
-    unit = join_vectors([(vectors, 1.0)])
+    unit = normalise_rows(vectors)
     return unit @ unit.T
 
 
@@ -173,11 +168,6 @@ def test_reduction_keeps_distances_when_nothing_is_cut() -> None:
     reduced = reduce_dimensions(x, 10, seed=0)
     assert reduced.shape == (20, 6)
     np.testing.assert_allclose(reduced @ reduced.T, x @ x.T, atol=1e-4)
-
-
-def test_blocks_of_different_length_cannot_be_joined() -> None:
-    with pytest.raises(TokenizerError, match="2 and 3 rows"):
-        join_vectors([(np.ones((2, 1)), 1.0), (np.ones((3, 1)), 1.0)])
 
 
 def test_sentence_encoder_groups_by_meaning() -> None:

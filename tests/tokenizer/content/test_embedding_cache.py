@@ -16,12 +16,6 @@ from tokenizer.content.sentences import SentenceEncoder
 from tokenizer.errors import TokenizerError
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ONEREC_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def right_vector(text: str) -> np.ndarray:
     return np.frombuffer(content_key(text.encode())[:16], dtype=np.uint8).astype(np.float32)
 
@@ -108,7 +102,7 @@ def test_a_disk_that_takes_nothing_costs_only_time(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("ONEREC_CACHE", str(tmp_path / "file"))
     embedder = Embedder()
     for _ in range(2):
-        with pytest.warns(UserWarning, match="cannot be kept.*ONEREC_CACHE"):
+        with pytest.warns(UserWarning, match="cannot store embeddings.*ONEREC_CACHE"):
             embedder(["a"])
     assert embedder.asked == ["a", "a"]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenizer.content.frames import patch_similarity, plan_frames, slow_frames, spread_budget
+from tokenizer.content.frames import patch_similarity, slow_frames, spread_budget
 from tokenizer.errors import TokenizerError
 
 
@@ -68,19 +68,12 @@ def test_the_budget_is_met_exactly(later_frames: list[bool], budget: int) -> Non
         assert abs(fast.mean() - 0.3 * slow.mean()) <= 1.3  # rounding, and at most one token of what was left
 
 
-def test_a_plan_says_when_each_frame_was_shown() -> None:
-    plan = plan_frames([scene(1), scene(1), scene(2)], [0.0, 0.5, 1.25], token_budget=230)
-    assert plan.slow_T.tolist() == [True, False, True]
-    assert plan.tokens_T.tolist() == [100, 30, 100]
-    assert plan.seconds_T.tolist() == [0.0, 0.5, 1.25]
+def test_a_fast_frame_gets_three_tenths_of_a_slow_one() -> None:
+    assert spread_budget(np.array([True, False, True]), 230).tolist() == [100, 30, 100]
 
 
-def test_faulty_plans_are_refused() -> None:
-    with pytest.raises(TokenizerError, match="0 frames"):
-        plan_frames([], [], 10)
-    with pytest.raises(TokenizerError, match="1 frames and 2 times"):
-        plan_frames([scene(1)], [0.0, 1.0], 10)
+def test_faults_are_refused() -> None:
     with pytest.raises(TokenizerError, match="token_budget"):
-        plan_frames([scene(1)], [0.0], -1)
+        spread_budget(np.array([True]), -1)
     with pytest.raises(TokenizerError, match="cannot be compared"):
         slow_frames([scene(1), scene(1, width=80)])

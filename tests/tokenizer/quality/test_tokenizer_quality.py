@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,15 @@ from hypothesis import strategies as st
 from tokenizer.quality.figures import collisions, format_quality, gini, level_figures, overall_figures, quality_figures
 from tokenizer.quality.reconstruction import lost_by_level, reconstruction
 from tokenizer.unique.collisions import append_code
+
+
+def figures_of(codes: np.ndarray, level_sizes: list[int], **more: Any) -> dict[str, Any]:
+    """Figures of unit vectors; the first level's codebook holds them, the others hold zeros."""
+    unit = np.eye(len(codes), level_sizes[0], dtype=np.float32)
+    codebooks = [np.eye(level_sizes[0], dtype=np.float32)]
+    codebooks += [np.zeros((size, level_sizes[0]), dtype=np.float32) for size in level_sizes[1:]]
+    unique = append_code(codes, level_sizes)
+    return quality_figures(unit, unit, codes, level_sizes, unique, latent_NW=unit, codebooks=codebooks, **more)
 
 
 def slow_entropy(counts: list[int]) -> float:
@@ -109,7 +119,7 @@ def test_what_is_lost_after_each_level(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_figures_are_plain_json_and_print_as_a_table() -> None:
     codes = np.array([[0, 1], [0, 1], [2, 0]])
-    figures = quality_figures(np.eye(3), np.eye(3), codes, [3, 2], append_code(codes, [3, 2]), ["a remark"])
+    figures = figures_of(codes, [3, 2], notes=["a remark"])
     assert json.loads(json.dumps(figures)) == figures
     assert figures["collisions_before"] == {
         "share_of_items": pytest.approx(2 / 3),
@@ -120,34 +130,26 @@ def test_figures_are_plain_json_and_print_as_a_table() -> None:
     assert figures["moved"] == 1
     assert [level["size"] for level in figures["id_levels"]] == [3, 2, 2]
     assert [prefix["distinct"] for prefix in figures["prefixes"]] == [2, 2, 3]
+    # rows 0 and 2 are met exactly by their first code; row 1 misses by (1, -1, 0); the variance is 3 * 2/9
+    assert [level["variance_lost"] for level in figures["levels"]] == pytest.approx([1.0, 1.0])
     assert "neighbours" not in figures
-    assert "variance_lost" not in figures["levels"][0]
     printed = format_quality(figures)
     assert "66.67% of the items shared their codes" in printed
+    assert "first 1 code" in printed
     assert "a remark" in printed
 
 
-def test_figures_with_neighbours_and_levels_print_them_too() -> None:
-    codes = np.array([[0, 1], [0, 1], [2, 0]])
-    books = [np.eye(3, dtype=np.float32), np.zeros((2, 3), dtype=np.float32)]
-    unique, pairs = append_code(codes, [3, 2]), np.array([[0, 1], [2, 0]])
-    figures = quality_figures(
-        np.eye(3), np.eye(3), codes, [3, 2], unique, None, pairs, latent_NW=np.eye(3), codebooks=books
-    )
+def test_figures_with_neighbours_print_them_too() -> None:
+    figures = figures_of(np.array([[0, 1], [0, 1], [2, 0]]), [3, 2], neighbours_P2=np.array([[0, 1], [2, 0]]))
     assert json.loads(json.dumps(figures)) == figures
-    # rows 0 and 2 are met exactly by their first code; row 1 misses by (1, -1, 0); the variance is 3 * 2/9
-    assert [level["variance_lost"] for level in figures["levels"]] == pytest.approx([1.0, 1.0])
     assert figures["neighbours"]["prefix_agreement"] == [0.5, 0.5]
-    printed = format_quality(figures)
-    assert "of 2 held-out pairs 50.00% share 1" in printed
-    assert "first 1 code" in printed
+    assert "of 2 held-out pairs 50.00% share 1" in format_quality(figures)
 
 
 def test_an_artefact_of_an_older_version_still_prints() -> None:
-    codes = np.array([[0, 1], [0, 1], [2, 0]])
-    figures = quality_figures(np.eye(3), np.eye(3), codes, [3, 2], append_code(codes, [3, 2]))
+    figures = figures_of(np.array([[0, 1], [0, 1], [2, 0]]), [3, 2])
     for level in figures["levels"]:
-        for key in ("gini", "largest_load", "largest_share"):
+        for key in ("gini", "largest_load", "largest_share", "variance_lost"):
             del level[key]
     del figures["prefixes"], figures["overall"]
     assert "66.67% of the items shared their codes" in format_quality(figures)
@@ -155,10 +157,7 @@ def test_an_artefact_of_an_older_version_still_prints() -> None:
 
 def test_the_table_keeps_its_columns_apart() -> None:
     generator = np.random.default_rng(0)
-    codes = generator.integers(0, 4096, size=(30_000, 3))
-    unique = append_code(codes, [4096] * 3)
-    printed = format_quality(
-        quality_figures(np.zeros((30_000, 1)), np.zeros((30_000, 1)), codes, [4096] * 3, unique)
-    ).splitlines()
+    sizes = [8, 4096, 4096]
+    printed = format_quality(figures_of(generator.integers(0, sizes, size=(30_000, 3)), sizes)).splitlines()
     head = next(index for index, line in enumerate(printed) if line.startswith("level"))
     assert {len(line) for line in printed[head : head + 4]} == {len(printed[head])}

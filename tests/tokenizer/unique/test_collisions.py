@@ -124,13 +124,12 @@ def test_the_costs_are_those_of_the_codes(case: tuple[np.ndarray, list[int]], se
         result = way(codes, sizes, latent, codebooks)
         check_unique(result)
         assert result.level_sizes == sizes
-        assert result.length == len(sizes)
         assert result.moved == (result.codes_NL != codes).any(axis=1).sum()
         after = mean_error(result.codes_NL, latent, codebooks)
         assert result.extra_error == pytest.approx(after / before - 1, rel=1e-4, abs=1e-5)  # float32 sums
         np.testing.assert_array_equal(result.codes_NL, way(codes, sizes, latent, codebooks).codes_NL)
     appended = append_code(codes, sizes)
-    assert (appended.extra_error, appended.length) == (0.0, len(sizes) + 1)
+    assert (appended.extra_error, len(appended.level_sizes)) == (0.0, len(sizes) + 1)
 
 
 @settings(max_examples=150, deadline=None)
