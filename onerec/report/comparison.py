@@ -14,10 +14,8 @@ from onerec.report.values import (
     as_number,
     figure,
     metric_name,
-    percent,
     signed,
     verdict,
-    with_interval,
 )
 
 
@@ -37,10 +35,10 @@ def main_table(models: Sequence[Model], part: str) -> dict[str, Any] | None:
         "cases": next((cases for model in measured if (cases := as_number(model.data[part].get("cases")))), None),
         "metrics": [metric_name(metric) for metric in metrics],
         **_table([(model, [model.interval(metric, part) for metric in metrics]) for model in measured]),
-        "coverages": ["" if share is None else percent(share) for share in coverages],
+        "coverages": coverages,
         "cutoffs": [f"@{cutoff}" for cutoff in CUTOFFS],
         "groups": [{"name": name, **table} for name, rows in groups.items() if (table := _table(rows))["rows"]],
-        "panels": [panel for metric in HEADLINE if (panel := figure_chart(measured, part, metric))],
+        "panels": [chart for metric in HEADLINE if (chart := figure_chart(measured, part, metric))],
     }
 
 
@@ -55,12 +53,8 @@ def _table(rows: Iterable[tuple[Model, list[Interval | None]]]) -> dict[str, Any
 def figure_chart(models: Sequence[Model], part: str, metric: str) -> dict[str, Any] | None:
     """One figure of all models with its intervals; None where no model has it."""
     found = [(model, interval) for model in models if (interval := model.interval(metric, part))]
-    if not found:
-        return None
     rows = [Row(model.label, (Mark(model.label, each, model.style),), figure(each.value)) for model, each in found]
-    words = "; ".join(f"{model.label} {with_interval(each)}" for model, each in found)
-    title = metric_name(metric)
-    return {"title": title, "chart": charts.interval_chart(rows, f"{title}. {words}.", figure)}
+    return charts.interval_chart(metric_name(metric), rows, figure) if rows else None
 
 
 def paired_section(comparison: Comparison) -> dict[str, Any] | None:
@@ -91,25 +85,8 @@ def _differences(comparison: Comparison, other: Model, metric: str) -> dict[str,
         if difference and model is not other:
             note = f"{signed(difference.value)} {verdict(difference).removesuffix(' with')}"
             rows.append(Row(model.label, (Mark(model.label, difference, model.style),), note.rstrip()))
-    if not rows:
-        return None
     title = f"{metric_name(metric)} against {other.label}{' alone' if other.role == GENERATOR else ''}"
-    words = "; ".join(f"{row.label} {row.note}" for row in rows)
-    return {"title": title, "chart": charts.interval_chart(rows, f"{title}. {words}.", signed)}
-
-
-def cost_rows(models: Sequence[Model], folder: Path) -> list[dict[str, Any]]:
-    """Parameters, size on disk, training time and speed of every model; empty where no model has any of them."""
-    rows = []
-    for model in models:
-        costs = {
-            "parameters": model.number("parameters"),
-            "size": model.number("model_bytes") or bytes_on_disk(model, folder),
-            "train_seconds": model.number("train_seconds"),
-            "speed": model.number("recommend_users_per_second"),
-        }
-        rows.append({"model": model, "known": any(costs.values()), **costs})
-    return rows if any(row["known"] for row in rows) else []
+    return charts.interval_chart(title, rows, signed) if rows else None
 
 
 def bytes_on_disk(model: Model, folder: Path) -> int | None:
