@@ -59,22 +59,17 @@ def figure_chart(models: Sequence[Model], part: str, metric: str) -> dict[str, A
 
 def paired_section(comparison: Comparison) -> dict[str, Any] | None:
     """Charts against the generator alone and against the best baseline, and a table of every pair."""
-    labels = comparison.labels
-    rows: list[dict[str, Any]] = []
-    for name in comparison.paired:
-        left, _, right = name.partition(" - ")
-        pair = [model for side in (left, right) for model in comparison.models if model.name == side]
-        if len(pair) == 2:
-            found = {metric: comparison.difference(pair[0], pair[1], metric) for metric in COMPARED}
-            if any(found.values()):
-                rows.append({"label": f"{labels[left]} − {labels[right]}", "intervals": found})
-    if not rows:
+    metrics = [m for m in COMPARED if any(comparison.difference(left, right, m) for left, right in comparison.pairs)]
+    if not metrics:
         return None
-    metrics = {metric: metric_name(metric) for metric in COMPARED if any(row["intervals"][metric] for row in rows)}
     panels = []
     for other in (comparison.generator, comparison.best_baseline):
         panels += [panel for metric in HEADLINE if other and (panel := _differences(comparison, other, metric))]
-    return {"panels": panels, "rows": rows, "metrics": metrics}
+    rows = [
+        (f"{left.label} − {right.label}", [comparison.difference(left, right, metric) for metric in metrics])
+        for left, right in comparison.pairs
+    ]
+    return {"panels": panels, "rows": rows, "metrics": list(map(metric_name, metrics))}
 
 
 def _differences(comparison: Comparison, other: Model, metric: str) -> dict[str, Any] | None:

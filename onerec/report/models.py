@@ -75,16 +75,15 @@ class Comparison:
         return [model for model in self.models if model.role != BASELINE]
 
     @cached_property
-    def derived(self) -> list[Model]:
-        return [model for model in self.models if model.role == DERIVED]
-
-    @cached_property
     def best_baseline(self) -> Model | None:
         return next((model for model in self.models if model.role == BASELINE), None)
 
     @cached_property
-    def labels(self) -> dict[str, str]:
-        return {model.name: model.label for model in self.models}
+    def pairs(self) -> list[tuple[Model, Model]]:
+        """The pairs of models that were compared, in the order of the file."""
+        by_name = {model.name: model for model in self.models}
+        names = (pair.partition(" - ")[::2] for pair in self.paired)
+        return [(by_name[left], by_name[right]) for left, right in names if left in by_name and right in by_name]
 
     def difference(self, left: Model, right: Model, metric: str) -> Interval | None:
         """What `left` has more than `right`, whichever way round the file holds it; None where it holds neither."""
