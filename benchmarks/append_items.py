@@ -50,10 +50,10 @@ def main() -> int:
 
 def measure(overrides: list[str], share: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Facts of the run, and a row each for appended items and for the same items fitted with all others."""
-    from onerec.config import load_config
-    from onerec.pipeline import Run
-    from onerec.provenance import code_version, machine, versions
-    from tokenizer.content import ContentSpec, content_vectors
+    from onerec.run.config import load_config
+    from onerec.run.run import Run
+    from onerec.run.provenance import code_version, machine, versions
+    from tokenizer.content.encoder import ContentSpec, content_vectors
 
     config = load_config(CONFIG, overrides)
     with tempfile.TemporaryDirectory() as folder:  # what it maps into memory outlives the folder
@@ -121,7 +121,7 @@ def together_row(run: Any, old_rows: np.ndarray, new_rows: np.ndarray, content_N
 
 def fitted_encoder(run: Any, rows: np.ndarray) -> Any:
     """The config's item encoder, fitted on some items and on training events of theirs alone."""
-    from onerec.item_vectors import ItemEncoder
+    from tokenizer.item_encoder import ItemEncoder
 
     items, offsets = run.training
     number = np.full(len(run.item_ids), -1, dtype=np.int64)
@@ -129,13 +129,15 @@ def fitted_encoder(run: Any, rows: np.ndarray) -> Any:
     renumbered = number[items]
     kept = renumbered >= 0
     kept_before = np.concatenate([[0], np.cumsum(kept)])
-    dataset = replace(run.dataset, items=run.dataset.items[rows])
-    return ItemEncoder().fit(dataset, (renumbered[kept], kept_before[offsets]), run.config.tokenizer, run.config.seed)
+    items_left = replace(run.dataset, items=run.dataset.items[rows]).item_table
+    return ItemEncoder().fit(
+        items_left, (renumbered[kept], kept_before[offsets]), run.config.tokenizer, run.config.seed
+    )
 
 
 def hits(new_ML: np.ndarray, old_NL: np.ndarray, new_MD: np.ndarray, old_ND: np.ndarray) -> dict[str, float]:
     """Shares of new items that begin with the codes of a content neighbour, and what chance would give."""
-    from tokenizer.landing import landing_figures
+    from tokenizer.quality.landing import landing_figures
 
     figures = landing_figures(new_ML, new_MD, old_NL, old_ND, k=10)
     return {

@@ -83,11 +83,11 @@ class Row:
 
 def run_cell(row: Row, seed: int, data: Path, folder: Path, quick: bool = False) -> dict[str, Any]:
     """Measure one cell into `folder`, or read it from there if it is finished; models are not kept."""
-    from onerec.config import load_config
+    from onerec.run.config import load_config
     from onerec.data.split import held_out_pairs
     from onerec.evaluate.ranking import LIST_LENGTH
-    from onerec.pipeline import Run
-    from tokenizer.neighbours import pair_hit_rate
+    from onerec.run.run import Run
+    from tokenizer.quality.neighbours import pair_hit_rate
 
     started = time.perf_counter()
     config = load_config(CONFIGS / DATASETS[row.dataset][0], row.overrides(seed, data, quick))
@@ -122,11 +122,11 @@ def run_cell(row: Row, seed: int, data: Path, folder: Path, quick: bool = False)
 
 def vectors_of(run: Any, row: Row, cells: Path) -> tuple[np.ndarray, np.ndarray]:
     """Item vectors of a row's kind, and vectors of behaviour; fitted once per kind and seed, then kept beside the cells."""
-    from onerec.item_vectors import ItemEncoder
+    from tokenizer.item_encoder import ItemEncoder
 
     path = cells.parent / "vectors" / f"{row.dataset}-{row.vectors.replace(' ', '_')}-{run.config.seed}.npz"
     if not path.exists():
-        encoder = ItemEncoder().fit(run.dataset, run.training, run.config.tokenizer, run.config.seed)
+        encoder = ItemEncoder().fit(run.dataset.item_table, run.training, run.config.tokenizer, run.config.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, lambda temporary: _save_pair(temporary, encoder.vectors_ND, encoder.behaviour_ND))
     with np.load(path) as stored:

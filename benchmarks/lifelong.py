@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks.measured_parts import measure_parts
 from onerec.data.lifelong import LifelongConfig, LifelongReader, LifelongSource
-from tokenizer.hierarchical_kmeans import hierarchical_kmeans
-from tokenizer.kmeans import lloyd
-from tokenizer.nearest import squared_distances
+from tokenizer.clustering.hierarchical_kmeans import hierarchical_kmeans
+from tokenizer.clustering.kmeans import lloyd
+from tokenizer.clustering.nearest import squared_distances
 
 WIDTH, CENTRES = 64, 300
 CASES = ((3_000, 3_000), (20_000, 20_000), (100_000, 12_000), (100_000, 100_000))  # events, items

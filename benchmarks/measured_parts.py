@@ -31,8 +31,8 @@ def measure_parts(
     parsed = parser.parse_args()
     import torch
 
-    from onerec.memory import keep_freed_memory
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.provenance import code_version, machine, versions
+    from onerec.train.memory import keep_freed_memory
 
     keep_freed_memory()  # as the command line does
     started = time.time()

@@ -220,7 +220,7 @@ def item_vectors(dataset: Path, width: int) -> Any:
     """Text vectors of the items, float32 [N,width], rows of length one."""
     import polars as pl
 
-    from tokenizer.content import ContentSpec, content_vectors
+    from tokenizer.content.encoder import ContentSpec, content_vectors
 
     items = pl.read_parquet(dataset / "items.parquet")
     return content_vectors(items, ContentSpec(text=["title", "categories"], text_dimensions=width), dataset)
@@ -245,7 +245,7 @@ def facts(quick: bool) -> dict[str, Any]:
     """Where the figures come from."""
     from importlib import metadata
 
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.provenance import code_version, machine, versions
 
     commit, dirty = code_version()
     packages = {package: metadata.version(package) for package in NEEDED.values()}

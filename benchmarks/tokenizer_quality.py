@@ -7,7 +7,7 @@
 `--dataset NAME` is a dataset folder below $ONEREC_DATA. Neighbours are pairs that no part of the tokenizer has seen: a
 user's last training item and first validation item; where events are sets without order, one of each drawn at random.
 `--text` describes items by these columns alone, nothing else of their content; `--labels` are columns whose values
-should share prefixes (see `tokenizer.prefixes.prefix_purity`). `--quick` trains every network for 20 steps, and the
+should share prefixes (see `tokenizer.quality.prefixes.prefix_purity`). `--quick` trains every network for 20 steps, and the
 file says so. What the OneRec report claims of its quantizers is printed as holding here or not, with the figures.
 """
 
@@ -25,16 +25,16 @@ import polars as pl
 
 from benchmarks.quality_claims import claims_of
 from benchmarks.results_file import write_results_file
-from onerec.config import RunConfig, TokenizerSection, load_config
+from onerec.run.config import RunConfig, load_config
 from onerec.data.contract import Dataset, DatasetSpec, read_dataset
 from onerec.data.split import Sequences, held_out_pairs, items_of, split_sequences, training_sequences
 from onerec.errors import UserError
-from onerec.item_vectors import ItemEncoder
-from onerec.provenance import code_version, machine, versions
-from tokenizer.alignment import AlignmentSpec
-from tokenizer.prefixes import prefix_purity
+from onerec.run.provenance import code_version, machine, versions
+from tokenizer.behaviour.alignment import AlignmentSpec
+from tokenizer.content.text import MISSING_WORDS
+from tokenizer.item_encoder import ItemEncoder, TokenizerSection
+from tokenizer.quality.prefixes import prefix_purity
 from tokenizer.quantizers.spec import Method
-from tokenizer.text import MISSING_WORDS
 from tokenizer.tokenize import tokenize_items
 
 CONFIG = Path(__file__).parent.parent / "configs" / "beauty.yaml"
@@ -140,7 +140,7 @@ def measure(source: Source, vectors: list[str], methods: list[str], steps: int |
     config, training, rows = source.config, training_sequences(source.sequences), []
     for kind in vectors:
         section = section_of(kind, config.tokenizer, steps)
-        encoder = ItemEncoder().fit(source.dataset, training, section, config.seed)
+        encoder = ItemEncoder().fit(source.dataset.item_table, training, section, config.seed)
         for method in methods:
             spec = section.quantizer.model_copy(update={"method": method})
             started = time.perf_counter()

@@ -119,7 +119,7 @@ class ScikitLearn:
 
 def balanced_ours(x_ND: np.ndarray, start_KD: np.ndarray, rounds: int, found: list[np.ndarray]) -> None:
     """Append to `found` the cluster of each row by this package's balanced k-means, without its final polish."""
-    from tokenizer.balanced_kmeans import balanced_kmeans
+    from tokenizer.clustering.balanced_kmeans import balanced_kmeans
 
     result = balanced_kmeans(x_ND, len(start_KD), iterations=rounds, start_KD=start_KD, polish=False)
     found.append(result.assignment_N)

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tokenizer.checks import check_vectors
+from tokenizer.common.checks import check_vectors
 from tokenizer.errors import TokenizerError
-from tokenizer.free_ids import CodeSpace, settle
-from tokenizer.id_order import group_numbers, sort_keys
-from tokenizer.landing import landing_figures, reconstruction_error
+from tokenizer.quality.landing import landing_figures, reconstruction_error
 from tokenizer.quantizers import Quantizer
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import load_quantizer
-from tokenizer.unique import extra_error, numbers_within_groups
+from tokenizer.unique.collisions import extra_error, numbers_within_groups
+from tokenizer.unique.free_ids import CodeSpace, settle
+from tokenizer.unique.id_order import group_numbers, sort_keys
 
 LAST_RESORT = np.float32(1e30)  # price of codes without a codebook row: any other free code under the prefix goes first
 
@@ -37,7 +37,7 @@ def append_items(
     own codes; with an appended code those numbered above zero), `extra_error` (see UniqueCodes), `last_level_grew_by`,
     `reconstruction_error` of the new items and of the fitted ones (`reconstruction_error_before`, None where unknown).
     old_sample: rows of old items, and their vectors made the way the new ones were; then the report says under
-    `neighbours` how often a new item has the prefix of a similar old one, see `tokenizer.landing`. All other figures of
+    `neighbours` how often a new item has the prefix of a similar old one, see `tokenizer.quality.landing`. All other figures of
     `quality` stay those of the fit; growth of the last level is said in its notes.
 
     TokenizerError: ids that are already there, twice or null (one is named), of another type; unusable vectors.

@@ -8,16 +8,14 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from tokenizer.checks import check_codes, check_level_sizes
+from tokenizer.common.checks import check_codes, check_level_sizes
+from tokenizer.common.files import replacing_folder
 from tokenizer.errors import TokenizerError
-from tokenizer.files import replacing_folder
-from tokenizer.id_order import all_different
-from tokenizer.id_table import write_id_table
+from tokenizer.unique.id_order import all_different
 
 DESCRIPTION_FILE = "semantic_ids.json"
 CODES_FILE = "item_codes.parquet"
 QUANTIZER_FILE = "quantizer.safetensors"
-TABLES_FOLDER = "tables"  # the same IDs again, to look up from disk without reading them all; see tokenizer.id_table
 FORMAT_VERSION = 1
 
 
@@ -27,7 +25,7 @@ class SemanticIds:
 
     item_ids: the dataset's item ids in the order of its items table. codes_NL: int32 [N,L], all rows different.
     quantizer_codes_NQ: int32 [N,Q] before collisions were resolved. level_sizes: codes per level of codes_NL.
-    quality: figures of `tokenizer.quality`. config: how the IDs were made, plain JSON values.
+    quality: figures of `tokenizer.quality.figures`. config: how the IDs were made, plain JSON values.
     quantizer_state: the quantizer's learnt arrays. Building one checks that the parts fit (TokenizerError).
     """
 
@@ -64,7 +62,6 @@ class SemanticIds:
 
         with replacing_folder(folder, DESCRIPTION_FILE, "semantic IDs") as written:
             self._table().write_parquet(written / CODES_FILE)
-            write_id_table(written / TABLES_FOLDER, self.item_ids, self.codes_NL)
             save_file(
                 {name: np.ascontiguousarray(a) for name, a in self.quantizer_state.items()}, written / QUANTIZER_FILE
             )

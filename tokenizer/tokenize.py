@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tokenizer.checks import check_vectors
+from tokenizer.common.checks import check_vectors
 from tokenizer.errors import TokenizerError
-from tokenizer.quality import quality_figures
+from tokenizer.quality.figures import quality_figures
 from tokenizer.quantizers import Quantizer
 from tokenizer.quantizers.residual import sum_of_rows
 from tokenizer.quantizers.spec import QuantizerSpec, Uniqueness, make_quantizer, restore_quantizer
 from tokenizer.semantic_ids import SemanticIds
-from tokenizer.unique import UniqueCodes, append_code, nearest_free, sinkhorn_last_level
+from tokenizer.unique.collisions import UniqueCodes, append_code, nearest_free, sinkhorn_last_level
 
 
 def tokenize_items(
@@ -56,10 +56,10 @@ def tokenize_items(
         quantizer_codes_NQ,
         level_sizes,
         unique,
-        notes,
-        neighbours_P2,
         latent_NW=latent_NW,
         codebooks=quantizer.codebooks,
+        notes=notes,
+        neighbours_P2=neighbours_P2,
     )
     return SemanticIds(
         item_ids=item_ids.alias("item_id"),
@@ -80,7 +80,7 @@ def tokenize_items(
 def make_unique(
     way: Uniqueness, codes_NL: np.ndarray, level_sizes: list[int], latent_NW: np.ndarray, codebooks: list[np.ndarray]
 ) -> UniqueCodes:
-    """Unique IDs in the way a spec names; see `tokenizer.unique`."""
+    """Unique IDs in the way a spec names; see `tokenizer.unique.collisions`."""
     if way == "append_code":
         return append_code(codes_NL, level_sizes)
     if way == "sinkhorn":

@@ -19,6 +19,7 @@ from onerec.data.checks import nearest_name
 from onerec.data.event_log import EventLog, broken_file, missing_file, plain_strings
 from onerec.errors import UserError
 from onerec.files import write_file, write_text
+from tokenizer.item_encoder import ItemTable
 
 SplitMethod = Literal["leave_one_out", "by_time", "by_period"]
 S = TypeVar("S", bound=BaseModel)
@@ -112,6 +113,12 @@ class Dataset:
     def events(self) -> pl.DataFrame:
         """All events in memory: for logs that are known to be small, and for pathways, which look at whole columns."""
         return self.log.whole()
+
+    @property
+    def item_table(self) -> ItemTable:
+        """The items and the columns that describe them, as the tokenizer takes them."""
+        columns = self.spec.items.model_dump(exclude={"id"})
+        return ItemTable(self.items, columns, self.folder, self.spec.name)
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -307,10 +314,14 @@ def check_events(file: Path, spec: DatasetSpec, events: EventLog) -> None:
 
 def content_hash(folder: Path, spec: DatasetSpec) -> str:
     """SHA-256 over names and contents of every file of the dataset, read in blocks."""
-    names = ["dataset.yaml", "events.parquet", "items.parquet"]
-    names += ["users.parquet"] if spec.users else []
     total = hashlib.sha256()
-    for name in names + spec.items.vectors:
+    for name in file_names(spec):
         with (folder / name).open("rb") as file:
             total.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def file_names(spec: DatasetSpec) -> list[str]:
+    """The files that make up a dataset folder, in the order in which they are hashed."""
+    users = ["users.parquet"] if spec.users else []
+    return ["dataset.yaml", "events.parquet", "items.parquet", *users, *spec.items.vectors]

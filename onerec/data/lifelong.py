@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from onerec.data.windows import Lifelong
 from onerec.errors import UserError
-from tokenizer.hierarchical_kmeans import hierarchical_kmeans
+from tokenizer.clustering.hierarchical_kmeans import hierarchical_kmeans
 
 STEP_SHARE = 4  # a user is clustered again whenever so many more events have passed: representatives / STEP_SHARE
 SEED = 0

@@ -1,4 +1,4 @@
-"""Which events train, which validate, which test; and the questions that evaluation asks.
+"""Which events train, which validate and which test.
 
 Sequences are flat arrays (values and offsets) that may be maps of files. Events are read and put into their places a piece at a
 time, so memory grows with users and items but not with the log.
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -16,7 +15,7 @@ import polars as pl
 from onerec.data import checks
 from onerec.data.contract import SPLIT_METHODS, Dataset
 from onerec.data.event_log import ROW
-from onerec.data.mapped_arrays import gather_ranges, new_array, pieces_of
+from onerec.data.mapped_arrays import new_array, pieces_of
 from onerec.data.order_statistics import values_at_ranks
 from onerec.errors import UserError
 
@@ -44,38 +43,6 @@ class Sequences:
     @property
     def user_count(self) -> int:
         return len(self.offsets) - 1
-
-
-@dataclass(frozen=True)
-class Cases:
-    """What evaluation asks: given this history, at which rank does the target come?
-
-    The history of case `c` is `history_items[history_offsets[c]:history_offsets[c + 1]]`, oldest first, never empty.
-    """
-
-    user_index: np.ndarray  # C int32, position in Sequences.user_ids
-    history_offsets: np.ndarray  # C + 1 int64
-    history_items: np.ndarray  # H int32, rows of items.parquet
-    target: np.ndarray  # C int32, row of items.parquet
-    dropped: int = 0  # cases left out because nothing came before the target
-    target_event: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # C int64, place in Sequences
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    def pick(self, rows: np.ndarray) -> "Cases":
-        """The cases of these numbers, in their order."""
-        lengths = np.diff(self.history_offsets)[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.arange(offsets[-1]) + np.repeat(self.history_offsets[rows] - offsets[:-1], lengths)
-        return Cases(
-            self.user_index[rows],
-            offsets,
-            self.history_items[places],
-            self.target[rows],
-            self.dropped,
-            self.target_event[rows] if len(self.target_event) else self.target_event,
-        )
 
 
 def split_sequences(
@@ -287,7 +254,7 @@ def _by_period(dataset: Dataset) -> pl.Expr:
     return pl.col(column).replace_strict(checks.PERIODS, return_dtype=pl.Int8)
 
 
-def _places_of(sequences: Sequences, part: int) -> Iterator[np.ndarray]:
+def places_of_part(sequences: Sequences, part: int) -> Iterator[np.ndarray]:
     """Where the events of a part stand, a piece of the sequences at a time."""
     for piece in pieces_of(sequences.part):
         yield np.flatnonzero(sequences.part[piece] == part) + piece.start
@@ -296,7 +263,7 @@ def _places_of(sequences: Sequences, part: int) -> Iterator[np.ndarray]:
 def count_part(sequences: Sequences, part: int) -> np.ndarray:
     """How many events of a part every user has, int64 `[U]`."""
     counts_U = np.zeros(sequences.user_count, dtype=np.int64)
-    for places in _places_of(sequences, part):
+    for places in places_of_part(sequences, part):
         users = np.searchsorted(sequences.offsets, places, side="right") - 1
         if len(users):
             counts_U[users[0] : users[-1] + 1] += np.bincount(users - users[0])
@@ -315,58 +282,6 @@ def training_sequences(sequences: Sequences, folder: Path | None = None) -> tupl
         items[filled : filled + len(found)] = found
         filled += len(found)
     return items, offsets
-
-
-def evaluation_cases(
-    sequences: Sequences,
-    part: Literal["valid", "test"],
-    targets_per_user: Literal["first", "all"],
-    at_most: int | None = None,
-) -> Cases:
-    """One case per target in `part`, with everything the user did before it (earlier parts included) as history.
-
-    "first" asks once a user, for the first event of the part; "all" asks for each of them. Targets with nothing before
-    them are dropped and counted. Of more than `at_most` cases an even sample is asked (`even_rows`). Raises UserError when
-    the sequences are sets: "next" has no meaning there.
-    """
-    if part not in ("valid", "test"):
-        raise UserError(f'unknown part "{part}" to evaluate; {checks.nearest_name(part, ["valid", "test"])}')
-    if targets_per_user not in ("first", "all"):
-        raise UserError(f'unknown targets_per_user "{targets_per_user}"; use first or all')
-    if not sequences.ordered:
-        raise UserError('events.order is "none": the events of a user are a set, so there is no next item to ask for')
-    targets = np.concatenate([np.zeros(0, np.int64), *_places_of(sequences, PARTS[part])])
-    users = np.searchsorted(sequences.offsets, targets, side="right") - 1
-    if targets_per_user == "first" and len(targets):
-        first = np.diff(users, prepend=-1) > 0
-        targets, users = targets[first], users[first]
-    starts = sequences.offsets[users]
-    asked = np.flatnonzero(targets > starts)
-    dropped = len(targets) - len(asked)
-    if at_most is not None:
-        asked = asked[even_rows(len(asked), at_most)]
-    return cases_at(sequences, targets[asked], dropped)
-
-
-def cases_at(sequences: Sequences, targets: np.ndarray, dropped: int = 0) -> Cases:
-    """The cases whose targets stand at these places of the sequences, with everything before them as history.
-
-    Args:
-        targets: int64 places, none of them a user's first; `dropped` as in `Cases`.
-    """
-    users = np.searchsorted(sequences.offsets, targets, side="right") - 1
-    starts = sequences.offsets[users]
-    lengths = targets - starts
-    history_items = np.empty(int(lengths.sum()), dtype=np.int32)
-    gather_ranges(sequences.item_index, starts, lengths, history_items)
-    return Cases(
-        user_index=users.astype(np.int32),
-        history_offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        history_items=history_items,
-        target=sequences.item_index[targets].astype(np.int32),
-        dropped=dropped,
-        target_event=targets,
-    )
 
 
 def even_rows(count: int, size: int) -> np.ndarray:

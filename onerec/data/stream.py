@@ -4,7 +4,6 @@ Sequences hold positive events only, for every model alike. The stream may hold 
 and what a target's own event is like never stands at or before the position that predicts it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,8 +14,9 @@ import torch
 from onerec.data.contract import Dataset
 from onerec.data.features import FeatureVocabulary, PathwaysConfig, event_values, feature_names
 from onerec.data.lifelong import LifelongReader, LifelongSource
-from onerec.data.split import TRAIN, Cases, Sequences, rows_of
-from onerec.data.windows import Batch, Known, Windows, every_position_windows, one_target_windows
+from onerec.data.padding import padded_places
+from onerec.data.split import TRAIN, Sequences, rows_of
+from onerec.data.windows import Batch, ContextFeatures, Windows, every_position_windows, one_target_windows
 
 
 @dataclass(frozen=True)
@@ -73,39 +73,25 @@ class Stream:
         """What reads all events from before a window; it remembers what it clustered."""
         return None if self.lifelong is None else LifelongReader(self.lifelong, self.item_index, self.features_EF)
 
-    def known(self, places_BT: np.ndarray, starts_B: np.ndarray, users_B: np.ndarray, older: int) -> Known:
+    def context_features(
+        self, places_BT: np.ndarray, starts_B: np.ndarray, users_B: np.ndarray, older: int
+    ) -> ContextFeatures:
         """What is known of windows whose positions read `places_BT`, and of up to `older` targets before `starts_B`."""
         before = self.targets_before
         counts_B = np.minimum(before[starts_B] - before[self.offsets[users_B]], older)
         ages_P = np.arange(max(int(counts_B.max(initial=0)), min(older, 1)), 0, -1)
-        older_BP = ages_P <= counts_B[:, None]
-        ranks_BP = np.where(older_BP, before[starts_B][:, None] - ages_P, 0)
-        older_places_BP = self.target_places[ranks_BP]
+        positive_filled_BP = ages_P <= counts_B[:, None]
+        ranks_BP = np.where(positive_filled_BP, before[starts_B][:, None] - ages_P, 0)
+        positive_places_BP = self.target_places[ranks_BP]
         reader = self.lifelong_reader
-        return Known(
+        return ContextFeatures(
             features_BTF=torch.from_numpy(self.features_EF[places_BT].astype(np.int64)),
             users_BU=torch.from_numpy(self.users_UF[users_B].astype(np.int64)),
-            older_items_BP=torch.from_numpy(self.item_index[older_places_BP].astype(np.int64)),
-            older_features_BPF=torch.from_numpy(self.features_EF[older_places_BP].astype(np.int64)),
-            older_BP=torch.from_numpy(older_BP),
+            positive_items_BP=torch.from_numpy(self.item_index[positive_places_BP].astype(np.int64)),
+            positive_features_BPF=torch.from_numpy(self.features_EF[positive_places_BP].astype(np.int64)),
+            positive_filled_BP=torch.from_numpy(positive_filled_BP),
             lifelong=None if reader is None else reader.read(self.offsets[users_B], starts_B),
         )
-
-
-@dataclass(frozen=True)
-class Readings:
-    """What the generator reads of each case: a user's events before place `ends_C` of the stream.
-
-    `users_C` are positions among the users of the stream.
-    """
-
-    stream: Stream
-    users_C: np.ndarray
-    ends_C: np.ndarray
-
-    def part(self, rows: slice) -> "Readings":
-        """The readings of some cases."""
-        return Readings(self.stream, self.users_C[rows], self.ends_C[rows])
 
 
 def order_events(dataset: Dataset, sequences: Sequences, which: str) -> EventOrder:
@@ -191,11 +177,6 @@ def training_stream(stream: Stream, trained_E: np.ndarray) -> Stream:
     )
 
 
-def case_readings(stream: Stream, order: EventOrder, cases: Cases) -> Readings:
-    """What the generator reads of evaluation cases: every event before the target's."""
-    return Readings(stream, cases.user_index, order.places_S[cases.target_event])
-
-
 @dataclass(frozen=True)
 class StreamWindows(Windows):
     """Windows over a stream: a position counts where the event after it is a target.
@@ -216,15 +197,13 @@ class StreamWindows(Windows):
     def batch(self, rows: np.ndarray) -> Batch:
         plain = super().batch(rows)
         starts_B = np.where(rows >= 0, self.starts[rows], 0)
-        steps = np.arange(plain.items_BT.shape[1])
-        inside_BT = steps < plain.lengths_B.numpy()[:, None]
-        places_BT = np.where(inside_BT, starts_B[:, None] + steps, 0)
+        places_BT, inside_BT = padded_places(starts_B, plain.lengths_B.numpy())
         next_counts_BT = torch.from_numpy(self.stream.is_target_E[places_BT + inside_BT])
         users_B = _users_at(self.stream, starts_B)
         return replace(
             plain,
             counted_BT=plain.counted_BT & next_counts_BT,
-            known=self.stream.known(places_BT, starts_B, users_B, self.older),
+            context_features=self.stream.context_features(places_BT, starts_B, users_B, self.older),
         )
 
 
@@ -251,24 +230,3 @@ def stream_windows(stream: Stream, length: int, *, causal: bool, older: int) -> 
 
 def _users_at(stream: Stream, places: np.ndarray) -> np.ndarray:
     return np.searchsorted(stream.offsets, places, side="right") - 1
-
-
-def padded_readings(readings: Readings, length: int, older: int, batch_size: int) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Batches for inference: the last `length` events of each case, similar lengths together.
-
-    Yields:
-        The cases' numbers and their batch; targets are meaningless and nothing counts.
-    """
-    stream = readings.stream
-    starts_C = np.maximum(stream.offsets[readings.users_C], readings.ends_C - length)
-    lengths_C = readings.ends_C - starts_C
-    order = np.argsort(lengths_C, kind="stable")
-    for begin in range(0, len(order), batch_size):
-        cases = order[begin : begin + batch_size]
-        steps = np.arange(max(int(lengths_C[cases].max()), 1))
-        inside_BT = steps < lengths_C[cases][:, None]
-        places_BT = np.where(inside_BT, starts_C[cases][:, None] + steps, 0)
-        items_BT = torch.from_numpy(np.where(inside_BT, stream.item_index[places_BT], 0).astype(np.int64))
-        lengths_B = torch.from_numpy(np.maximum(lengths_C[cases], 1).astype(np.int64))
-        known = stream.known(places_BT, starts_C[cases], readings.users_C[cases], older)
-        yield cases, Batch(items_BT, items_BT, torch.zeros_like(items_BT, dtype=torch.bool), lengths_B, known)

@@ -4,12 +4,13 @@ Every choice is a pure function of the seed and the epoch, so that a resumed run
 targets in the same order.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from onerec.data.padding import padded_places
 
 POOL_BATCHES = 32  # batches whose windows are sorted by length together, so that a batch has little padding
 
@@ -36,33 +37,33 @@ class Lifelong:
 
 
 @dataclass(frozen=True)
-class Known:
+class ContextFeatures:
     """What is known beside the items of the windows, for generators with pathways; codes as in `onerec.data.features`.
 
     Attributes:
         features_BTF: int64, codes of each event's features.
         users_BU: int64, codes of each user's features.
-        older_items_BP: int64, items of positive events from before the window, the newest on the right.
-        older_features_BPF: int64, codes of their features.
-        older_BP: boolean, false where there are fewer of them; padding stands on the left.
+        positive_items_BP: int64, items of positive events from before the window, the newest on the right.
+        positive_features_BPF: int64, codes of their features.
+        positive_filled_BP: boolean, false where there are fewer of them; padding stands on the left.
         lifelong: all events from before the window; None where they are not read.
     """
 
     features_BTF: Tensor
     users_BU: Tensor
-    older_items_BP: Tensor
-    older_features_BPF: Tensor
-    older_BP: Tensor
+    positive_items_BP: Tensor
+    positive_features_BPF: Tensor
+    positive_filled_BP: Tensor
     lifelong: Lifelong | None = None
 
-    def to(self, device: torch.device | str) -> "Known":
+    def to(self, device: torch.device | str) -> "ContextFeatures":
         """The same on `device`."""
-        return Known(
+        return ContextFeatures(
             self.features_BTF.to(device),
             self.users_BU.to(device),
-            self.older_items_BP.to(device),
-            self.older_features_BPF.to(device),
-            self.older_BP.to(device),
+            self.positive_items_BP.to(device),
+            self.positive_features_BPF.to(device),
+            self.positive_filled_BP.to(device),
             None if self.lifelong is None else self.lifelong.to(device),
         )
 
@@ -76,14 +77,14 @@ class Batch:
         targets_BT: int64, the item after each position.
         counted_BT: boolean, true where a target adds to the loss.
         lengths_B: int64, number of real positions in each row.
-        known: what else is known; None where only items are.
+        context_features: what a generator with pathways reads beside the items; None where only items are.
     """
 
     items_BT: Tensor
     targets_BT: Tensor
     counted_BT: Tensor
     lengths_B: Tensor
-    known: Known | None = None
+    context_features: ContextFeatures | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
@@ -92,7 +93,7 @@ class Batch:
             self.targets_BT.to(device),
             self.counted_BT.to(device),
             self.lengths_B.to(device),
-            None if self.known is None else self.known.to(device),
+            None if self.context_features is None else self.context_features.to(device),
         )
 
 
@@ -124,13 +125,11 @@ class Windows:
         starts = np.where(real, self.starts[rows], 0)
         lengths = np.where(real, self.stops[rows] - self.starts[rows], 1)
         first = np.where(real, self.first_targets[rows], 1) - starts
-        steps = np.arange(int(lengths.max()))
-        inside = steps < lengths[:, None]
-        places = np.where(inside, starts[:, None] + steps, 0)
+        places, inside = padded_places(starts, lengths)
         return Batch(
             items_BT=torch.from_numpy(np.where(inside, self.item_index[places], 0).astype(np.int64)),
             targets_BT=torch.from_numpy(np.where(inside, self.item_index[places + inside], 0).astype(np.int64)),
-            counted_BT=torch.from_numpy(inside & (steps >= first[:, None])),
+            counted_BT=torch.from_numpy(inside & (np.arange(inside.shape[1]) >= first[:, None])),
             lengths_B=torch.from_numpy(lengths.astype(np.int64)),
         )
 
@@ -191,24 +190,3 @@ def share_of_batch(rows: np.ndarray, part: int, parts: int) -> np.ndarray:
     """The rows of a batch that one of `parts` micro-batches or processes handles; never empty (row -1 is padding)."""
     mine = rows[part::parts]
     return mine if len(mine) else np.array([-1])
-
-
-def padded_histories(
-    item_index: np.ndarray, offsets: np.ndarray, length: int, batch_size: int
-) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Batches for inference: the last `length` items of each history, similar lengths together.
-
-    Yields:
-        The cases' numbers and their batch; targets are meaningless and nothing counts.
-    """
-    starts = np.maximum(offsets[:-1], offsets[1:] - length)
-    lengths = offsets[1:] - starts
-    order = np.argsort(lengths, kind="stable")
-    for begin in range(0, len(order), batch_size):
-        cases = order[begin : begin + batch_size]
-        steps = np.arange(max(int(lengths[cases].max()), 1))
-        inside = steps < lengths[cases][:, None]
-        places = np.where(inside, starts[cases][:, None] + steps, 0)
-        items = torch.from_numpy(np.where(inside, item_index[places], 0).astype(np.int64))
-        counted = torch.zeros_like(items, dtype=torch.bool)
-        yield cases, Batch(items, items, counted, torch.from_numpy(np.maximum(lengths[cases], 1).astype(np.int64)))

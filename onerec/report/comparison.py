@@ -7,7 +7,7 @@ from typing import Any
 from onerec.evaluate.metrics import CUTOFFS
 from onerec.report import charts
 from onerec.report.charts import Interval, Mark, Row
-from onerec.report.models import COMPARED, GENERATOR, HEADLINE, Comparison, Model
+from onerec.report.models import COMPARED, HEADLINE, Comparison, Model
 from onerec.report.values import (
     METRICS,
     as_mapping,
@@ -80,17 +80,17 @@ def _differences(comparison: Comparison, other: Model, metric: str) -> dict[str,
         if difference and model is not other:
             note = f"{signed(difference.value)} {verdict(difference).removesuffix(' with')}"
             rows.append(Row(model.label, (Mark(model.label, difference, model.style),), note.rstrip()))
-    title = f"{metric_name(metric)} against {other.label}{' alone' if other.role == GENERATOR else ''}"
+    title = f"{metric_name(metric)} against {other.label}{' alone' if other is comparison.generator else ''}"
     return charts.interval_chart(title, rows, signed) if rows else None
 
 
-def bytes_on_disk(model: Model, folder: Path) -> int | None:
+def bytes_on_disk(model: Model, comparison: Comparison, folder: Path) -> int | None:
     """Bytes that a trained model takes in a run's folder; None for a model without a folder of its own there.
 
     A generator counts with the semantic IDs that its folder holds.
     """
     files = [folder / "baselines" / model.name / "best.safetensors"]
-    if model.role == GENERATOR:
+    if model is comparison.generator:
         files = list((folder / "generator" / "model").rglob("*"))
     elif objective := model.data.get("objective"):
         files = list((folder / f"aligned_{objective}" / "model").rglob("*"))

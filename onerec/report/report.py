@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from onerec.artefacts import STAGE_FILE
 from onerec.errors import UserError
 from onerec.files import write_text
-from onerec.further import P_SCORE
 from onerec.report import sections
 from onerec.report.ablations import ablation_section
 from onerec.report.codebook import level_panels
@@ -21,6 +19,8 @@ from onerec.report.page import render_template
 from onerec.report.scaling import scaling_section
 from onerec.report.values import as_mapping
 from onerec.report.verdicts import verdicts
+from onerec.run.artefact import STAGE_FILE
+from onerec.run.models import P_SCORE
 
 STUDIES = ("ablations", "scaling")  # files of a run folder that benchmarks write with --run
 Log = list[dict[str, Any]]
@@ -48,7 +48,9 @@ def write_report(folder: Path) -> Path:
         comparison=test or validation,
         validation=validation if test else None,
         paired=paired_section(comparison),
-        sizes={model.name: model.data.get("model_bytes") or bytes_on_disk(model, folder) for model in models},
+        sizes={
+            model.name: model.data.get("model_bytes") or bytes_on_disk(model, comparison, folder) for model in models
+        },
         training=sections.training_section(models, read_training_logs(folder, comparison)),
         judged=figure_chart(judged, "test", P_SCORE),
         alignments=sections.alignment_section(read_alignment_logs(folder)),

@@ -11,7 +11,6 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from onerec.evaluate.metrics import CUTOFFS
-from onerec.further import P_SCORE
 from onerec.report.charts import Interval
 from onerec.report.models import HEADLINE, Model, read_models
 from onerec.report.values import (
@@ -27,6 +26,7 @@ from onerec.report.values import (
     with_interval,
 )
 from onerec.report.verdicts import verdicts
+from onerec.run.models import P_SCORE
 
 SENTENCES = 3  # of the verdicts; the page has all
 COLUMNS = {

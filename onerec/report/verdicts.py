@@ -3,9 +3,9 @@
 A model is called above or below another only where the paired 95 % interval leaves zero out, and level with it elsewhere.
 """
 
-from onerec.further import P_SCORE
 from onerec.report.models import Comparison, in_brackets
 from onerec.report.values import count, duration, figure, in_words, verdict
+from onerec.run.models import P_SCORE
 
 
 def verdicts(comparison: Comparison) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from onerec.model.experts import ExpertsSpec, MixtureOfExperts
+from onerec.model.layers.experts import ExpertsSpec, MixtureOfExperts
 from onerec.train.expert_balance import ExpertBalance
 
 WIDTH = 12

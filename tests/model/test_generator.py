@@ -5,50 +5,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from generator_cases import make_batch, make_generator
+from generator_cases import (
+    TOLERANCE,
+    check_cached_steps,
+    every_causal_kind,
+    every_kind,
+    make_batch,
+    make_generator,
+    parameters_without_gradient,
+)
 
 from onerec.data.windows import Batch, every_position_windows, one_target_windows
 from onerec.errors import UserError
-from onerec.model.experts import MixtureOfExperts
+from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
-
-TOLERANCE = 1e-5
-EXPERTS = {"experts": 4, "expert_hidden_width": 16, "expert_layers": "encoder_and_decoder"}
-# What must hold whatever the model is made of.
-KINDS: dict[str, dict[str, object]] = {
-    "encoder_decoder": {},
-    "bidirectional": {"context": "bidirectional"},
-    "lazy": {"decoder": "lazy", "encoder_layers": 0},
-    "lazy_in_groups": {"decoder": "lazy", "decoder_layers": 3, "key_value_layers": 2, "key_value_groups": 1},
-    "lazy_own_values": {"decoder": "lazy", "key_value_layers": 2, "key_value_split": 2, "context": "bidirectional"},
-    "experts": {**EXPERTS, "shared_expert": True},
-    "lookahead": {"item_loss": 0.5, "lookahead": True},
-    "lazy_lookahead": {"item_loss": 0.5, "lookahead": True, "decoder": "lazy"},
-    "lazy_experts": {**EXPERTS, "decoder": "lazy", "encoder_layers": 0, "experts_active": 1, "dense_layers": 1},
-}
-every_kind = pytest.mark.parametrize("settings", KINDS.values(), ids=list(KINDS))
-every_causal_kind = pytest.mark.parametrize(
-    "settings",
-    [settings for settings in KINDS.values() if "context" not in settings],
-    ids=[name for name, settings in KINDS.items() if "context" not in settings],
-)
+from onerec.model.layers.experts import MixtureOfExperts
 
 
 @every_kind
 @torch.no_grad()
 def test_cached_steps_equal_teacher_forcing(settings: dict[str, object]) -> None:
-    model = make_generator(**settings)
-    batch = make_batch([[1, 2, 3, 4], [5, 6], [7]])
     items = torch.tensor([[9, 3], [4, 4], [0, 11]])
-    bound, codes = model.bind(batch), model.tokens.codes_NL[items]
-    forced_BPLD = model._teacher_forced(bound.context, (batch.lengths_B[:, None] - 1).expand(-1, 2), items)
-    hidden, cache = bound.start()
-    assert (hidden - forced_BPLD[:, :, 0]).abs().max() <= TOLERANCE
-    parents = torch.zeros(3, 2, dtype=torch.long)
-    for level in (1, 2):
-        hidden, cache = bound.step(codes[..., level - 1], parents, level, cache)
-        assert (hidden - forced_BPLD[:, :, level]).abs().max() <= TOLERANCE
-        parents = torch.arange(2).expand(3, -1)
+    check_cached_steps(make_generator(**settings), make_batch([[1, 2, 3, 4], [5, 6], [7]]), items)
 
 
 @every_kind
@@ -56,9 +34,9 @@ def test_cached_steps_equal_teacher_forcing(settings: dict[str, object]) -> None
 def test_padding_and_neighbours_in_the_batch_change_nothing(settings: dict[str, object]) -> None:
     model = make_generator(**settings)
     items = torch.arange(20)[None]
-    alone = model.item_log_probabilities(make_batch([[3, 1, 4]]), items)
-    padded = model.item_log_probabilities(make_batch([[3, 1, 4]], width=9), items)
-    together = model.item_log_probabilities(make_batch([[2] * 8, [3, 1, 4]]), items.expand(2, -1))[1:]
+    alone = item_log_probabilities(model, make_batch([[3, 1, 4]]), items)
+    padded = item_log_probabilities(model, make_batch([[3, 1, 4]], width=9), items)
+    together = item_log_probabilities(model, make_batch([[2] * 8, [3, 1, 4]]), items.expand(2, -1))[1:]
     assert (alone - padded).abs().max() <= TOLERANCE
     assert (alone - together).abs().max() <= TOLERANCE
 
@@ -73,7 +51,7 @@ def test_every_position_of_a_causal_window_is_trained_as_if_alone(settings: dict
     apart = model(prefixes.batch(np.arange(len(prefixes))))
     assert (model(window) - apart).abs().max() <= 1e-4  # sums of 5 losses of about 5 nats in float32
     expected = [
-        -model.item_log_probabilities(make_batch([sequence[:n]]), torch.tensor([[sequence[n]]])) for n in range(1, 6)
+        -item_log_probabilities(model, make_batch([sequence[:n]]), torch.tensor([[sequence[n]]])) for n in range(1, 6)
     ]
     assert float(model(window)[: model.levels].sum()) == pytest.approx(float(sum(expected)), abs=1e-4)
 
@@ -83,8 +61,8 @@ def test_every_position_of_a_causal_window_is_trained_as_if_alone(settings: dict
 def test_order_of_the_history_matters(settings: dict[str, object]) -> None:
     """Even the order of items before the last one, which alone has an input of its own."""
     model, items = make_generator(**settings), torch.arange(30)[None]
-    forward = model.item_log_probabilities(make_batch([[1, 2, 3]]), items)
-    backward = model.item_log_probabilities(make_batch([[2, 1, 3]]), items)
+    forward = item_log_probabilities(model, make_batch([[1, 2, 3]]), items)
+    backward = item_log_probabilities(model, make_batch([[2, 1, 3]]), items)
     assert (forward - backward).abs().max() > 1e-3
 
 
@@ -93,8 +71,7 @@ def test_every_parameter_gets_a_gradient(settings: dict[str, object]) -> None:
     """Also of experts that no token chose, and every tensor as a whole gets one that is not zero."""
     model = make_generator(**settings).train()
     model(make_batch([[1, 2, 3, 4, 5], [6, 7, 8]])).sum().backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert without == []
+    assert parameters_without_gradient(model) == []
 
 
 def test_own_embeddings_can_be_dropped_and_left_out() -> None:
@@ -116,7 +93,7 @@ def test_saved_generators_load_with_their_ids(tmp_path: Path, settings: dict[str
     model.save_pretrained(tmp_path / "model")
     loaded = Generator.from_pretrained(tmp_path / "model")
     batch, items = make_batch([[1, 2, 3]]), torch.arange(20)[None]
-    assert torch.equal(model.item_log_probabilities(batch, items), loaded.item_log_probabilities(batch, items))
+    assert torch.equal(item_log_probabilities(model, batch, items), item_log_probabilities(loaded, batch, items))
     assert (loaded.semantic_ids.codes_NL == model.semantic_ids.codes_NL).all()
     assert loaded.config == model.config
 
@@ -128,27 +105,21 @@ def test_a_generator_without_its_ids_is_refused(tmp_path: Path) -> None:
         Generator.from_pretrained(tmp_path / "model")
 
 
-def test_width_must_fit_the_heads() -> None:
-    with pytest.raises(UserError, match=r"width is 24; it must be a multiple of 2 x heads = 10"):
-        make_generator(heads=5)
-
-
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"heads": 5}, r"width is 24; it must be a multiple of 2 x heads = 10"),
+        ({"softmax": "full"}, "item_head works with legal codes only"),
+        ({"softmax": "full", "item_head": False, "lookahead": True}, "lookahead works with legal codes only"),
         ({"decoder": "lazy", "key_value_groups": 3}, "key_value_groups is 3; it must divide the 2 heads"),
-        ({"decoder": "lazy", "key_value_layers": 3}, "key_value_layers is 3, more than the 2 decoder layers"),
-        ({"experts": 2, "experts_active": 3}, "experts_active is 3, more than the 2 experts"),
+        ({"decoder": "lazy", "key_value_layers": 3}, "key_value_layers is 3; it must be at most the 2 decoder layers"),
+        ({"experts": 2, "experts_active": 3}, "experts_active is 3; it must be at most the 2 experts"),
+        ({"pathways": {"lifelong": {"events": 20, "representatives": 30}}}, "must be at least the 30 representatives"),
     ],
 )
-def test_choices_that_do_not_go_together_are_refused(settings: dict[str, object], words: str) -> None:
+def test_choices_that_contradict_each_other_are_refused(settings: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         make_generator(**settings)
-
-
-def test_the_item_head_needs_the_legal_softmax() -> None:
-    with pytest.raises(UserError, match="item_head"):
-        make_generator(softmax="full", item_head=True)
 
 
 @every_kind
@@ -158,7 +129,7 @@ def test_item_scores_are_those_that_the_loss_is_made_of(settings: dict[str, obje
     assert model.item_scorer is not None
     batch = make_batch([[1, 2, 3, 4], [5, 6], [7]])
     every_item = torch.arange(len(model.tokens.codes_NL)).expand(3, -1)
-    scores = model.bind(batch).item_scores(every_item)
+    scores = bind(model, batch).item_scores(every_item)
     assert scores is not None
     last = batch.lengths_B - 1
     only_last = torch.arange(4) == last[:, None]
@@ -168,7 +139,7 @@ def test_item_scores_are_those_that_the_loss_is_made_of(settings: dict[str, obje
     torch.testing.assert_close(model(alone)[-1], 0.5 * expected, rtol=1e-4, atol=1e-4)
     plain = make_generator(**{**settings, "item_loss": 0.0, "lookahead": False})
     assert len(plain(alone)) == model.levels
-    assert plain.bind(batch).item_scores(every_item) is None
+    assert bind(plain, batch).item_scores(every_item) is None
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from onerec.model.linear import LEAST_WORK, Linear
+from onerec.model.layers.linear import LEAST_WORK, Linear
 
 WIDTH, OUTPUTS = 96, 160
 ROWS = -(-LEAST_WORK // (WIDTH * OUTPUTS))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from onerec.decode.beam_search import beam_search
 from onerec.decode.item_trie import ItemTrie
-from onerec.errors import UserError
-from onerec.model.lookahead import ahead_of_all, ahead_of_targets
+from onerec.model.bound_generator import bind, item_log_probabilities
+from onerec.model.decoders.lookahead import ahead_of_all, ahead_of_targets
 
 TOLERANCE = 1e-5
 
@@ -75,11 +75,11 @@ def test_with_silent_heads_the_generator_is_the_item_softmax(decoder: str) -> No
         head.weight.zero_()
     batch, count = make_batch([[1, 2, 3], [4, 5]]), model.trie.item_count
     everything = torch.arange(count).expand(2, -1)
-    scores = model.bind(batch).item_scores(everything)
+    scores = bind(model, batch).item_scores(everything)
     assert scores is not None
     expected = scores.log_softmax(dim=1)
-    assert (model.item_log_probabilities(batch, everything) - expected).abs().max() <= TOLERANCE
-    beams = beam_search(model.bind(batch), model.trie, beam_width=count)
+    assert (item_log_probabilities(model, batch, everything) - expected).abs().max() <= TOLERANCE
+    beams = beam_search(bind(model, batch), model.trie, beam_width=count)
     assert torch.equal(beams.items_BK[:, :10], expected.argsort(dim=1, descending=True)[:, :10])
 
 
@@ -89,9 +89,9 @@ def test_probabilities_still_sum_to_one_and_training_is_their_loss() -> None:
     torch.nn.init.normal_(model.item_vectors)  # type: ignore[arg-type]
     batch = make_batch([[1, 2, 3, 9], [4, 5, 6]])
     every = torch.arange(model.trie.item_count).expand(2, -1)
-    assert model.item_log_probabilities(batch, every).exp().sum(dim=1) == pytest.approx([1, 1], abs=TOLERANCE)
+    assert item_log_probabilities(model, batch, every).exp().sum(dim=1) == pytest.approx([1, 1], abs=TOLERANCE)
     expected = sum(
-        -model.item_log_probabilities(make_batch([sequence[:n]]), torch.tensor([[sequence[n]]])).item()
+        -item_log_probabilities(model, make_batch([sequence[:n]]), torch.tensor([[sequence[n]]])).item()
         for sequence in ([1, 2, 3, 9], [4, 5, 6])
         for n in range(1, len(sequence))
     )
@@ -105,5 +105,3 @@ def test_auto_looks_ahead_where_the_catalogue_is_compared_whole() -> None:
     assert make_generator(item_loss=0.5, item_loss_sample=10).config.lookahead is False
     assert make_generator(item_loss=0.0).config.lookahead is False
     assert make_generator(item_loss=0.5, softmax="full", item_head=False).config.lookahead is False
-    with pytest.raises(UserError, match="lookahead adds up items behind the codes"):
-        make_generator(item_loss=0.5, softmax="full", item_head=False, lookahead=True)

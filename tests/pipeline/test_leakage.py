@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 from command_line import TinyRun, configured
 
-from onerec.config import load_config
+from onerec.run.config import load_config
 from onerec.data.contract import Dataset, read_dataset, write_dataset
 from onerec.data.split import TRAIN
-from onerec.item_vectors import ItemEncoder
-from onerec.pipeline import Run, open_run
-from onerec.selection_stage import load_selection
-from tokenizer.alignment import AlignmentSpec, pairs_from_behaviour
+from onerec.run.run import Run, open_run
+from onerec.run.stages.selection import load_selection
+from tokenizer.behaviour.alignment import AlignmentSpec, pairs_from_behaviour
+from tokenizer.item_encoder import ItemEncoder
 
 
 def with_other_targets(dataset: Dataset, folder: Path, valid_shift: int = 7) -> Dataset:
@@ -95,7 +95,7 @@ def test_aligned_vectors_do_not_see_held_out_events(described_runs: dict[str, Ru
     vectors = {}
     for name, run in described_runs.items():
         section = run.config.tokenizer.model_copy(update={"alignment": alignment})
-        encoder = ItemEncoder().fit(run.dataset, run.training, section, seed=5)
+        encoder = ItemEncoder().fit(run.dataset.item_table, run.training, section, seed=5)
         vectors[name] = (encoder.vectors_ND.tobytes(), encoder.behaviour_ND.tobytes())
     assert vectors["as_logged"] == vectors["other_targets"]
     assert all(one != other for one, other in zip(vectors["as_logged"], vectors["other_training"], strict=True))

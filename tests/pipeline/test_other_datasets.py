@@ -9,10 +9,10 @@ import pytest
 from command_line import GENERATOR_ONLY, TinyRun, configured, results_of
 
 from onerec.cli import main
-from onerec.config import load_config
+from onerec.run.config import load_config
 from onerec.data.contract import DatasetSpec, read_dataset, write_dataset
-from onerec.item_vectors import ItemEncoder
-from onerec.pipeline import open_run
+from onerec.run.run import open_run
+from tokenizer.item_encoder import ItemEncoder
 from tokenizer.semantic_ids import SemanticIds
 
 ONE_EPOCH = (*GENERATOR_ONLY, "train.epochs=1", "baselines.popularity=true", "dataset.targets_per_user=all")
@@ -48,7 +48,7 @@ def signalled(chain_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def vectors_without_behaviour(dataset: Path, folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
     path, *overrides = configured("x", dataset, "tokenizer.collaborative.weight=0")
     run = open_run(load_config(Path(path), overrides), folder / "x")
-    encoder = ItemEncoder().fit(run.dataset, run.training, run.config.tokenizer, run.config.seed)
+    encoder = ItemEncoder().fit(run.dataset.item_table, run.training, run.config.tokenizer, run.config.seed)
     return encoder.vectors_ND, encoder.source
 
 

@@ -9,9 +9,10 @@ from scipy.stats import chisquare
 
 from onerec.data.split import Cases
 from onerec.data.windows import padded_histories
+from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
 from onerec.model.generator_config import GeneratorConfig
-from rl.prompts import Prompts
+from rl.rollouts.prompts import Prompts
 from tokenizer.semantic_ids import SemanticIds
 
 SIZES = [3, 4, 3]
@@ -48,7 +49,7 @@ def scores_of_all(model: Generator, prompts: Prompts) -> torch.Tensor:
     scores = torch.zeros(len(prompts), model.trie.item_count)
     for rows, batch in padded_histories(cases.history_items, cases.history_offsets, model.config.history_length, 1000):
         every = torch.arange(model.trie.item_count).expand(len(rows), -1)
-        scores[torch.from_numpy(rows)] = model.item_log_probabilities(batch, every)
+        scores[torch.from_numpy(rows)] = item_log_probabilities(model, batch, every)
     return scores
 
 

@@ -14,16 +14,17 @@ from test_align_loop import curves, interrupt_after
 from test_exposures import exposures_of
 from watched_cases import ITEMS, watched_events, write_watched
 
-from onerec.align_config import AlignConfig
+from rl.alignment.config import AlignConfig
 from onerec.data.split import TRAIN, Sequences
 from onerec.data.stream import order_events
 from onerec.errors import UserError
+from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
-from rl.align_loop import AlignLoop
-from rl.align_rewards import AlignRewards
-from rl.exposures import Exposures, exposure_loss
-from rl.impressions import parts_of_impressions
-from rl.policy import batch_of, score_codes
+from rl.alignment.loop import AlignLoop
+from rl.alignment.rewards import AlignRewards
+from rl.alignment.exposures import Exposures, exposure_loss
+from onerec.data.impressions import parts_of_impressions
+from rl.rollouts.policy import batch_of, score_codes
 from rl.rewards.combined import combine
 from rl.rewards.duration_aware import advantages_of_batch, play_events
 from tokenizer.semantic_ids import SemanticIds
@@ -58,7 +59,7 @@ def log_probabilities_of(policy: Generator, exposures: Exposures) -> np.ndarray:
     """Of all exposures, item by item, by the generator's own account."""
     items = torch.from_numpy(exposures.items_X).long()[:, None]
     batch = batch_of(policy.eval(), exposures.prompts(np.arange(len(exposures))))
-    return policy.item_log_probabilities(batch, items)[:, 0].numpy()
+    return item_log_probabilities(policy, batch, items)[:, 0].numpy()
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -215,7 +216,7 @@ def test_long_videos_are_not_preferred_as_by_raw_play_time_they_are(tmp_path: Pa
             loop.run()
         with torch.no_grad():
             batch = batch_of(policy.eval(), asked)
-            found = policy.item_log_probabilities(batch, every.expand(len(asked), -1)).exp()
+            found = item_log_probabilities(policy, batch, every.expand(len(asked), -1)).exp()
         shares[name] = float(found[:, ITEMS // 2 :].sum(dim=1).mean())
     assert len(aware) > 100  # so the share of long ones among them has a standard deviation of 0.05 at most
     assert abs(shares["start"] - 0.5) < 0.1

@@ -13,9 +13,10 @@ from onerec.data.split import Cases
 from onerec.data.stream import Readings, Stream
 from onerec.decode.beam_search import beam_search
 from onerec.errors import UserError
+from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
-from rl.policy import batch_of, code_log_probabilities, score_codes
-from rl.prompts import Prompts
+from rl.rollouts.policy import batch_of, code_log_probabilities, score_codes
+from rl.rollouts.prompts import Prompts
 
 TOLERANCE = 1e-5
 FULL = {"softmax": "full", "item_head": False}
@@ -50,8 +51,8 @@ def test_codes_of_items_have_the_probabilities_of_decoding(settings: dict[str, o
     model, batch = make_policy(**settings), make_batch([[1, 2, 3, 4], [5, 6], [7]])
     items = torch.tensor([[9, 3, 9], [4, 4, 50], [0, 11, 2]])
     scored = code_log_probabilities(model, batch, model.tokens.codes_NL[items], free=False)
-    assert (scored.sum(dim=-1) - model.item_log_probabilities(batch, items)).abs().max() <= TOLERANCE
-    beams = beam_search(model.bind(batch), model.trie, beam_width=20)
+    assert (scored.sum(dim=-1) - item_log_probabilities(model, batch, items)).abs().max() <= TOLERANCE
+    beams = beam_search(bind(model, batch), model.trie, beam_width=20)
     scored = code_log_probabilities(model, batch, model.tokens.codes_NL[beams.items_BK], free=False)
     assert (scored.sum(dim=-1) - beams.log_probabilities_BK).abs().max() <= TOLERANCE
 
@@ -62,7 +63,7 @@ def test_gradients_are_those_of_the_reference(settings: dict[str, object]) -> No
     items, weights = torch.tensor([[9, 3, 9], [4, 4, 50], [0, 11, 2]]), torch.randn(3, 3)
     ours = code_log_probabilities(model, batch, model.tokens.codes_NL[items], free=False).sum(dim=-1)
     found = []
-    for log_probabilities in (ours, model.bind(batch).log_probabilities_of(items)):
+    for log_probabilities in (ours, bind(model, batch).log_probabilities_of(items)):
         model.zero_grad()
         (log_probabilities * weights).sum().backward()
         found.append({name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None})
@@ -144,9 +145,10 @@ def test_with_the_full_softmax_legal_codes_have_the_same_probability_free_and_un
     assert (free.log_probabilities_BGL - legal.log_probabilities_BGL).abs().max() <= TOLERANCE
     # The last code of item 3 again, among those that lead to an item alone.
     last_codes = torch.tensor([[*model.tokens.codes_NL[3, :2].tolist(), code] for code in range(7)]).expand(2, -1, -1)
-    legal_V = model.trie.legal_mask(model.trie.states_NL[3, 2], 2)
-    assert 1 < legal_V.sum() < 7
-    among_legal = code_log_probabilities(model, batch, last_codes, free=True)[:, legal_V, 2].log_softmax(dim=-1)
+    codes_M, _, legal_M = model.trie.edges(model.trie.states_NL[3, 2], 2)
+    legal_codes = codes_M[legal_M].long()
+    assert 1 < len(legal_codes) < 7
+    among_legal = code_log_probabilities(model, batch, last_codes, free=True)[:, legal_codes, 2].log_softmax(dim=-1)
     expected_B = -(among_legal.exp() * among_legal).sum(dim=-1)
     assert (legal.entropies_BGL[:, 3, 2] - expected_B).abs().max() <= TOLERANCE
 
@@ -193,9 +195,9 @@ def test_prompts_are_read_in_their_order() -> None:
     rows = [[1, 2, 3, 4, 5], [6], [7, 8, 9], [4] * 15]
     model, items = make_policy(), torch.arange(10)[None]
     prompts = Prompts(make_cases(rows)).pick(np.array([2, 0, 3, 1, 0]))
-    found = model.item_log_probabilities(batch_of(model, prompts), items.expand(5, -1))
+    found = item_log_probabilities(model, batch_of(model, prompts), items.expand(5, -1))
     for place, row in enumerate([2, 0, 3, 1, 0]):
-        alone = model.item_log_probabilities(make_batch([rows[row][-12:]]), items)
+        alone = item_log_probabilities(model, make_batch([rows[row][-12:]]), items)
         assert (found[place] - alone[0]).abs().max() <= TOLERANCE
 
 
@@ -212,10 +214,10 @@ def test_readings_are_read_in_place_of_items() -> None:
     model = make_policy(history_length=2, pathways=PathwaysConfig(stream="all", positive_length=2))
     prompts = Prompts(make_cases(rows), Readings(stream, np.arange(3), np.array([5, 9, 13])))
     items = torch.arange(10)[None]
-    found = model.item_log_probabilities(batch_of(model, prompts.pick(np.array([2, 0, 1]))), items.expand(3, -1))
+    found = item_log_probabilities(model, batch_of(model, prompts.pick(np.array([2, 0, 1]))), items.expand(3, -1))
     for place, row in enumerate([2, 0, 1]):
-        alone = model.item_log_probabilities(batch_of(model, prompts.pick(np.array([row]))), items)
+        alone = item_log_probabilities(model, batch_of(model, prompts.pick(np.array([row]))), items)
         assert (found[place] - alone[0]).abs().max() <= TOLERANCE
     shorter = batch_of(model, prompts.pick(np.array([0])))
-    assert shorter.items_BT.tolist() == [[4, 5]] and shorter.known is not None
-    assert shorter.known.older_items_BP[shorter.known.older_BP].tolist() == [1, 3]
+    assert shorter.items_BT.tolist() == [[4, 5]] and shorter.context_features is not None
+    assert shorter.context_features.positive_items_BP[shorter.context_features.positive_filled_BP].tolist() == [1, 3]

@@ -17,9 +17,10 @@ from rollout_cases import (
 from onerec.data.windows import padded_histories
 from onerec.decode.beam_search import beam_search
 from onerec.errors import UserError
+from onerec.model.bound_generator import bind
 from onerec.model.generator import Generator
-from rl.rollouts import RolloutConfig, Rollouts, generate_groups, groups_of
-from rl.sampling import _Stepped
+from rl.rollouts.rollouts import RolloutConfig, Rollouts, generate_groups, groups_of
+from rl.rollouts.sampling import _Stepped
 from tokenizer.semantic_ids import SemanticIds
 
 HISTORIES = [[1, 2, 3], [4, 5, 6, 7, 8, 9, 1, 2], [0], [10, 11], [3, 3, 12]]
@@ -50,7 +51,7 @@ def test_beams_are_those_of_beam_search_with_the_policys_log_probabilities(name:
     found = group(model, HISTORIES, group_size=size, batch_size=3)
     for rows, batch in padded_histories(prompts.cases.history_items, prompts.cases.history_offsets, 6, 100):
         with torch.no_grad():
-            beams = beam_search(model.bind(batch), model.trie, beam_width=size)
+            beams = beam_search(bind(model, batch), model.trie, beam_width=size)
         assert torch.equal(found.items_BG[rows], beams.items_BK)
         sums = found.log_probabilities_BGL[rows].sum(dim=-1)
         torch.testing.assert_close(sums, beams.log_probabilities_BK, atol=TOLERANCE, rtol=0)
@@ -276,7 +277,7 @@ def test_stepping_shared_and_settled_prefixes_once_changes_nothing(
     model, settings = small_generator(15, **MODELS[name]), {"method": method, "group_size": 12, "exclude_seen": True}
     histories = [[1, 2, 3], [4, 5]]
     shared = group(model, histories, **settings)
-    monkeypatch.setattr("rl.sampling._Stepped.distinct", lambda states_BK, _: _Stepped.every(states_BK))
+    monkeypatch.setattr("rl.rollouts.sampling._Stepped.distinct", lambda states_BK, _: _Stepped.every(states_BK))
     every = group(model, histories, **settings)
     assert torch.equal(shared.items_BG, every.items_BG)
     torch.testing.assert_close(shared.log_probabilities_BGL, every.log_probabilities_BGL, atol=TOLERANCE, rtol=0)
@@ -299,7 +300,7 @@ def test_an_encoded_batch_can_be_given_groups() -> None:
     ((_, batch),) = padded_histories(prompts.cases.history_items, prompts.cases.history_offsets, 6, 10)
     config = RolloutConfig(group_size=4)
     with torch.no_grad():
-        found = groups_of(model.bind(batch), config, seeded())
+        found = groups_of(bind(model, batch), config, seeded())
     assert torch.equal(found.items_BG, generate_groups(model, prompts, config, seeded()).items_BG)
 
 

@@ -16,12 +16,13 @@ from trl import GRPOConfig
 
 from onerec.data.split import Cases
 from onerec.errors import UserError
+from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
 from rl.objectives import ecpo, gbpo, group_advantages, grpo
-from rl.policy import batch_of, score_codes
-from rl.prompts import Prompts
-from rl.rollouts import Rollouts
-from rl.trl_adapter import LOSS_TYPES, TrlAdapter, _by_user, trl_config
+from rl.rollouts.policy import batch_of, score_codes
+from rl.rollouts.prompts import Prompts
+from rl.rollouts.rollouts import Rollouts
+from rl.alignment.trl_adapter import LOSS_TYPES, TrlAdapter, _by_user, trl_config
 
 USERS, GROUP = 8, 4
 KINDS: dict[str, dict[str, Any]] = {
@@ -114,7 +115,7 @@ def test_policy_optimisation_raises_the_reward_of_likely_items(tmp_path: Path) -
     def expected_reward() -> float:
         prompts = make_prompts()
         items = torch.arange(60).expand(USERS, -1)
-        shares = generator.item_log_probabilities(batch_of(generator, prompts), items).exp()
+        shares = item_log_probabilities(generator, batch_of(generator, prompts), items).exp()
         return float((shares * likes_odd_items(prompts, Rollouts(items, items, shares))).sum(dim=1).mean())
 
     before = expected_reward()
@@ -236,7 +237,7 @@ def test_free_policies_train_on_generations_that_are_no_items(tmp_path: Path) ->
 
     def legal_share() -> float:
         items = torch.arange(len(known)).expand(USERS, -1)
-        shares = generator.item_log_probabilities(batch_of(generator, make_prompts()), items).exp()
+        shares = item_log_probabilities(generator, batch_of(generator, make_prompts()), items).exp()
         return float(shares.sum(dim=1).mean())
 
     args, before = make_trainer(tmp_path, generator, max_steps=30).args, legal_share()

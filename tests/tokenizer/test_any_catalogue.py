@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tokenizer.content import ContentSpec, content_vectors
+from tokenizer.content.encoder import ContentSpec, content_vectors
 from tokenizer.quantizers.spec import QuantizerSpec
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import load_quantizer, tokenize_items

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tokenizer.append import append_items, format_report, in_order_of, with_room
 from tokenizer.errors import TokenizerError
-from tokenizer.landing import landing_figures, nearest_by_cosine
+from tokenizer.quality.landing import landing_figures, nearest_by_cosine
 from tokenizer.quantizers.spec import QuantizerSpec, RQKMeansSpec
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import load_quantizer, tokenize_items

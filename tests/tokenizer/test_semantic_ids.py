@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tokenizer.errors import TokenizerError
-from tokenizer.semantic_ids import CODES_FILE, DESCRIPTION_FILE, QUANTIZER_FILE, TABLES_FOLDER, SemanticIds
+from tokenizer.semantic_ids import CODES_FILE, DESCRIPTION_FILE, QUANTIZER_FILE, SemanticIds
 
 
 def example(item_ids: list[str] | list[int]) -> SemanticIds:
@@ -44,15 +44,12 @@ def test_saving_replaces_an_artefact_as_a_whole_and_leaves_no_litter(tmp_path: P
     folder = tmp_path / "ids"
     folder.mkdir()  # an empty folder is fine
     example([1, 2]).save(folder)
-    (folder / "stale.txt").write_text("from the artefact before")
+    (folder / "tables").mkdir()  # earlier versions wrote lookup tables here; their artefacts still load
+    (folder / "tables" / "ids.json").write_text("{}")
+    assert len(SemanticIds.load(folder).item_ids) == 2
     example([1, 2, 3]).save(folder)
     assert len(SemanticIds.load(folder).item_ids) == 3
-    assert sorted(path.name for path in folder.iterdir()) == [
-        CODES_FILE,
-        QUANTIZER_FILE,
-        DESCRIPTION_FILE,
-        TABLES_FOLDER,
-    ]
+    assert sorted(path.name for path in folder.iterdir()) == [CODES_FILE, QUANTIZER_FILE, DESCRIPTION_FILE]
     assert [path.name for path in tmp_path.iterdir()] == ["ids"]
 
 
@@ -75,7 +72,7 @@ def test_a_failed_save_keeps_the_artefact_before(tmp_path: Path, monkeypatch: py
             raise OSError("disk full")
         real(source, target)
 
-    monkeypatch.setattr("tokenizer.files.os.replace", refuse)
+    monkeypatch.setattr("tokenizer.common.files.os.replace", refuse)
     with pytest.raises(OSError, match="disk full"):
         example([1, 2, 3]).save(folder)
     assert len(SemanticIds.load(folder).item_ids) == 2

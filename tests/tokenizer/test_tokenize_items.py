@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tokenizer.content import ContentSpec, content_vectors
+from tokenizer.content.encoder import ContentSpec, content_vectors
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers.spec import QuantizerSpec, RQVAESpec
 from tokenizer.semantic_ids import SemanticIds

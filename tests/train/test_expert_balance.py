@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from onerec.data.windows import every_position_windows
-from onerec.model.experts import ExpertsSpec, MixtureOfExperts
 from onerec.model.generator import Generator
 from onerec.model.generator_config import GeneratorConfig
+from onerec.model.layers.experts import ExpertsSpec, MixtureOfExperts
 from onerec.train.expert_balance import ExpertBalance
 from onerec.train.trainer import TrainConfig, Trainer
 from tokenizer.semantic_ids import SemanticIds

@@ -10,7 +10,7 @@ import pytest
 SCRIPT = """
 import json, resource, sys
 import torch
-from onerec.memory import keep_freed_memory
+from onerec.train.memory import keep_freed_memory
 
 kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 torch.set_num_threads(1)
@@ -44,7 +44,7 @@ def test_an_allocation_that_was_just_freed_is_not_paged_in_again() -> None:
 
 
 def test_systems_without_glibc_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from onerec import memory
+    from onerec.train import memory
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert memory.keep_freed_memory() is False

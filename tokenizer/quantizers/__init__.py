@@ -5,7 +5,7 @@
     decode(codes_NL) -> x_ND     float32, in the space of the input
 
 All quantizers here are additive: in a space of their own (`latent`) a vector is the sum of one codebook row per level.
-`codebooks` and `latent` let `tokenizer.unique` measure what it costs to give an item another code.
+`codebooks` and `latent` let `tokenizer.unique.collisions` measure what it costs to give an item another code.
 """
 
 from typing import Any, Protocol, Self

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tokenizer.checks import check_arrays, check_codes, check_level_sizes, check_vectors
+from tokenizer.common.checks import check_arrays, check_codes, check_level_sizes, check_vectors
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers.residual import ResidualEncoder, sum_of_rows
 from tokenizer.quantizers.scaling import Scaling

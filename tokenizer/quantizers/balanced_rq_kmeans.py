@@ -4,10 +4,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from tokenizer.balanced_assignment import Costs, Prices, balanced_assignment
-from tokenizer.balanced_kmeans import balanced_kmeans
-from tokenizer.checks import check_arrays, check_vectors
-from tokenizer.nearest import nearest_rows
+from tokenizer.clustering.balanced_assignment import Costs, Prices, balanced_assignment
+from tokenizer.clustering.balanced_kmeans import balanced_kmeans
+from tokenizer.clustering.nearest import nearest_rows
+from tokenizer.common.checks import check_arrays, check_vectors
 from tokenizer.quantizers.residual import sum_of_rows
 from tokenizer.quantizers.residual_kmeans import ResidualKMeans, sample_rows, scaled_parts, subtract_rows
 from tokenizer.quantizers.scaling import Scaling
@@ -18,7 +18,7 @@ class BalancedRQKMeans(ResidualKMeans):
 
     As in OneRec V1 (arXiv 2502.18965, Algorithm 1), with another way to assign: all rows at once at prices per code
     instead of cluster after cluster, which leaves the last clusters what nobody wanted; see
-    `tokenizer.balanced_assignment`. Vectors are shifted and scaled as in `tokenizer.quantizers.rq_kmeans`.
+    `tokenizer.clustering.balanced_assignment`. Vectors are shifted and scaled as in `tokenizer.quantizers.rq_kmeans`.
 
     `encode` spreads the rows it is given evenly, so a row's codes depend on the others; rows that are equal are parted
     where a code has no room for all of them. `encode_new` is for items that join later: each goes, for itself, where

@@ -1,55 +1,63 @@
-"""Where residual codebooks start, and how they end without dead codes."""
+"""Initial residual codebooks by k-means, and the repair of dead codes after training."""
 
 import torch
 from torch import Tensor
 
-from tokenizer.kmeans import kmeans, nearest_centroids
+from tokenizer.clustering.kmeans import lloyd
+from tokenizer.clustering.nearest import nearest_rows, squared_distances
 
-START_ROUNDS = 10  # of k-means for the codebooks to start from; training moves them on
-REVIVE_ROUNDS = 20  # a code given a place may take the only row of another; few rounds settle it in practice
-ROWS = 1 << 14  # rows whose codebook rows are gathered at once
+START_ROUNDS = 10  # iterations of k-means for the initial codebooks, which training then changes
+REVIVE_ROUNDS = 20  # a moved code may take the only row of another; in practice a few rounds suffice
+ROWS = 1 << 14  # rows processed at once
 
 
 def start_codebooks(residual_SW: Tensor, level_sizes: list[int], seed: int) -> tuple[list[Tensor], Tensor]:
-    """k-means on the rows, then on what it leaves over, and so on: codebooks [V,W] and the rows' codes int64 [S,L].
+    """k-means on the rows, then on their residuals, level by level: codebooks [V,W] and the rows' codes int64 [S,L].
 
-    residual_SW is overwritten with what all levels together leave over.
+    residual_SW is overwritten with the residual after all levels.
     """
     codebooks, codes = [], []
     for level, size in enumerate(level_sizes):
-        result = kmeans(residual_SW, size, iterations=START_ROUNDS, seed=seed + level)
-        _subtract(residual_SW, result.centroids_KD, result.assignment_N)
-        codebooks.append(result.centroids_KD)
-        codes.append(result.assignment_N)
+        result = lloyd(residual_SW.numpy(), size, iterations=START_ROUNDS, seed=seed + level)
+        codebooks.append(torch.from_numpy(result.centroids_KD))
+        codes.append(torch.from_numpy(result.assignment_N))
+        _subtract(residual_SW, codebooks[-1], codes[-1])
     return codebooks, torch.stack(codes, dim=1)
 
 
 def revive_dead_codes(residual_SW: Tensor, codebooks: list[Tensor], seed: int) -> list[Tensor]:
-    """The codebooks, with codes that none of the rows takes moved onto rows that lie far from their own.
+    """The codebooks after codes that no row uses have moved onto rows far from their own code.
 
-    As in `tokenizer.kmeans` the rows are drawn with probability proportional to the squared distance, so each moved code
-    serves somebody. With fewer distinct rows than codes, codes stay unused. residual_SW is overwritten.
+    As in `tokenizer.clustering.kmeans`, rows are drawn with probability proportional to the squared distance, so each moved
+    code serves at least one row. With fewer distinct rows than codes, some codes stay unused. residual_SW is overwritten.
     """
     generator = torch.Generator().manual_seed(seed)
     revived = []
     for codebook_VW in codebooks:
         codebook_VW = codebook_VW.clone()
-        codes_S, squared_S = nearest_centroids(residual_SW, codebook_VW)
+        codes_S, squared_S = _nearest_codes(residual_SW, codebook_VW)
         for _ in range(REVIVE_ROUNDS):
             dead = (torch.bincount(codes_S, minlength=len(codebook_VW)) == 0).nonzero().squeeze(1)
             rows = _draw_far_rows(squared_S, len(dead), generator)
             if not len(rows):
                 break
             codebook_VW[dead[: len(rows)]] = residual_SW[rows]
-            codes_S, squared_S = nearest_centroids(residual_SW, codebook_VW)
+            codes_S, squared_S = _nearest_codes(residual_SW, codebook_VW)
         _subtract(residual_SW, codebook_VW, codes_S)
         revived.append(codebook_VW)
     return revived
 
 
+def _nearest_codes(residual_SW: Tensor, codebook_VW: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearest code of each row, int64 [S], and the squared distance to it, float32 [S]."""
+    codes_S = nearest_rows(residual_SW.numpy(), codebook_VW.numpy())
+    squared_S = squared_distances(residual_SW.numpy(), codebook_VW.numpy(), codes_S)
+    return torch.from_numpy(codes_S), torch.from_numpy(squared_S)
+
+
 def _draw_far_rows(squared_S: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Up to `count` different rows, drawn by squared distance (the smallest of exponential keys, Efraimidis-Spirakis)."""
-    usable_S = squared_S > squared_S.max() * 1e-10  # below that it is rounding of a row that sits on its code
+    """Draw up to `count` different rows by squared distance (smallest exponential keys, Efraimidis and Spirakis)."""
+    usable_S = squared_S > squared_S.max() * 1e-10  # a smaller distance is the rounding error of a row on its code
     count = min(count, int(usable_S.sum()))
     keys_S = torch.empty(len(squared_S), dtype=torch.float64).exponential_(generator=generator) / squared_S.double()
     return keys_S.masked_fill(~usable_S, torch.inf).topk(count, largest=False).indices

@@ -8,15 +8,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from tokenizer.checks import check_codes, check_level_sizes, check_vectors
+from tokenizer.common.checks import check_codes, check_level_sizes, check_vectors
 from tokenizer.errors import TokenizerError
 
 
 class ContentFree:
     """Base of quantizers without codebooks; a subclass adds `encode`.
 
-    So that `tokenizer.unique` can treat them like the others, their latent space has one column in which every item and
-    every codebook row is zero: all free codes are then equally near, and a collider takes the first.
+    So that `tokenizer.unique` can treat them like the others, their latent space has one column in which every item and every
+    codebook row is zero: all free codes are then equally near, and a collider takes the first.
     memory_mib is accepted for the sake of the common interface; the work is done in blocks far below it.
     """
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tokenizer.kmeans import kmeans
+from tokenizer.clustering.kmeans import lloyd
 
 CLUSTER_ROUNDS = 5  # of assignment within the size bounds and new means, after plain k-means
 RENEW_STEPS = 50  # clusters are made anew after this many steps, since codes move
@@ -57,7 +57,7 @@ def cluster_codes(codebook_VW: Tensor, clusters: int, seed: int = 0) -> Tensor:
     With fewer codes than twice the clusters there are half as many clusters as codes. Needs two codes.
     """
     clusters = max(1, min(clusters, len(codebook_VW) // 2))
-    centroids_KW = kmeans(codebook_VW, clusters, seed=seed).centroids_KD
+    centroids_KW = torch.from_numpy(lloyd(codebook_VW.numpy(), clusters, seed=seed).centroids_KD)
     least, most = max(2, len(codebook_VW) // (2 * clusters)), -(-2 * len(codebook_VW) // clusters)
     for _ in range(CLUSTER_ROUNDS):
         distance_VK = torch.cdist(codebook_VW, centroids_KW)

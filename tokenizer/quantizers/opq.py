@@ -12,10 +12,10 @@ from typing import Any, Self
 import numpy as np
 from scipy import sparse
 
-from tokenizer.checks import check_arrays, check_codes, check_level_sizes, check_vectors
+from tokenizer.clustering.kmeans import Clusters, lloyd
+from tokenizer.clustering.nearest import nearest_rows
+from tokenizer.common.checks import check_arrays, check_codes, check_level_sizes, check_vectors
 from tokenizer.errors import TokenizerError
-from tokenizer.kmeans import Clusters, lloyd
-from tokenizer.nearest import nearest_rows
 from tokenizer.quantizers.rotation import balanced_rotation, block_widths, procrustes
 from tokenizer.quantizers.scaling import Scaling
 

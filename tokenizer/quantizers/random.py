@@ -18,7 +18,7 @@ class RandomIDs(ContentFree):
 
     `encode` of n rows is the first n draws, so codes belong to row numbers and not to items: keep the artefact, a
     reordered catalogue would be given other IDs. `encode_new` goes on where the fitted rows ended; what joins in a
-    second round starts there again, and `tokenizer.unique` or `tokenizer.append` has to move it.
+    second round starts there again, and `tokenizer.unique.collisions` or `tokenizer.append` has to move it.
     """
 
     def encode(self, x_ND: np.ndarray) -> np.ndarray:

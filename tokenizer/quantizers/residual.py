@@ -11,7 +11,7 @@ codebooks have many more rows than columns; then residuals are formed instead, a
 
 import numpy as np
 
-from tokenizer.nearest import CHUNK_ELEMENTS, Scores, nearest_rows, row_chunks
+from tokenizer.clustering.nearest import CHUNK_ELEMENTS, Scores, nearest_rows, row_chunks
 
 MIB = 1 << 18  # float32 values in one MiB
 TABLE_ROWS_PER_COLUMN = 2  # codebook rows in total, per column, up to which looking up inner products pays

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from tokenizer.checks import check_arrays, check_codes, check_level_sizes, check_vectors
+from tokenizer.clustering.nearest import row_chunks
+from tokenizer.common.checks import check_arrays, check_codes, check_level_sizes, check_vectors
 from tokenizer.errors import TokenizerError
-from tokenizer.nearest import row_chunks
 from tokenizer.quantizers.residual import MIB, sum_of_rows
 from tokenizer.quantizers.scaling import Scaling
 

@@ -4,8 +4,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from tokenizer.checks import check_vectors
-from tokenizer.kmeans import Initialisation, lloyd
+from tokenizer.clustering.kmeans import Initialisation, lloyd
+from tokenizer.common.checks import check_vectors
 from tokenizer.quantizers.residual import ResidualEncoder
 from tokenizer.quantizers.residual_kmeans import ResidualKMeans, sample_rows, scaled_parts, subtract_rows
 from tokenizer.quantizers.scaling import Scaling
@@ -19,8 +19,8 @@ class RQKMeans(ResidualKMeans):
     number for all columns, so that float32 distances stay exact for data far from the origin; decode undoes it.
 
     level_sizes: codes per level, may differ. iterations: Lloyd's rounds per level at most. initialisation: where they
-    start, see `tokenizer.kmeans.start_centroids`. restarts: fits per level, the best is kept. fit_rows: a random sample
-    of this many rows is used for fitting (None: all). beam_width: partial codes kept per item while encoding; 1 takes
+    start, see `kmeans.start_centroids`. restarts: fits per level, the best is kept. fit_rows: a random sample of
+    this many rows is used for fitting (None: all). beam_width: partial codes kept per item while encoding; 1 takes
     the nearest code level by level, as in the paper. memory_mib: bound of the scratch memory, beside the vectors, the
     result and, while fitting, one copy of the fitted rows.
     """

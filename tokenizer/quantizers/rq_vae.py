@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tokenizer.checks import check_vectors
+from tokenizer.common.checks import check_vectors
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers.autoencoder import Autoencoder, perceptron, train
 from tokenizer.quantizers.codebooks import revive_dead_codes, start_codebooks

@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from tokenizer.common.settings import Settings
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers import Quantizer
 
@@ -21,12 +22,6 @@ CLASSES: dict[str, str] = {
     "random": "RandomIDs",
     "hash": "HashIDs",
 }  # each in the file of its method's name, imported when it is used: half of them need torch and more
-
-
-class Settings(BaseModel):
-    """Settings of one quantizer; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RQKMeansSpec(Settings):
@@ -99,7 +94,7 @@ class QuantizerSpec(Settings):
     """How vectors become IDs.
 
     method: which quantizer; the settings of that one apply, under its own name. level_sizes: codes per level. unique: how
-    items with the same codes are told apart, see `tokenizer.unique`. memory_mib: of scratch memory while fitting and
+    items with the same codes are told apart, see `tokenizer.unique.collisions`. memory_mib: of scratch memory while fitting and
     encoding, beside the vectors themselves, in MiB.
     """
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tokenizer.neighbours import nearest_items
-from tokenizer.prefixes import prefix_purity
-from tokenizer.text import MISSING_WORDS
+from tokenizer.content.text import MISSING_WORDS
+from tokenizer.quality.neighbours import nearest_items
+from tokenizer.quality.prefixes import prefix_purity
 
 SHOWN_ITEMS = 50_000  # beyond this the page shows an even sample of the items; counts are of all of them
 LISTED = 6  # neighbours per item

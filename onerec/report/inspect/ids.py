@@ -1,11 +1,11 @@
 """One page to look at semantic IDs with: the tree of prefixes, neighbours by vector and by ID, what was confused.
 
-The page is a single HTML file that needs no network, drawn from what `Run.tokenize` left behind and the items table.
+The page is a single HTML file that needs no network, drawn from what `onerec tokenize` left behind and the items table.
 """
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,22 +14,20 @@ from markupsafe import Markup
 from onerec.data.split import rows_of
 from onerec.errors import UserError
 from onerec.files import write_text
-from onerec.item_vectors import ItemEncoder
 from onerec.report.codebook import level_panels
 from onerec.report.inspect.data import SHOWN_ITEMS, Inspected, label_columns, label_values, page_data
 from onerec.report.page import render_template
 from onerec.report.values import count, in_words
-from tokenizer.prefixes import prefix_purity
+from onerec.run.run import Run
+from onerec.run.stages.semantic_ids import SemanticIdsStage, item_encoder, semantic_ids
+from tokenizer.quality.prefixes import prefix_purity
 from tokenizer.semantic_ids import SemanticIds
 from tokenizer.tokenize import load_quantizer
-
-if TYPE_CHECKING:
-    from onerec.pipeline import Run
 
 DECODED_ROWS = 1 << 14
 
 
-def write_page(run: "Run") -> Path:
+def write_page(run: Run) -> Path:
     """Write `inspect.html` beside the semantic IDs of the run and return its path; nothing is tokenized anew.
 
     Catalogues beyond 50,000 items are shown as an even sample, with counts of all items; the page says so.
@@ -38,7 +36,7 @@ def write_page(run: "Run") -> Path:
         TokenizerError: the run has no semantic IDs, or they are damaged.
         UserError: its item encoder is damaged, or an item with an ID is missing from the dataset.
     """
-    ids = SemanticIds.load(run.ids_stage.folder / "ids")
+    ids = semantic_ids(run)
     row_N = rows_of(ids.item_ids, run.item_ids)
     if missing := int((row_N < 0).sum()):
         example = ids.item_ids[int(np.flatnonzero(row_N < 0)[0])]
@@ -54,14 +52,14 @@ def write_page(run: "Run") -> Path:
         text_columns=run.dataset.spec.items.text,
         id_column=run.dataset.spec.items.id,
     )
-    target = run.ids_stage.folder / "inspect.html"
+    target = run.folder / SemanticIdsStage.name / "inspect.html"
     write_text(target, page)
     return target
 
 
-def vectors_of(run: "Run", row_N: np.ndarray) -> np.ndarray:
+def vectors_of(run: Run, row_N: np.ndarray) -> np.ndarray:
     """The vectors that the IDs were made from; row_N: rows of the items table, those that joined later come last."""
-    encoder = ItemEncoder.load(run.ids_stage.folder / "encoder")
+    encoder = item_encoder(run)
     joined = row_N[len(encoder.vectors_ND) :]
     if not len(joined):
         return encoder.vectors_ND

@@ -1,0 +1,1 @@
+"""Lists from the whole catalogue: one recommender per file, all behind `Recommender`."""

@@ -1,0 +1,1 @@
+"""Scores for given candidates: one scorer per file, all behind `Scorer`."""

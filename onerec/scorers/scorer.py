@@ -1,0 +1,16 @@
+"""What every scorer does: a number for each candidate of each request."""
+
+from typing import Protocol
+
+import numpy as np
+
+from onerec.data.candidates import Candidates
+from onerec.data.requests import Requests
+
+
+class Scorer(Protocol):
+    """Anything that scores given candidates."""
+
+    def score(self, requests: Requests, candidates: Candidates) -> np.ndarray:
+        """Scores float32 `[C, K]`, higher is better; -inf where there is no candidate."""
+        ...

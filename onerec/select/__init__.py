@@ -1,1 +1,0 @@
-"""Selection over the beam: a small scorer ranks what the generator proposes."""

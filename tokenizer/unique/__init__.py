@@ -1,0 +1,1 @@
+"""One item, one ID: resolve collisions, and find free IDs for items that join later."""
