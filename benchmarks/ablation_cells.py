@@ -89,8 +89,8 @@ def run_cell(row: Row, trained: Row, seed: int, data: Path, cells: Path, *, quic
         trained: the row that trains its generator; the row itself, or the finished one that `row.model` names.
         keep: whether other rows will measure this row's generator too.
     """
-    from onerec.config import load_config
-    from onerec.pipeline import Run
+    from onerec.run.config import load_config
+    from onerec.run.run import Run
     from onerec.train.runtime import set_threads
 
     config = load_config(CONFIGS / DATASETS[row.dataset], trained.overrides(seed, data, quick))
@@ -132,7 +132,7 @@ def train(run: Any) -> float:
 
 def share_ids(run: Any, shared: Path) -> None:
     """Put the run's semantic IDs and item vectors in its place, made only if no cell with the same recipe made them."""
-    from onerec.pipeline import Run
+    from onerec.run.run import Run
 
     first = Run(run.config, shared / run.ids_stage.key[:16])
     if not first.ids_stage.done:

@@ -69,7 +69,7 @@ def finish(parsed: argparse.Namespace, rows: list[Row], data: Path, cells: Path)
     from benchmarks.alignment_durations import duration_rows
     from benchmarks.alignment_markdown import markdown
     from benchmarks.alignment_table import table, with_kept
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.provenance import code_version, machine, versions
 
     kept = json.loads(parsed.keep.read_text(encoding="utf-8"))["rows"] if parsed.keep else []
     made = with_kept(table(rows, parsed.dataset, cells), kept, rows)

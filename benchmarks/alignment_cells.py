@@ -58,11 +58,11 @@ def cell_folder(cells: Path, dataset: str, row: Row, seed: int) -> Path:
 
 def run_cell(row: Row, start: Row, dataset: str, seed: int, data: Path, cells: Path, *, quick: bool) -> dict[str, Any]:
     """Train or align, measure, and complete the cell. `start` is the row whose generator is aligned, or the row itself."""
-    from onerec.config import load_config
-    from onerec.pipeline import Run
+    from onerec.run.config import load_config
+    from onerec.run.run import Run
     from onerec.train.runtime import set_threads
-    from rl.align import align_generator, align_stage
-    from rl.align_rewards import train_reward_models
+    from rl.alignment.stage import align_generator, align_stage
+    from rl.alignment.rewards import train_reward_models
 
     folder = cell_folder(cells, dataset, row, seed)
     config = load_config(CONFIGS / CONFIG_FILES[dataset], row.overrides(start, seed, str(data / dataset), quick))
@@ -104,8 +104,8 @@ def lend(lender: Path, folder: Path, stages: tuple[str, ...]) -> None:
 
 def measure(run: Any, row: Row, quick: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Per-case arrays and figures that are no means over cases."""
-    from rl.align_rewards import load_judge
-    from rl.prompts import Prompts
+    from rl.alignment.rewards import load_judge
+    from rl.rollouts.prompts import Prompts
 
     parts = {}
     for part, most in CASES[row.measured].items():
@@ -132,10 +132,10 @@ def lists_of(run: Any, row: Row, generator: Any, prompts: Any, part: str) -> dic
     """Lists of 50 by the search that made them: "beam", and where everything is measured of test users "selection" by the
     reward model that rewards."""
     from onerec.evaluate.ranking import LIST_LENGTH
-    from onerec.select.recommend import best
-    from rl.align import align_stage
-    from rl.align_rewards import rewarding_section
-    from rl.selection import load_reward_selection, mixture
+    from onerec.scorers.selection import best
+    from rl.alignment.stage import align_stage
+    from rl.alignment.rewards import rewarding_section
+    from rl.reward_model.selection import load_reward_selection, mixture
 
     cases, exclude_seen = prompts.cases, run.config.recommend.exclude_seen
     if row.measured != "all" or part != "test":
@@ -151,8 +151,8 @@ def lists_of(run: Any, row: Row, generator: Any, prompts: Any, part: str) -> dic
 
 def pass_curves(run: Any, generator: Any, yardstick: Yardstick, cases: int, width: int) -> dict[str, np.ndarray]:
     """Of the K most probable items, K = 1, 2, 4 ..., the best P-Score and whether one was taken, `[C, K's]` each."""
-    from rl.pass_at_k import best_of_first, doubling
-    from rl.prompts import Prompts
+    from rl.rollouts.pass_at_k import best_of_first, doubling
+    from rl.rollouts.prompts import Prompts
 
     asked = run.cases("test", cases)
     prompts = Prompts(asked, run.readings(asked))
@@ -176,8 +176,8 @@ def legality(generator: Any, prompts: Any, seed: int) -> np.ndarray:
     """Of free samples for each history, the share that is an item's codes, float32 `[C]`."""
     import torch
 
-    from onerec.align_config import RolloutConfig
-    from rl.rollouts import generate_groups
+    from rl.alignment.config import RolloutConfig
+    from rl.rollouts.rollouts import generate_groups
 
     config = RolloutConfig(method="free", group_size=FREE_GROUP)
     rollouts = generate_groups(generator, prompts, config, torch.Generator().manual_seed(seed))

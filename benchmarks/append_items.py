@@ -50,9 +50,9 @@ def main() -> int:
 
 def measure(overrides: list[str], share: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Facts of the run, and a row each for appended items and for the same items fitted with all others."""
-    from onerec.config import load_config
-    from onerec.pipeline import Run
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.config import load_config
+    from onerec.run.run import Run
+    from onerec.run.provenance import code_version, machine, versions
     from tokenizer.content.encoder import ContentSpec, content_vectors
 
     config = load_config(CONFIG, overrides)

@@ -70,7 +70,7 @@ def read_cells(folders: dict[int, Path], *arrays: str) -> dict[int, tuple[Any, .
 
 def origin_of_cell(run: Any) -> dict[str, Any]:
     """What a cell's figures depend on beside its settings."""
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.provenance import code_version, machine, versions
 
     commit, dirty = code_version()
     facts = {"commit": commit, "dirty": dirty, "versions": versions(), "machine": machine()}

@@ -168,7 +168,7 @@ def stepped_beams(model: Any, batch: Any, beam_width: int) -> int:
     """How many beams the decoder steps in one search, all levels together; settled ones it does not."""
     from onerec.decode.beam_search import beam_search
     from onerec.model.bound_generator import bind
-    from onerec.model.decoders.decoder import CodeDecoder
+    from onerec.model.decoders.code_decoder import CodeDecoder
 
     calls = arguments_of(
         CodeDecoder, "step", lambda: beam_search(bind(model, batch), model.trie, beam_width=beam_width)

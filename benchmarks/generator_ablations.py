@@ -176,7 +176,7 @@ def report(row: Row, rows: dict[str, Row], seed: int, data: Path, cells: Path, q
 def finish(parsed: argparse.Namespace, rows: list[Row], cells: Path) -> int:
     """Table and file from the cells that are finished."""
     from benchmarks.ablation_table import markdown, table
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.provenance import code_version, machine, versions
 
     made = table(rows, parsed.seeds, cells)
     if not made:

@@ -73,7 +73,7 @@ class Cell:
 
     def config(self, data: Path) -> Any:
         """The run config of the cell."""
-        from onerec.config import load_config
+        from onerec.run.config import load_config
 
         file, *of_dataset = DATASETS[self.dataset]
         chosen = [*GENERATOR, *of_dataset, *self.settings, f"name={self.name}", f"seed={self.seed}"]
@@ -100,8 +100,8 @@ def run_cell(cell: Cell, data: Path, folder: Path) -> dict[str, Any]:
 
     from onerec.model.counting import count_parameters, size_without_tables
     from onerec.model.generator import Generator
-    from onerec.pipeline import Run
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.run import Run
+    from onerec.run.provenance import code_version, machine, versions
     from onerec.train.runtime import set_threads
     from onerec.train.schedule import learning_rate_for
     from onerec.train.trainer import Trainer
@@ -160,7 +160,7 @@ def run_cell(cell: Cell, data: Path, folder: Path) -> dict[str, Any]:
 
 def shared_ids(cell: Cell, run: Any, folder: Path) -> Any:
     """The dataset's semantic IDs, made once whatever the cell's seed; other processes wait meanwhile."""
-    from onerec.pipeline import Run
+    from onerec.run.run import Run
     from tokenizer.semantic_ids import SemanticIds
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -238,7 +238,7 @@ def run_facts(name: str, results: list[dict[str, Any]], seeds: list[int], quick:
     import shlex
     import sys
 
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.provenance import code_version, machine, versions
 
     commit, dirty = code_version()
     facts = {"name": name, "quick": quick, "commit": commit, "dirty": dirty, "seed": seeds}

@@ -16,7 +16,7 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from onerec.data.windows import Batch
-from onerec.model.decoders.decoder import EncodedContext, Past
+from onerec.model.decoders.code_decoder import EncodedContext, Past
 from onerec.model.generator import Generator
 
 

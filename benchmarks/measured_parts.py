@@ -31,7 +31,7 @@ def measure_parts(
     parsed = parser.parse_args()
     import torch
 
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.provenance import code_version, machine, versions
     from onerec.train.memory import keep_freed_memory
 
     keep_freed_memory()  # as the command line does

@@ -4,7 +4,8 @@
     python -m benchmarks.result_tables --check    # exit 1 if a page differs
 
 A table stands between `<!-- results: NAME -->` and `<!-- end results -->`; NAME is the results file without its ending. Of a file
-with several tables `NAME/PART` is one of them (`benchmarks.alignment_markdown.parts`).
+with several tables `NAME/PART` is one of them (`benchmarks.alignment_markdown.parts`). `summary` is the README's compact table of
+several files.
 """
 
 import argparse
@@ -23,6 +24,9 @@ BLOCK = re.compile(
 )
 HEADER = ("model", "Recall@10", "NDCG@10", "Recall@50", "Recall@10 by ID", "coverage@10", "parameters", "training")
 JUDGED_HEADER = "P-Score@10"
+SUMMARY_FILES = {"demo": "MovieLens-100K", "beauty": "Amazon Beauty", "kuairand": "KuaiRand-Pure"}
+SUMMARY_MODELS = ("onerec", "onerec_selection", "sasrec", "item_knn")
+SUMMARY_PAIRS = ("onerec - sasrec", "onerec - item_knn", "onerec_selection - sasrec")
 
 
 def main() -> int:
@@ -47,6 +51,8 @@ def with_tables(text: str) -> str:
     """The text with every marked table made anew from its results file."""
 
     def rendered(match: re.Match[str]) -> str:
+        if match["name"] == "summary":
+            return f"{match[1]}{summary()}\n{match['end']}"
         path = RESULTS / f"{match['name']}.json"
         if not path.is_file():
             raise SystemExit(f"{path}: not there, but a page shows it; run its benchmark, or take the marker out")
@@ -164,6 +170,24 @@ def table(results: dict[str, Any]) -> str:
         f"{dataset['users']:,} users, {dataset['items']:,} items, {dataset['events']:,} events; {origin(results['run'])}"
     )
     return "\n".join(lines)
+
+
+def summary() -> str:
+    """The README's compact table: Recall@10 and NDCG@10 of four models, paired differences of Recall@10; a column per dataset."""
+    results = [json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in SUMMARY_FILES]
+    labels = {name: results[0]["models"][name]["label"] for name in SUMMARY_MODELS}
+    rows = [["Recall@10 / NDCG@10", *SUMMARY_FILES.values()], ["---"] * (len(SUMMARY_FILES) + 1)]
+    for name in SUMMARY_MODELS:
+        tests = [one["models"][name]["test"] for one in results]
+        cells = [f"{share(test['recall@10']['value'])} / {share(test['ndcg@10']['value'])}" for test in tests]
+        rows.append([labels[name], *cells])
+    for pair in SUMMARY_PAIRS:
+        first, second = (labels[name] for name in pair.split(" - "))
+        cells = [signed(one["paired"][pair]["recall@10"]) for one in results]
+        rows.append([f"Recall@10: {first} − {second}", *cells])
+    counts = [[f"{one['dataset'][key]:,}" for key in ("users", "items", "events")] for one in results]
+    rows.append(["users; items; events", *("; ".join(numbers) for numbers in counts)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def interval(figure: dict[str, float]) -> str:

@@ -44,9 +44,9 @@ def main() -> int:
 
 def measure(seed: int, data: Path, parsed: argparse.Namespace) -> dict[str, Any]:
     """Train and measure one seed's reward model; its figures for users that it learnt nothing from, with its seconds."""
-    from onerec.config import load_config
-    from onerec.pipeline import Run
-    from rl.reward_model import evaluate_reward_model, reward_section, reward_stage, train_reward_model
+    from onerec.run.config import load_config
+    from onerec.run.run import Run
+    from rl.reward_model.stage import evaluate_reward_model, reward_section, reward_stage, train_reward_model
 
     chosen = [f"seed={seed}", f"tokenizer.quantizer.seed={seed}", f"reward.half={parsed.half}", "threads=1"]
     chosen += [f"dataset.folder={data / DATASET}", *(QUICK if parsed.quick else ()), *parsed.overrides]
@@ -88,7 +88,7 @@ def figures_of(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 def facts_of(found: list[dict[str, Any]], parsed: argparse.Namespace) -> dict[str, Any]:
     """Facts of the run, in the shape of all results files."""
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.provenance import code_version, machine, versions
 
     commit, dirty = code_version()
     first = found[0]

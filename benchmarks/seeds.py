@@ -22,7 +22,7 @@ from benchmarks.results_file import write_results_file
 
 if TYPE_CHECKING:
     from onerec.data.split import Cases
-    from onerec.pipeline import Run
+    from onerec.run.run import Run
 
 BY_SEED = ("recall@10", "ndcg@10")
 
@@ -47,7 +47,7 @@ def combined(folders: list[Path]) -> dict[str, Any]:
         UserError: the runs are not of the same data, cases and models, or two have the same seed.
     """
     from onerec.evaluate.bootstrap import intervals, paired_intervals
-    from onerec.pipeline import reopen_run
+    from onerec.run.run import reopen_run
 
     stored = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
     runs = [reopen_run(folder, []) for folder in folders]
@@ -86,7 +86,7 @@ def combined(folders: list[Path]) -> dict[str, Any]:
 def figures_by_case(run: "Run", cases: dict[str, "Cases"]) -> dict[str, dict[str, dict[str, np.ndarray]]]:
     """By model, part and metric the figure of each case `[C]`, P-Scores included where the run has a judge."""
     from onerec.evaluate.metrics import case_metrics, ranks_of
-    from onerec.evaluate.results import judged_figures, lists_of
+    from onerec.run.results import judged_figures, lists_of
     from rl.stages import further_of
 
     further = further_of(run)

@@ -97,7 +97,7 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def facts(settings: dict[str, Any], quick: bool, started: float) -> dict[str, Any]:
     """What was run, by which code, where, and how long it took."""
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.provenance import code_version, machine, versions
 
     commit, dirty = code_version()
     run = {"name": "streaming", "quick": quick, "commit": commit, "dirty": dirty, "seed": 0, "config": settings}

@@ -105,8 +105,8 @@ def _opened(folder: Path, settings: dict[str, Any]) -> Any:
 
 
 def _run(folder: Path, settings: dict[str, Any]) -> Any:
-    from onerec.config import load_config
-    from onerec.pipeline import Run
+    from onerec.run.config import load_config
+    from onerec.run.run import Run
 
     class ShortRun(Run):
         """A run that trains on an even share of its windows, so that one epoch has as many steps as are asked for."""

@@ -245,7 +245,7 @@ def facts(quick: bool) -> dict[str, Any]:
     """Where the figures come from."""
     from importlib import metadata
 
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.provenance import code_version, machine, versions
 
     commit, dirty = code_version()
     packages = {package: metadata.version(package) for package in NEEDED.values()}

@@ -107,7 +107,7 @@ def main() -> int:
 def finish(parsed: argparse.Namespace, rows: list[Row], cells: Path) -> int:
     """Table, claims and file from the cells that are finished."""
     from benchmarks.downstream_table import claims, markdown, outside, table
-    from onerec.provenance import code_version, machine, versions
+    from onerec.run.provenance import code_version, machine, versions
 
     made = table(rows, parsed.seeds, cells)
     if not made:

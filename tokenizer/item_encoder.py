@@ -39,7 +39,7 @@ class TokenizerSection(Settings):
     """
 
     content: ContentSection = ContentSection()
-    alignment: AlignmentSpec | None = None
+    alignment: AlignmentSpec | None = AlignmentSpec()
     collaborative: CollaborativeSection = CollaborativeSection()
     quantizer: QuantizerSpec = QuantizerSpec()
 

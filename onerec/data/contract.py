@@ -314,10 +314,14 @@ def check_events(file: Path, spec: DatasetSpec, events: EventLog) -> None:
 
 def content_hash(folder: Path, spec: DatasetSpec) -> str:
     """SHA-256 over names and contents of every file of the dataset, read in blocks."""
-    names = ["dataset.yaml", "events.parquet", "items.parquet"]
-    names += ["users.parquet"] if spec.users else []
     total = hashlib.sha256()
-    for name in names + spec.items.vectors:
+    for name in file_names(spec):
         with (folder / name).open("rb") as file:
             total.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def file_names(spec: DatasetSpec) -> list[str]:
+    """The files that make up a dataset folder, in the order in which they are hashed."""
+    users = ["users.parquet"] if spec.users else []
+    return ["dataset.yaml", "events.parquet", "items.parquet", *users, *spec.items.vectors]

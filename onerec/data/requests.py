@@ -107,7 +107,7 @@ class Requests:
             lengths_B = torch.from_numpy(np.maximum(lengths_C[rows], 1).astype(np.int64))
             known = None
             if self.stream is not None:
-                known = self.stream.known(places_BT, starts_C[rows], self.users_C[rows], earlier_positives)
+                known = self.stream.context_features(places_BT, starts_C[rows], self.users_C[rows], earlier_positives)
             yield rows, Batch(items_BT, items_BT, torch.zeros_like(items_BT, dtype=torch.bool), lengths_B, known)
 
     def seen(self, rows: np.ndarray) -> Tensor:

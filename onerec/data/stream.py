@@ -16,7 +16,7 @@ from onerec.data.features import FeatureVocabulary, PathwaysConfig, event_values
 from onerec.data.lifelong import LifelongReader, LifelongSource
 from onerec.data.padding import padded_places
 from onerec.data.split import TRAIN, Sequences, rows_of
-from onerec.data.windows import Batch, Known, Windows, every_position_windows, one_target_windows
+from onerec.data.windows import Batch, ContextFeatures, Windows, every_position_windows, one_target_windows
 
 
 @dataclass(frozen=True)
@@ -73,21 +73,23 @@ class Stream:
         """What reads all events from before a window; it remembers what it clustered."""
         return None if self.lifelong is None else LifelongReader(self.lifelong, self.item_index, self.features_EF)
 
-    def known(self, places_BT: np.ndarray, starts_B: np.ndarray, users_B: np.ndarray, older: int) -> Known:
+    def context_features(
+        self, places_BT: np.ndarray, starts_B: np.ndarray, users_B: np.ndarray, older: int
+    ) -> ContextFeatures:
         """What is known of windows whose positions read `places_BT`, and of up to `older` targets before `starts_B`."""
         before = self.targets_before
         counts_B = np.minimum(before[starts_B] - before[self.offsets[users_B]], older)
         ages_P = np.arange(max(int(counts_B.max(initial=0)), min(older, 1)), 0, -1)
-        older_BP = ages_P <= counts_B[:, None]
-        ranks_BP = np.where(older_BP, before[starts_B][:, None] - ages_P, 0)
-        older_places_BP = self.target_places[ranks_BP]
+        positive_filled_BP = ages_P <= counts_B[:, None]
+        ranks_BP = np.where(positive_filled_BP, before[starts_B][:, None] - ages_P, 0)
+        positive_places_BP = self.target_places[ranks_BP]
         reader = self.lifelong_reader
-        return Known(
+        return ContextFeatures(
             features_BTF=torch.from_numpy(self.features_EF[places_BT].astype(np.int64)),
             users_BU=torch.from_numpy(self.users_UF[users_B].astype(np.int64)),
-            older_items_BP=torch.from_numpy(self.item_index[older_places_BP].astype(np.int64)),
-            older_features_BPF=torch.from_numpy(self.features_EF[older_places_BP].astype(np.int64)),
-            older_BP=torch.from_numpy(older_BP),
+            positive_items_BP=torch.from_numpy(self.item_index[positive_places_BP].astype(np.int64)),
+            positive_features_BPF=torch.from_numpy(self.features_EF[positive_places_BP].astype(np.int64)),
+            positive_filled_BP=torch.from_numpy(positive_filled_BP),
             lifelong=None if reader is None else reader.read(self.offsets[users_B], starts_B),
         )
 
@@ -201,7 +203,7 @@ class StreamWindows(Windows):
         return replace(
             plain,
             counted_BT=plain.counted_BT & next_counts_BT,
-            known=self.stream.known(places_BT, starts_B, users_B, self.older),
+            context_features=self.stream.context_features(places_BT, starts_B, users_B, self.older),
         )
 
 

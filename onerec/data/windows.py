@@ -37,33 +37,33 @@ class Lifelong:
 
 
 @dataclass(frozen=True)
-class Known:
+class ContextFeatures:
     """What is known beside the items of the windows, for generators with pathways; codes as in `onerec.data.features`.
 
     Attributes:
         features_BTF: int64, codes of each event's features.
         users_BU: int64, codes of each user's features.
-        older_items_BP: int64, items of positive events from before the window, the newest on the right.
-        older_features_BPF: int64, codes of their features.
-        older_BP: boolean, false where there are fewer of them; padding stands on the left.
+        positive_items_BP: int64, items of positive events from before the window, the newest on the right.
+        positive_features_BPF: int64, codes of their features.
+        positive_filled_BP: boolean, false where there are fewer of them; padding stands on the left.
         lifelong: all events from before the window; None where they are not read.
     """
 
     features_BTF: Tensor
     users_BU: Tensor
-    older_items_BP: Tensor
-    older_features_BPF: Tensor
-    older_BP: Tensor
+    positive_items_BP: Tensor
+    positive_features_BPF: Tensor
+    positive_filled_BP: Tensor
     lifelong: Lifelong | None = None
 
-    def to(self, device: torch.device | str) -> "Known":
+    def to(self, device: torch.device | str) -> "ContextFeatures":
         """The same on `device`."""
-        return Known(
+        return ContextFeatures(
             self.features_BTF.to(device),
             self.users_BU.to(device),
-            self.older_items_BP.to(device),
-            self.older_features_BPF.to(device),
-            self.older_BP.to(device),
+            self.positive_items_BP.to(device),
+            self.positive_features_BPF.to(device),
+            self.positive_filled_BP.to(device),
             None if self.lifelong is None else self.lifelong.to(device),
         )
 
@@ -77,14 +77,14 @@ class Batch:
         targets_BT: int64, the item after each position.
         counted_BT: boolean, true where a target adds to the loss.
         lengths_B: int64, number of real positions in each row.
-        known: what else is known; None where only items are.
+        context_features: what a generator with pathways reads beside the items; None where only items are.
     """
 
     items_BT: Tensor
     targets_BT: Tensor
     counted_BT: Tensor
     lengths_B: Tensor
-    known: Known | None = None
+    context_features: ContextFeatures | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
@@ -93,7 +93,7 @@ class Batch:
             self.targets_BT.to(device),
             self.counted_BT.to(device),
             self.lengths_B.to(device),
-            None if self.known is None else self.known.to(device),
+            None if self.context_features is None else self.context_features.to(device),
         )
 
 

@@ -1,8 +1,8 @@
 """Beam search over the item trie, for all users of a batch at once.
 
-The context is encoded once per user and never copied per beam; the decoder keeps a cache; a code that leads to no item gets
-no probability. What comes back are items with their log-probabilities: not estimates, the very numbers that teacher forcing
-gives for those items. With a beam at least as wide as the catalogue it ranks every item.
+The context is encoded once per user and never copied per beam, the decoder keeps a cache, and no beam takes a code that leads
+to no item. The result is items with exact log-probabilities: the same numbers that teacher forcing gives for these items. A
+beam at least as wide as the catalogue ranks every item.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Children:
 
     Attributes:
         log_probabilities: float32 `[..., M]`, -inf where padded.
-        first_edges: int64 `[...]`, the trie's edge to the first child of each state; the edges to the others follow it.
+        first_edges: int64 `[...]`, the trie's edge to the first child of each state. The edges to the other children follow it.
     """
 
     log_probabilities: Tensor
@@ -30,27 +30,27 @@ class Children:
 
 
 class StepDecoder(Protocol[Cache]):
-    """What beam search needs of a model that is bound to an encoded batch of contexts."""
+    """What beam search needs from a model that is bound to an encoded batch of contexts."""
 
     @property
     def legal_only(self) -> bool:
-        """Whether all probability goes to legal continuations, so that a single one has probability 1."""
+        """Whether all probability goes to legal continuations, so that an only continuation has probability 1."""
         ...
 
     def users_at_once(self, beam_width: int) -> int:
-        """How many users are best stepped together."""
+        """How many users to step together."""
         ...
 
     def part(self, users: slice, cache: Cache) -> "tuple[StepDecoder[Cache], Cache]":
-        """The same model bound to some of the users, and what belongs to them of a cache."""
+        """The same model bound to some of the users, and their part of a cache."""
         ...
 
     def start(self) -> tuple[Tensor, Cache]:
-        """Hidden states `[B, 1, D]` before the first code and the cache that belongs to them."""
+        """Hidden states `[B, 1, D]` before the first code, and their cache."""
         ...
 
     def step(self, codes_BK: Tensor, parents_BK: Tensor, level: int, cache: Cache) -> tuple[Tensor, Cache]:
-        """Hidden states `[B, K, D]` before the code of `level`, after beams `parents_BK` of the last step chose `codes_BK`."""
+        """Hidden states `[B, K, D]` before the code of `level`, where beams `parents_BK` of the last step chose `codes_BK`."""
         ...
 
     def child_log_probabilities(self, hidden_BKD: Tensor, states_BK: Tensor, level: int) -> Children:
@@ -63,9 +63,9 @@ class Beams:
     """Items found, best first.
 
     Attributes:
-        items_BK: int64, -1 where a user has fewer than K items to offer.
+        items_BK: int64, -1 where there are fewer than K items for a user.
         log_probabilities_BK: float32, `log p(item | context)` in nats, -inf where there is no item.
-        log_probabilities_BKL: the same for each code given those before it; None where it was not asked for.
+        log_probabilities_BKL: the same for each code given the codes before it; None unless `by_level`.
     """
 
     items_BK: Tensor
@@ -85,10 +85,11 @@ def beam_search(
 
     Args:
         decoder: a model bound to the batch's contexts.
-        beam_width: hypotheses kept per user after each level, K. A level that offers fewer keeps fewer.
-        excluded_BS: int64 items that a user must not get (say, those already seen), padded with -1. They are removed when
-            the last code is chosen; the probabilities of the others stay as they are.
-        by_level: also tell the log-probability of every code.
+        trie: the legal IDs.
+        beam_width: beams kept per user after each level, K; fewer where a level offers fewer.
+        excluded_BS: int64 items that a user must not get, such as those already seen, padded with -1. They are removed after
+            the last code. The probabilities of the other items do not change.
+        by_level: also return the log-probability of every code.
 
     Returns:
         Beams sorted by log-probability.
@@ -114,11 +115,11 @@ def beam_search(
 class _Prefixes:
     """The beams between two levels.
 
-    A prefix that a single item continues is settled: its other codes are certain, so no step is spent on it.
+    A prefix is settled when only one item continues it. Its other codes are certain, so the decoder need not step it.
 
     Attributes:
-        open_BQ, open_scores_BQ: states that the decoder steps, and their scores; -inf for a place that no beam takes.
-        settled_BS, settled_scores_BS: states that it need not step; -inf likewise.
+        open_BQ, open_scores_BQ: states that the decoder steps, and their scores; -inf for a place without a beam.
+        settled_BS, settled_scores_BS: states that the decoder does not step, and their scores; -inf for a place without a beam.
     """
 
     open_BQ: Tensor
@@ -140,7 +141,7 @@ def _search(
     root_B1 = torch.zeros((len(hidden_BQD), 1), dtype=torch.long, device=hidden_BQD.device)
     score_B1 = torch.zeros_like(root_B1, dtype=torch.float32)
     beams = _Prefixes(root_B1, score_B1, root_B1[:, :0], score_B1[:, :0])
-    # Elsewhere the shapes of a step stay what they are whatever the beams are.
+    # On other devices, the shapes of a step should not depend on the beams.
     settle = decoder.legal_only and hidden_BQD.device.type == "cpu"
     prefixes: list[tuple[Tensor, Tensor]] = []
     for level in range(trie.levels - 1):
@@ -152,7 +153,7 @@ def _search(
         codes_BQ = trie.codes[beams.open_BQ - 1].long()
         hidden_BQD, cache = decoder.step(codes_BQ, parents_BK.gather(1, stepped_BQ), level + 1, cache)
     children = decoder.child_log_probabilities(hidden_BQD, beams.open_BQ, trie.levels - 1)
-    # So many more that enough are left when all excluded items are among them.
+    # This many extra places leave enough beams even if all excluded items are among them.
     spare = 0 if excluded_BS is None else excluded_BS.shape[1]
     scores_BK, states_BK, _ = _best(beams, children, trie, beam_width + spare)
     items_BK = torch.where(scores_BK > -torch.inf, trie.items_of(states_BK), -1)
@@ -164,10 +165,10 @@ def _search(
 
 
 def _of_levels(items_BK: Tensor, scores_BK: Tensor, prefixes: list[tuple[Tensor, Tensor]], trie: ItemTrie) -> Tensor:
-    """Log-probabilities of each code, `[B, K, L]`: what every level added to the score of an item's prefix."""
+    """Log-probabilities of each code, `[B, K, L]`: the differences between the scores of an item's prefixes."""
     sums = [torch.zeros_like(scores_BK)]
     for level, (states_BX, prefix_scores_BX) in enumerate(prefixes):
-        # Dead beams share a state with a living one, which is the one to find.
+        # A dead beam shares its state with a living one. Hide it, so that the search finds the living one.
         living_BX = states_BX.masked_fill(prefix_scores_BX == -torch.inf, -1)
         sorted_BX, order_BX = living_BX.sort(dim=1)
         wanted_BK = trie.states_NL[items_BK.clamp(min=0), level + 1]
@@ -178,7 +179,7 @@ def _of_levels(items_BK: Tensor, scores_BK: Tensor, prefixes: list[tuple[Tensor,
 
 
 def _best(beams: _Prefixes, children: Children, trie: ItemTrie, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores and states of the best continuations of all beams, and which open beam each grew from (0 where from none)."""
+    """Scores and states of the best continuations of all beams, and the open beam that each grew from (0 for settled ones)."""
     places, branch = children.log_probabilities.shape[1:]
     grown_BX = (beams.open_scores_BQ[..., None] + children.log_probabilities).flatten(1)
     scores_BX = torch.cat([grown_BX, beams.settled_scores_BS], dim=1)
@@ -190,13 +191,13 @@ def _best(beams: _Prefixes, children: Children, trie: ItemTrie, count: int) -> t
     from_BK = torch.where(grown_BK, parents_BK, places + of_settled_BK)
     steps_BK = torch.where(grown_BK, chosen_BK - parents_BK * branch, 0)
     states_BK = edges_BQS.gather(1, from_BK) + steps_BK + 1
-    # A dead beam (score -inf) was reached through padding; any state of this level lets it go on harmlessly.
+    # A dead beam (score -inf) was reached through padding. Any state of this level lets it continue without harm.
     states_BK = torch.where(scores_BK > -torch.inf, states_BK, states_BK[:, :1])
     return scores_BK, states_BK, torch.where(grown_BK, parents_BK, 0)
 
 
 def _split(scores_BK: Tensor, states_BK: Tensor, trie: ItemTrie, settle: bool) -> tuple[_Prefixes, Tensor]:
-    """Tell settled beams from open ones, and say which beams the places of the open ones were."""
+    """Separate settled beams from open ones. Also return the place of each open beam among all beams."""
     if not settle:
         every_BK = torch.arange(states_BK.shape[1], device=states_BK.device).expand_as(states_BK)
         return _Prefixes(states_BK, scores_BK, states_BK[:, :0], scores_BK[:, :0]), every_BK
@@ -215,13 +216,13 @@ def _split(scores_BK: Tensor, states_BK: Tensor, trie: ItemTrie, settle: bool) -
 
 
 def _padded(beams_BK: Tensor, width: int, value: float) -> Tensor:
-    """Further places of every user, `[B, width]` or `[B, width, L]`."""
+    """Pad the beams of every user to `width` places: `[B, width]` or `[B, width, L]`."""
     missing = (0, 0) * (beams_BK.ndim - 2) + (0, width - beams_BK.shape[1])
     return torch.nn.functional.pad(beams_BK, missing, value=value)
 
 
 def _contains(sets_BS: Tensor, items_BK: Tensor) -> Tensor:
-    """Whether each user's items are in that user's set."""
+    """Whether each user's items are in the user's set."""
     if sets_BS.shape[1] == 0:
         return torch.zeros_like(items_BK, dtype=torch.bool)
     sorted_BS = sets_BS.sort(dim=1).values

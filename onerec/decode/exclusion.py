@@ -1,8 +1,8 @@
-"""Items that a user must not get, cut out of the trie: a code behind which nothing else lies is never chosen.
+"""Exclusion of items inside the trie: a code that leads to excluded items alone gets no probability.
 
-`beam_search(excluded_BS=...)` takes excluded items out at the end, so a narrow beam may have spent its places on them and return
-fewer items than it is wide. Cutting every code that leads to excluded items alone keeps each prefix good for one item at least: a
-beam of K, or K samples, find K items wherever a user has so many left.
+`beam_search(excluded_BS=...)` removes excluded items only at the end. A narrow beam may spend its places on them and return
+fewer items than it is wide. Here every remaining prefix leads to at least one allowed item. So a beam of K, or K samples,
+finds K items wherever a user has that many left.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ class ForbiddenEdges:
     """Edges of the trie that lead to excluded items alone, for each of B users.
 
     Attributes:
-        edges_LBS: int64, per level ascending, padded with -1 on the left.
+        edges_LBS: int64, ascending within a level, padded with -1 on the left.
     """
 
     edges_LBS: Tensor
 
     @classmethod
     def of_items(cls, trie: ItemTrie, excluded_BS: Tensor) -> "ForbiddenEdges":
-        """From each user's excluded items, int64, padded with -1 anywhere; an item may stand there twice."""
+        """The forbidden edges of each user's excluded items, int64, padded with -1 anywhere. An item may occur twice."""
         items_BS = excluded_BS.sort(dim=1).values
         items_BS[:, 1:] = items_BS[:, 1:].masked_fill(items_BS[:, 1:] == items_BS[:, :-1], -1)
         edges_BSL = trie.paths_of(items_BS.clamp(min=0)).masked_fill(items_BS[..., None] < 0, -1)
@@ -37,11 +37,11 @@ class ForbiddenEdges:
         return cls(edges_LBS.masked_fill(~empty_LBS, -1).sort(dim=-1).values)
 
     def part(self, users: slice) -> "ForbiddenEdges":
-        """Those of some of the users."""
+        """The forbidden edges of some of the users."""
         return ForbiddenEdges(self.edges_LBS[:, users].contiguous())
 
     def contain(self, edges: Tensor, level: int) -> Tensor:
-        """Whether edges `[B, ...]` of a level are forbidden to their user."""
+        """Whether edges `[B, ...]` of a level are forbidden for their user."""
         forbidden_BS = self.edges_LBS[level]
         if forbidden_BS.shape[1] == 0:
             return torch.zeros_like(edges, dtype=torch.bool)
@@ -52,11 +52,11 @@ class ForbiddenEdges:
 
 @dataclass(frozen=True)
 class ExcludingDecoder(Generic[Cache]):
-    """A `StepDecoder` whose forbidden codes have no probability; those of the others stay as they are.
+    """A `StepDecoder` that gives no probability to forbidden codes. The probabilities of the other codes do not change.
 
     Attributes:
-        decoder: what is asked for probabilities.
-        forbidden: of the same users.
+        decoder: the decoder behind it.
+        forbidden: the forbidden edges of the same users.
     """
 
     decoder: StepDecoder[Cache]

@@ -1,15 +1,16 @@
-"""All legal semantic IDs as a trie of flat tensors.
+"""All legal semantic IDs, stored as a trie of flat tensors.
 
-The layout is compressed sparse rows with one simplification. States are numbered breadth first, the root being 0, so every
-state but the root is entered by exactly one edge and edge `e` always leads to state `e + 1`: next states need not be stored.
-The children of state `s` are the edges `offsets[s] .. offsets[s + 1] - 1`. A state of the last level is an item.
+The layout is compressed sparse rows with one simplification. States are numbered breadth first, and the root is state 0.
+Exactly one edge enters every other state, so edge `e` always leads to state `e + 1`, and next states need not be stored. The
+edges `offsets[s] .. offsets[s + 1] - 1` lead to the children of state `s`. A state of the last level is an item.
 
-The idea of decoding against flat tensors instead of Python dictionaries is STATIC's (arXiv 2602.22647); the layout is ours.
+Decoding against flat tensors instead of Python dictionaries is an idea of STATIC (arXiv 2602.22647). The layout is ours.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,14 +24,14 @@ class ItemTrie:
     """Every legal code sequence of a catalogue. Build it with `ItemTrie.from_codes`.
 
     Attributes:
-        offsets: int64 `[interior states + 1]`, where the edges of each interior state begin.
-        padded_codes: int32 `[edges + widest branch]`, the code that each edge stands for, ascending within a state, and zeros.
-        settled: boolean `[interior states]`, whether a single item lies below a state.
-        items: int64 `[N]`, the item reached by each edge of the last level, in edge order.
-        states_NL: int64 `[N, L]`, the state an item's path is in before each level's code is chosen.
+        offsets: int64 `[interior states + 1]`, the first edge of each interior state.
+        padded_codes: int32 `[edges + widest branch]`, the code of each edge, ascending within a state, followed by zeros.
+        settled: boolean `[interior states]`, whether only one item lies below a state.
+        items: int64 `[N]`, the item that each edge of the last level leads to, in edge order.
+        states_NL: int64 `[N, L]`, the state on an item's path before the code of each level.
         child_places_NL: int64 `[N, L]`, the place of an item's code among the children of that state.
-        level_sizes: the codebook size V of each level.
-        branches: for each level, the most children that any state of that level has (M).
+        level_sizes: codebook size V of each level.
+        branches: for each level, the largest number of children of any state (M).
     """
 
     offsets: Tensor
@@ -44,18 +45,18 @@ class ItemTrie:
 
     @classmethod
     def from_codes(cls, codes_NL: np.ndarray, level_sizes: Sequence[int]) -> "ItemTrie":
-        """Build the trie with array operations only: one sort, then one comparison of neighbouring rows a level.
+        """Build the trie with array operations only: one sort, then one comparison of neighbouring rows per level.
 
         Args:
             codes_NL: one row of codes per item; row `n` belongs to item `n`.
             level_sizes: codebook size of each level.
 
         Raises:
-            UserError: a code lies outside its level, or two items share a sequence (the message names both rows).
+            UserError: a code lies outside its level, or two items share an ID (the message names both rows).
         """
         codes_NL = np.asarray(codes_NL, dtype=np.int64)
-        item_count, levels = codes_NL.shape
         _check_codes(codes_NL, level_sizes)
+        item_count, levels = codes_NL.shape
         order = np.lexsort(codes_NL.T[::-1])
         sorted_NL = codes_NL[order]
         new_prefix = np.zeros(item_count, dtype=bool)
@@ -80,8 +81,8 @@ class ItemTrie:
         if parents != item_count:
             row = int(np.flatnonzero(~new_prefix)[0])
             raise UserError(
-                f"items in rows {order[row - 1]} and {order[row]} share the semantic ID {sorted_NL[row].tolist()}; "
-                "every item needs its own: run `onerec tokenize`, which tells colliders apart"
+                f"items in rows {order[row - 1]} and {order[row]} share the semantic ID {sorted_NL[row].tolist()}, but every "
+                "item needs its own; `onerec tokenize` makes IDs unique"
             )
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(child_counts))])
         following_NL = np.empty_like(states_NL)
@@ -112,77 +113,47 @@ class ItemTrie:
 
     def to(self, device: torch.device | str) -> "ItemTrie":
         """The same trie with its tensors on `device`."""
-        return ItemTrie(
-            self.offsets.to(device),
-            self.padded_codes.to(device),
-            self.settled.to(device),
-            self.items.to(device),
-            self.states_NL.to(device),
-            self.child_places_NL.to(device),
-            self.level_sizes,
-            self.branches,
-        )
+        parts = (getattr(self, part.name) for part in fields(self))
+        moved: list[Any] = [part.to(device) if isinstance(part, Tensor) else part for part in parts]
+        return ItemTrie(*moved)
 
     @property
     def codes(self) -> Tensor:
-        """int32 `[edges]`, the code that each edge stands for."""
+        """int32 `[edges]`, the code of each edge."""
         return self.padded_codes[: int(self.padded_codes.shape[0]) - max(self.branches)]
 
     def edges(self, states: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
         """The edges out of states on one level, padded to that level's widest branch M.
 
-        A state's edges lie behind each other, so reading them is a copy of M neighbours per state; what follows a narrower
-        branch are edges of other states, which `legal` tells apart. Edge `first + m` leads to state `first + m + 1`.
+        The edges of a state are neighbours, so this copies M neighbours per state. The copy of a narrower branch ends with
+        edges of other states, where `legal` is false. Edge `first + m` leads to state `first + m + 1`.
 
         Args:
             states: int64 `[...]`, states that are all on `level`.
 
         Returns:
-            codes `[..., M]`, legal or not all within the codebook; the first edge of each state, int64 `[...]`; and a boolean
-            `[..., M]` that is true for real children.
+            The codes `[..., M]`, which all lie within the codebook, legal or not. The first edge of each state, int64 `[...]`.
+            A boolean `[..., M]` that is true for real children.
         """
         starts = self.offsets[states]
         branch, size = self.branches[level], self.level_sizes[level]
         windows = self.padded_codes.unfold(0, branch, 1)
         codes = windows.index_select(0, starts.flatten()).view(*states.shape, branch)
-        if max(self.level_sizes[level:]) > size:  # the neighbours may belong to a level with more codes
+        if max(self.level_sizes[level:]) > size:  # neighbours may belong to a level with more codes
             codes = codes.clamp(max=size - 1)
-        # Likewise copied, for that is several times faster than comparing: so many ones, then zeros.
+        # A row of the mask is as many ones as there are children, then zeros. Copying it is several times faster than comparing.
         ones_then_zeros = torch.arange(2 * branch, device=states.device) < branch
         counts = self.offsets[states + 1] - starts
         legal = ones_then_zeros.unfold(0, branch, 1).index_select(0, branch - counts.flatten())
         return codes, starts, legal.view(*states.shape, branch)
 
-    def children(self, states: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The legal continuations of states on one level, padded to that level's widest branch M.
-
-        Args:
-            states: int64 `[...]`, states that are all on `level`.
-
-        Returns:
-            codes int64 `[..., M]` (0 where padded), next states `[..., M]`, and a boolean `[..., M]` that is true for real
-            children.
-        """
-        codes, starts, legal = self.edges(states, level)
-        following = starts[..., None] + 1 + torch.arange(self.branches[level], device=states.device)
-        return torch.where(legal, codes, 0).long(), torch.where(legal, following, 1), legal
-
-    def legal_mask(self, states: Tensor, level: int) -> Tensor:
-        """Boolean `[..., V]`: which codes of `level` continue each state towards an item."""
-        codes, _, legal = self.children(states, level)
-        mask = torch.zeros((*states.shape, self.level_sizes[level]), dtype=torch.bool, device=states.device)
-        # A padded child points at code 0, so it may only ever add False: amax keeps a True that a real child wrote there.
-        return mask.to(torch.uint8).scatter_reduce_(-1, codes, legal.to(torch.uint8), "amax").bool()
-
     def leaves_of(self, items: Tensor) -> Tensor:
-        """Places of items in `items`, the order of the last level's edges."""
+        """Places of items in `self.items`, which has the order of the last level's edges."""
         edges = self.offsets[self.states_NL[items, -1]] + self.child_places_NL[items, -1]
         return edges - (len(self.codes) - self.item_count)
 
     def parents(self) -> list[Tensor]:
-        """For each level int64 `[states]`: of every state that the level's edges lead to, the number, within its own level,
-        of the state they leave.
-        """
+        """For each level int64 `[edges of the level]`: the state that each edge leaves, numbered within its own level."""
         counts, first, states, found = self.offsets.diff(), 0, 1, []
         for _ in range(self.levels):
             of_level = torch.arange(states, device=counts.device)
@@ -191,17 +162,17 @@ class ItemTrie:
         return found
 
     def items_of(self, leaves: Tensor) -> Tensor:
-        """Item numbers of last-level states."""
+        """Item numbers of states of the last level."""
         return self.items[leaves - (len(self.codes) - self.item_count) - 1]
 
     def items_with_codes(self, codes: Tensor) -> Tensor:
-        """Which item has these codes.
+        """The item that has these codes.
 
         Args:
-            codes: integers `[..., L]`, whether legal or not.
+            codes: integers `[..., L]`, legal or not.
 
         Returns:
-            int64 `[...]`; -1 where no item has them.
+            int64 `[...]`, -1 where no item has the codes.
         """
         states = torch.zeros(codes.shape[:-1], dtype=torch.long, device=codes.device)
         found = torch.ones_like(states, dtype=torch.bool)
@@ -215,7 +186,7 @@ class ItemTrie:
 
     @cached_property
     def _edge_keys(self) -> Tensor:
-        """int64 `[edges]`, ascending: the state that each edge leaves and its code, as one number."""
+        """int64 `[edges]`, ascending: one number for the state that each edge leaves and the edge's code."""
         states = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
         return torch.repeat_interleave(states, self.offsets.diff()) * max(self.level_sizes) + self.codes
 
@@ -225,14 +196,16 @@ class ItemTrie:
 
     @cached_property
     def items_behind(self) -> Tensor:
-        """int64 `[edges]`, how many items each edge leads to."""
+        """int64 `[edges]`, the number of items that each edge leads to."""
         every_N = torch.arange(self.item_count, device=self.items.device)
         return self.paths_of(every_N).flatten().bincount(minlength=len(self.codes))
 
 
 def _check_codes(codes_NL: np.ndarray, level_sizes: Sequence[int]) -> None:
     if codes_NL.ndim != 2 or codes_NL.shape[0] == 0 or codes_NL.shape[1] != len(level_sizes):
-        raise UserError(f"semantic IDs must be a table of items x {len(level_sizes)} codes, not {codes_NL.shape}")
+        raise UserError(
+            f"semantic IDs must be a table of items x {len(level_sizes)} codes, not of shape {codes_NL.shape}"
+        )
     outside = (codes_NL < 0) | (codes_NL >= np.asarray(level_sizes))
     if outside.any():
         row, level = (int(index) for index in np.argwhere(outside)[0])

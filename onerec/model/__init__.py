@@ -1,1 +1,1 @@
-"""The generator: an item-level encoder, a code-level decoder, and the recommenders that decode with them."""
+"""The generator: it encodes a user's history item by item and decodes the next item's semantic ID code by code."""

@@ -1,4 +1,4 @@
-"""A generator that has read the histories of a batch, as beam search and scoring step through it."""
+"""A generator bound to the encoded histories of a batch, ready for beam search, sampling and scoring."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from torch import Tensor
 from onerec.data.windows import Batch
 from onerec.decode.beam_search import Children
 from onerec.errors import UserError
-from onerec.model.decoders.decoder import EncodedContext, Past
+from onerec.model.decoders.code_decoder import EncodedContext, Past
 from onerec.model.decoders.lookahead import ahead_of_all
 from onerec.model.generator import Generator
 
-# Numbers in one activation of the beams that a CPU steps at a time: 4 MiB.
+# Size of one activation of the beams that a CPU steps at a time, in float32 numbers: 4 MiB.
 BEAM_FLOATS = 2**20
 
 
@@ -24,8 +24,8 @@ class BoundGenerator:
     Attributes:
         generator: the model.
         context: the encoded histories.
-        last_B: int64, the position of each history's newest event.
-        ahead_BE: what lies behind every edge of the trie; None without lookahead.
+        last_B: int64, position of each history's newest event.
+        ahead_BE: lookahead logit of every edge of the trie; None without lookahead.
     """
 
     generator: Generator
@@ -38,9 +38,9 @@ class BoundGenerator:
         return self.generator.config.softmax == "legal"
 
     def users_at_once(self, beam_width: int) -> int:
-        """On a CPU, as many as keep one activation of their beams within 4 MiB; elsewhere all.
+        """On a CPU, as many users as keep one activation of their beams within 4 MiB. On other devices, all of them.
 
-        More cost memory and gain no time: calls are few then beside what they compute.
+        More users at once would cost memory and save no time, because the calls are then few beside the work they do.
         """
         if self.last_B.device.type != "cpu":
             return len(self.last_B)
@@ -63,8 +63,8 @@ class BoundGenerator:
 
     def log_probabilities_of(self, items_BX: Tensor) -> Tensor:
         """Teacher-forced `log p(item | history)` in nats of X items of each user, `[B, X]`."""
-        generator, positions_BX = self.generator, self.last_B[:, None].expand_as(items_BX)
-        states_BXLD = generator.teacher_forced(self.context, positions_BX, items_BX)
+        generator = self.generator
+        states_BXLD = self.states_of_codes(generator.tokens.codes_NL[items_BX])
         levels = [
             generator.log_probabilities_of(states_BXLD[:, :, level], items_BX, level, self._ahead)
             for level in range(generator.levels)
@@ -72,15 +72,15 @@ class BoundGenerator:
         return torch.stack(levels).sum(dim=0)
 
     def states_of_codes(self, codes_BGL: Tensor) -> Tensor:
-        """Teacher-forced decoder states `[B, G, L, D]` of G code sequences of each user, whether an item has them or not."""
+        """Teacher-forced decoder states `[B, G, L, D]` of G code sequences of each user. They need not be those of an item."""
         positions_BG = self.last_B[:, None].expand(codes_BGL.shape[:2])
-        return self.generator.teacher_forced_codes(self.context, positions_BG, codes_BGL)
+        return self.generator.teacher_forced(self.context, positions_BG, codes_BGL)
 
     def code_log_probabilities(self, hidden_BKD: Tensor, level: int) -> Tensor:
-        """Log-probabilities `[B, K, V]` of all codes of a level, of those too that lead to no item.
+        """Log-probabilities `[B, K, V]` of all codes of a level, including those that lead to no item.
 
         Raises:
-            UserError: the generator spreads its probability over legal codes alone.
+            UserError: the generator has `softmax: legal`, which gives no probability to codes that lead to no item.
         """
         if self.legal_only:
             raise UserError(
@@ -92,7 +92,7 @@ class BoundGenerator:
         return logits_BKV.float().log_softmax(dim=-1)
 
     def item_scores(self, items_BK: Tensor) -> Tensor | None:
-        """The item scorer's scores of some items of each user, `[B, K]`; None without an item scorer."""
+        """Scores `[B, K]` that the item scorer gives to K items of each user; None without an item scorer."""
         generator = self.generator
         if generator.item_scorer is None:
             return None
@@ -105,7 +105,7 @@ class BoundGenerator:
 
     @property
     def _ahead(self) -> Callable[[Tensor], Tensor] | None:
-        """What lies behind states that children lead to; None without lookahead."""
+        """Maps child states to their lookahead logits; None without lookahead."""
         logits_BE = self.ahead_BE
         if logits_BE is None:
             return None
@@ -114,7 +114,7 @@ class BoundGenerator:
 
 
 def bind(generator: Generator, batch: Batch) -> BoundGenerator:
-    """Encode a batch of histories once and return what beam search steps through."""
+    """Encode a batch of histories once, for beam search, sampling or scoring."""
     states_BTD, prefix = generator.encode(batch)
     last_B, ahead_BE, scorer = batch.lengths_B - 1, None, generator.item_scorer
     if scorer is not None and generator.config.lookahead:
@@ -126,5 +126,5 @@ def bind(generator: Generator, batch: Batch) -> BoundGenerator:
 
 @torch.no_grad()
 def item_log_probabilities(generator: Generator, batch: Batch, items_BX: Tensor) -> Tensor:
-    """Teacher-forced `log p(item | history)` in nats of X items per history, `[B, X]`: the slow, plain reference."""
+    """Teacher-forced `log p(item | history)` in nats of X items per history, `[B, X]`: the plain, slow reference."""
     return bind(generator, batch).log_probabilities_of(items_BX)

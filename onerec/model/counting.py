@@ -1,10 +1,13 @@
-"""Exact counts of parameters and of floating-point operations, per part of a generator.
+"""Exact counts of parameters and floating-point operations, per part of a generator.
 
-Counted are matrix products, 2 operations per multiply-add, attention included: every query against every key, whether a mask
-hides it or not, because that is what is computed. Left out, as is usual: norms, activations, gathers, softmaxes and the item
-head's gathered inner products. Those of the item scorer depend on the catalogue; `batch_flops` counts them, `forward_flops` does
-not. A training step costs three times the forward pass: each product has two of the same size behind it, one per factor. (A fused
-attention kernel makes its scores a second time on the way back; that is no part of the model and not counted.)
+The counts cover matrix products with 2 operations per multiply-add, attention included. Every query counts against every key,
+even where a mask hides the key, because that product is computed. As is usual, norms, activations, gathers, softmaxes and the
+item head's gathered inner products are left out. The item scorer's operations depend on the catalogue, so `batch_flops` counts
+them and `forward_flops` does not.
+
+A training step costs three forward passes: for each forward product, the backward pass has two products of the same size, one
+per factor. A fused attention kernel also recomputes its scores in the backward pass. That is not part of the model and is not
+counted.
 """
 
 from dataclasses import dataclass
@@ -13,7 +16,8 @@ from typing import cast
 from torch import nn
 
 from onerec.data.windows import Batch
-from onerec.model.decoders.decoder import CodeLayer, Decoder
+from onerec.model.decoders.code_decoder import CodeLayer
+from onerec.model.decoders.decoder import Decoder
 from onerec.model.decoders.lazy_decoder import LazyDecoder
 from onerec.model.generator import Generator
 from onerec.model.history.encoder import EncoderLayer
@@ -22,17 +26,29 @@ from onerec.model.item_scorer import ItemScorer
 from onerec.model.layers.attention import CrossAttention
 from onerec.model.layers.experts import MixtureOfExperts
 
+PARTS = (
+    "embeddings",
+    "item_tokens",
+    "prefix",
+    "encoder",
+    "context",
+    "decoder",
+    "start",
+    "heads",
+    "item_head",
+    "item_scorer",
+)
+
 
 @dataclass(frozen=True)
 class Parameters:
     """Numbers of trained parameters.
 
     Attributes:
-        parts: by part: `embeddings` (codes, own items, features), `item_tokens` (joining them), `prefix` (joining those of tokens
-            before the history, and compressing lifelong events), `encoder`, `context` (what makes keys and values of the history:
-            the lazy decoder's context processor, or the projections of all cross-attention), `decoder` (the rest of its layers),
-            `start` (level embeddings and the projection of the last state), `heads` (norms and output layers), `item_head` and
-            `item_scorer`.
+        parts: `embeddings` of codes, own items and features; `item_tokens` joins them; `prefix` makes the tokens before the
+            history; `encoder`; `context` makes keys and values of the history, by the lazy decoder's context processor or by
+            the projections of all cross-attention; `decoder` is the rest of its layers; `start` holds level embeddings and the
+            projection of the last state; `heads` are norms and output layers; `item_head`; `item_scorer`.
         inactive: parameters of routed experts that a single token does not use.
     """
 
@@ -46,12 +62,12 @@ class Parameters:
 
     @property
     def active(self) -> int:
-        """Parameters that one token can use: routed experts count as often as they are chosen."""
+        """Parameters that one token uses: of the routed experts, only the active ones count."""
         return self.total - self.inactive
 
     @property
     def tables(self) -> int:
-        """Parameters that are rows looked up, embeddings and the item head's vectors; they grow with the catalogue."""
+        """Parameters in lookup tables: embeddings and the item head's vectors. They grow with the catalogue."""
         return self.parts["embeddings"] + self.parts["item_head"]
 
 
@@ -60,9 +76,9 @@ class ForwardFlops:
     """Operations of a forward pass, by part, for a given length of the history.
 
     Attributes:
-        per_context_token: `item_tokens`, `encoder` and `context`, spent once per history item, however many targets follow.
-        per_target: `start`, `decoder` and `heads`, spent on all L codes of one target. For beam search: of one beam.
-        per_prefix: `prefix`, `encoder` and `context`, spent on all tokens before one history; nothing without pathways.
+        per_context_token: `item_tokens`, `encoder` and `context`, once per history item, however many targets follow.
+        per_target: `start`, `decoder` and `heads`, for all L codes of one target or, in beam search, of one beam.
+        per_prefix: `prefix`, `encoder` and `context`, for all tokens before one history; 0 without pathways.
     """
 
     per_context_token: dict[str, int]
@@ -70,30 +86,14 @@ class ForwardFlops:
     per_prefix: dict[str, int]
 
     def total(self, context_tokens: int, targets: int, histories: int = 0) -> int:
-        """Operations of a pass over so many history items (padding included), targets, and prefixes of so many histories."""
-        prefixes = histories * sum(self.per_prefix.values())
-        return (
-            context_tokens * sum(self.per_context_token.values()) + targets * sum(self.per_target.values()) + prefixes
-        )
+        """Operations of a pass over these numbers of history items (padding included), targets, and histories with a prefix."""
+        counts = ((context_tokens, self.per_context_token), (targets, self.per_target), (histories, self.per_prefix))
+        return sum(count * sum(parts.values()) for count, parts in counts)
 
 
 def count_parameters(model: Generator) -> Parameters:
     """Count every parameter once, by part."""
-    parts = dict.fromkeys(
-        (
-            "embeddings",
-            "item_tokens",
-            "prefix",
-            "encoder",
-            "context",
-            "decoder",
-            "start",
-            "heads",
-            "item_head",
-            "item_scorer",
-        ),
-        0,
-    )
+    parts = dict.fromkeys(PARTS, 0)
     for name, parameter in model.named_parameters():
         parts[_part_of(name)] += parameter.numel()
     experts = [module for module in model.modules() if isinstance(module, MixtureOfExperts)]
@@ -101,7 +101,7 @@ def count_parameters(model: Generator) -> Parameters:
 
 
 def size_without_tables(model: nn.Module) -> int:
-    """Parameters of any model that one token can use, tables left out: N of scaling laws and of the learning-rate rule."""
+    """Parameters of any model that one token uses, without tables: the N of scaling laws and of the learning-rate rule."""
     if isinstance(model, Generator):
         counted = count_parameters(model)
         return counted.active - counted.tables
@@ -109,19 +109,21 @@ def size_without_tables(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in tables)
 
 
-def forward_flops(model: Generator, history: int, older: int = 0, representatives: int = 0) -> ForwardFlops:
+def forward_flops(model: Generator, history: int, positives: int = 0, representatives: int = 0) -> ForwardFlops:
     """Count the operations of a forward pass.
 
     Args:
-        model: what is counted.
-        history: items that histories are padded to.
-        older: positive events from before them, and
-        representatives: of all events from before them, likewise.
+        model: the generator to count.
+        history: items per padded history.
+        positives: positive events per padded prefix.
+        representatives: representatives of lifelong events per padded prefix.
     """
     width, levels = model.config.width, model.levels
-    prefix, prefix_tokens = _prefix(model, older, representatives)
+    prefix, prefix_tokens = _prefix(model, positives, representatives)
     keys = history + prefix_tokens
-    encoder = sum(_matrices(layer) + _attention(keys, width) for layer in _encoder_layers(model))
+    encoder = sum(
+        _matrices(layer) + _attention(keys, width) for layer in cast(list[EncoderLayer], list(model.encoder.layers))
+    )
     # A layer reads the L codes of a target: matrices per code, and attention to L codes and to the history per code.
     reading = _attention(levels, width) + _attention(keys, width)
     decoder = sum(_matrices(layer) - _context_matrices(layer) + reading for layer in model.decoder.blocks)
@@ -145,15 +147,15 @@ def forward_flops(model: Generator, history: int, older: int = 0, representative
 
 
 def batch_flops(model: Generator, batch: Batch) -> dict[str, int]:
-    """Operations of one forward pass in training over this very batch, by part, padding included because it is computed.
+    """Operations of one forward pass in training over this batch, by part. Padding counts, because it is computed.
 
-    The decoder runs over every position that `target_positions` names; heads and item scorer only where a target counts. The item
-    scorer's part is exact where it compares with the whole catalogue, and an upper bound where it draws a sample.
+    The decoder runs over every position that `target_positions` names. Heads and item scorer run only where a target counts.
+    The item scorer's part is exact where it compares with the whole catalogue, and an upper bound where it draws a sample.
     """
-    (rows, history), known = batch.items_BT.shape, batch.known
-    older = 0 if known is None else known.older_items_BP.shape[1]
-    representatives = 0 if known is None or known.lifelong is None else known.lifelong.items_BR.shape[1]
-    flops = forward_flops(model, history, older, representatives)
+    (rows, history), features = batch.items_BT.shape, batch.context_features
+    positives = 0 if features is None else features.positive_items_BP.shape[1]
+    representatives = 0 if features is None or features.lifelong is None else features.lifelong.items_BR.shape[1]
+    flops = forward_flops(model, history, positives, representatives)
     positions_BP = model.target_positions(batch)
     counted = int(batch.counted_BT.gather(1, positions_BP).sum())
     parts = {part: rows * history * one for part, one in flops.per_context_token.items()}
@@ -171,13 +173,14 @@ def _item_scorer(model: Generator, scorer: ItemScorer, targets: int) -> int:
     return targets * (_matrices(scorer) + 2 * compared * model.config.width)
 
 
-def _prefix(model: Generator, older: int, representatives: int) -> tuple[int, int]:
-    """Operations that make the tokens before a history, and how many tokens these are."""
+def _prefix(model: Generator, positives: int, representatives: int) -> tuple[int, int]:
+    """Operations that make the tokens before a history, and the number of these tokens."""
     made, flops, tokens = model.prefix, 0, 0
     if made is not None and made.user_project is not None:
         flops, tokens = _matrices(made.user_project), 1
     if made is not None and made.older_project is not None:
-        flops, tokens = flops + max(older, 1) * _matrices(made.older_project), tokens + max(older, 1)
+        places = max(positives, 1)
+        flops, tokens = flops + places * _matrices(made.older_project), tokens + places
     if made is not None and made.lifelong is not None:
         compression, compressed = _compression(made.lifelong, max(representatives, 1))
         flops, tokens = flops + compression, tokens + compressed
@@ -185,7 +188,7 @@ def _prefix(model: Generator, older: int, representatives: int) -> tuple[int, in
 
 
 def _compression(lifelong: LifelongTokens, representatives: int) -> tuple[int, int]:
-    """Operations that compress so many representatives, and the tokens they become."""
+    """Operations that compress this many representatives, and the number of resulting tokens."""
     (tokens, width), flops = lifelong.queries_ND.shape, representatives * _matrices(lifelong.project)
     for layer in cast(list[CompressionLayer], list(lifelong.layers)):
         of_row = _matrices(layer.cross_attention.project_context)
@@ -215,19 +218,19 @@ def _expert_size(layer: MixtureOfExperts) -> int:
 
 
 def _matrices(module: nn.Module) -> int:
-    """Operations per token of all matrix products of a module with its weights."""
+    """Operations per token of all products with the weights of a module."""
     flops = sum(2 * part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
     experts = [part for part in module.modules() if isinstance(part, MixtureOfExperts)]
     return flops + sum(2 * layer.spec.active * _expert_size(layer) for layer in experts)
 
 
 def _attention(keys: int, width: int) -> int:
-    """Operations of one query of all heads against so many keys, and of the sum over their values."""
+    """Operations of one query against this many keys, over all heads, and of the weighted sum of their values."""
     return 4 * keys * width
 
 
 def _context_matrices(layer: CodeLayer) -> int:
-    """Operations per context token that a decoder layer spends on keys and values of its own."""
+    """Operations per context token that a decoder layer spends on its own keys and values."""
     cross = layer.cross_attention
     return _matrices(cross.project_context) if isinstance(cross, CrossAttention) else 0
 
@@ -237,7 +240,3 @@ def _context(model: Generator) -> int:
     if isinstance(decoder, Decoder):
         return sum(_context_matrices(layer) for layer in decoder.blocks)
     return _matrices(cast(LazyDecoder, decoder).context_processor)
-
-
-def _encoder_layers(model: Generator) -> list[EncoderLayer]:
-    return cast(list[EncoderLayer], list(model.encoder.layers))

@@ -1,4 +1,4 @@
-"""Sizes and choices of a generator, as they stand in a config file and in a saved model."""
+"""Sizes and choices of a generator: a section of a run's config, and `config.json` of a saved model."""
 
 from typing import Literal, Self
 
@@ -9,7 +9,7 @@ from onerec.errors import UserError
 
 
 class GeneratorConfig(BaseModel):
-    """Sizes and choices of encoder and decoder. Widths are in features, dropouts are probabilities."""
+    """Sizes and choices of encoder and decoder. Widths count features; dropouts are probabilities."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,7 +24,7 @@ class GeneratorConfig(BaseModel):
     key_value_groups: int | None = Field(None, gt=0)
     experts: int = Field(0, ge=0)
     experts_active: int = Field(2, gt=0)
-    expert_hidden_width: int = Field(256, gt=0)
+    expert_hidden_width: int = Field(128, gt=0)
     shared_expert: bool = False
     balance_step: float = Field(0.001, ge=0)
     expert_layers: Literal["decoder", "encoder_and_decoder"] = "decoder"
@@ -42,23 +42,23 @@ class GeneratorConfig(BaseModel):
     pathways: PathwaysConfig = PathwaysConfig()
 
     def settled(self, item_count: int) -> Self:
-        """The config for a catalogue: `lookahead: auto` looks ahead where the item loss compares with all of it anyway."""
+        """The config for a catalogue. `lookahead: auto` becomes true where the item loss covers the whole catalogue anyway."""
         if self.lookahead != "auto":
             return self
         affordable = self.item_loss > 0 and self.softmax == "legal" and item_count <= self.item_loss_sample
         return self.model_copy(update={"lookahead": affordable})
 
     def check(self) -> None:
-        """Refuse choices that do not go together. Raises UserError."""
+        """Raise a UserError if choices contradict each other."""
         if self.width % (2 * self.heads):
             raise UserError(f"generator.width is {self.width}; it must be a multiple of 2 x heads = {2 * self.heads}")
         if self.item_head and self.softmax == "full":
             raise UserError(
-                "generator.item_head scores items among the codes that lead to one: it needs softmax: legal"
+                "generator.item_head works with legal codes only: set generator.softmax=legal or item_head=false"
             )
         if self.lookahead is True and self.softmax == "full":
             raise UserError(
-                "generator.lookahead adds up items behind the codes that lead to one: it needs softmax: legal"
+                "generator.lookahead works with legal codes only: set generator.softmax=legal or lookahead=false"
             )
         if self.decoder == "lazy" and self.heads % (self.key_value_groups or self.heads):
             raise UserError(
@@ -66,14 +66,16 @@ class GeneratorConfig(BaseModel):
             )
         if self.decoder == "lazy" and self.key_value_layers > self.decoder_layers:
             raise UserError(
-                f"generator.key_value_layers is {self.key_value_layers}, more than the {self.decoder_layers} decoder layers"
-                " that could read them"
+                f"generator.key_value_layers is {self.key_value_layers}; it must be at most the {self.decoder_layers} decoder "
+                "layers that read them"
             )
         if self.experts and self.experts_active > self.experts:
-            raise UserError(f"generator.experts_active is {self.experts_active}, more than the {self.experts} experts")
+            raise UserError(
+                f"generator.experts_active is {self.experts_active}; it must be at most the {self.experts} experts"
+            )
         lifelong = self.pathways.lifelong
         if lifelong is not None and lifelong.events < lifelong.representatives:
             raise UserError(
-                f"generator.pathways.lifelong.events is {lifelong.events}, fewer than the {lifelong.representatives} "
-                "representatives they would become"
+                f"generator.pathways.lifelong.events is {lifelong.events}; it must be at least the {lifelong.representatives} "
+                "representatives"
             )

@@ -1,4 +1,4 @@
-"""Whole items against an encoded history: one inner product each, trained beside the codes."""
+"""The item scorer: it scores whole items against an encoded history by inner products, and is trained beside the codes."""
 
 import torch
 from torch import Tensor, nn
@@ -9,15 +9,16 @@ from onerec.model.layers.linear import Linear
 
 
 class ItemScorer(nn.Module):
-    """Score items by the state of the newest event, with the very embeddings that the history is read with.
+    """Score items by the encoder state of the newest event.
 
-    An item is the sum of its codes' embeddings and its own, so what a history teaches about an item is known about it as a
-    target at once, and an item that training never shows is scored by its codes. The loss is a softmax over the catalogue, or,
-    where the catalogue is larger than `sample`, over the targets of the batch and that many items drawn evenly.
+    An item's vector is the sum of its codes' embeddings and its own embedding, the same ones that read the history. So what
+    the model learns about an item in a history counts at once for the item as a target, and an item that training never shows
+    is scored by its codes. The loss is a softmax over the catalogue. If the catalogue is larger than `sample`, the softmax
+    runs over the batch's targets and `sample` items drawn uniformly.
 
     Args:
         width: model width D.
-        sample: items that a batch's targets are compared with, at most.
+        sample: the largest catalogue that targets are compared with as a whole, and the number of items drawn beyond that.
         own_dropout: probability that an item loses its own embedding in training.
     """
 
@@ -27,16 +28,16 @@ class ItemScorer(nn.Module):
         self.sample, self.own_dropout = sample, own_dropout
 
     def queries(self, states: Tensor) -> Tensor:
-        """What items `[..., D]` are compared with, from encoder states `[..., D]`."""
+        """Query vectors `[..., D]` for item vectors, from encoder states `[..., D]`."""
         projected: Tensor = self.project(self.norm(states))
         return projected
 
     def scores(self, states_BD: Tensor, items_BK: Tensor, tokens: ItemTokens) -> Tensor:
-        """Scores `[B, K]` of some items of each user; only differences within a user mean anything."""
+        """Scores `[B, K]` of K items of each user. Only differences within a user have a meaning."""
         return torch.einsum("bd,bkd->bk", self.queries(states_BD), tokens.item_vectors(items_BK)).float()
 
     def scores_of_all(self, states_XD: Tensor, tokens: ItemTokens, items_N: Tensor) -> Tensor:
-        """Scores `[N, X]` of the whole catalogue, in the order of `items_N`, for each of X states."""
+        """Scores `[N, X]` of the whole catalogue for each of X states, in the order of `items_N`."""
         vectors_ND = tokens.item_vectors(items_N, self.own_dropout if self.training else 0.0)
         return (vectors_ND @ self.queries(states_XD).T).float()
 

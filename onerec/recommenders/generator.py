@@ -8,7 +8,7 @@ import torch
 from onerec.data.candidates import Candidates, Lists
 from onerec.data.requests import Requests
 from onerec.decode.beam_search import beam_search
-from onerec.model.bound_generator import BoundGenerator
+from onerec.model.bound_generator import BoundGenerator, bind
 from onerec.model.generator import Generator
 from onerec.recommenders.content_knn import ContentKNN
 
@@ -57,7 +57,7 @@ class GeneratorRecommender:
         config = generator.config
         for rows, batch in requests.batches(config.history_length, config.pathways.positive_length, self.batch_size):
             seen = requests.seen(rows).to(device) if exclude_seen else None
-            bound = generator.bind(batch.to(device))
+            bound = bind(generator, batch.to(device))
             beams = beam_search(bound, generator.trie, beam_width=max(self.beam_width, k), excluded_BS=seen)
             items_BK, log_probabilities_BK = beams.items_BK[:, :k], beams.log_probabilities_BK[:, :k]
             if others is not None:

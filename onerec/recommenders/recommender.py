@@ -6,7 +6,7 @@ A recommender becomes part of every run by a line in `onerec.recommenders.regist
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from torch import nn
@@ -26,6 +26,9 @@ class Recommender(Protocol):
             requests: whose histories are read; no history may be empty.
             k: items per list.
             exclude_seen: leave out every item of the history, however long ago.
+
+        Raises:
+            ValueError: k below 1.
         """
         ...
 
@@ -55,9 +58,9 @@ class FittedRecommender(Recommender, Protocol):
     `section` is the value of `baselines.<name>` in the config.
     """
 
-    name: ClassVar[str]
-    label: ClassVar[str]
-    description: ClassVar[str]
+    name: str
+    label: str
+    description: str
 
     @classmethod
     def fit(cls, section: Any, data: TrainingData) -> Self:
@@ -68,9 +71,9 @@ class FittedRecommender(Recommender, Protocol):
 class TrainedRecommender(Recommender, Protocol):
     """A recommender around a network. Its config section has a key `train` with a `TrainConfig`."""
 
-    name: ClassVar[str]
-    label: ClassVar[str]
-    description: ClassVar[str]
+    name: str
+    label: str
+    description: str
 
     def __init__(self, model: nn.Module, batch_size: int) -> None: ...
 
@@ -88,9 +91,3 @@ class TrainedRecommender(Recommender, Protocol):
     def windows(section: Any, data: TrainingData) -> Windows:
         """The windows it trains on."""
         ...
-
-
-def check_list_length(k: int) -> None:
-    """Raise ValueError for a list without places."""
-    if k < 1:
-        raise ValueError(f"k, the length of the lists, must be at least 1, got {k}")

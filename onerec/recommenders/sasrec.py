@@ -21,7 +21,7 @@ class SASRecConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    width: int = Field(128, gt=0)
+    width: int = Field(64, gt=0)
     heads: int = Field(2, gt=0)
     layers: int = Field(2, gt=0)
     dropout: float = Field(0.3, ge=0, lt=1)

@@ -7,8 +7,8 @@ The table is the file that `benchmarks.generator_ablations --run` leaves in a ru
 from typing import Any
 
 from onerec.report import charts
-from onerec.report.charts import Interval, Mark, Row
-from onerec.report.values import as_interval, as_mapping, as_number, as_sequence, metric_name, signed
+from onerec.report.charts import Mark, Row
+from onerec.report.values import as_interval, as_mapping, as_number, as_sequence, metric_name, readable, signed
 
 METRIC = "ndcg@10"
 PARTS = (("test", "Test", 0), ("valid", "Validation", 1))
@@ -34,7 +34,6 @@ def ablation_section(study: dict[str, Any]) -> dict[str, Any] | None:
         "seeds": as_sequence(run.get("seed")),
         "quick": run.get("quick") is True,
         "command": run.get("command"),
-        "signed": signed,
     }
 
 
@@ -44,7 +43,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     marks = tuple(Mark(name, interval, style) for part, name, style in PARTS if (interval := found[part]))
     against = str(row.get("against"))
     if marks and against != REFERENCE:
-        label += f", against: {against.replace('_', ' ')}"
+        label += f", against: {readable(against)}"
     trained = row.get("trained") is True
     return {
         "label": label,
@@ -57,10 +56,9 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _panel(title: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    def note(difference: Interval | None) -> str:
-        return "" if difference is None else signed(difference.value)
-
-    drawn = [Row(row["label"], row["marks"], note(row["difference"])) for row in rows]
+    drawn = [
+        Row(row["label"], row["marks"], signed(row["difference"].value) if row["difference"] else "") for row in rows
+    ]
     words = "; ".join(
         f"{row.label}: " + ", ".join(f"{m.name} {signed(m.interval.value)}" for m in row.marks) for row in drawn
     )

@@ -8,10 +8,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from textwrap import wrap
 
 from markupsafe import Markup, escape
 
 SERIES_STYLES = 9
+LETTER = 6.8  # width of a letter of 12.5 px, on the wide side: which font a reader has is not known
 SHAPES = ("circle", "square", "diamond", "triangle")
 
 
@@ -73,6 +75,9 @@ class LogScale:
     def __call__(self, value: float) -> float:
         linear = LinearScale(math.log(self.low), math.log(self.high), self.start, self.end)
         return linear(math.log(value))
+
+
+Scale = LinearScale | LogScale
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -137,7 +142,8 @@ def interval_chart(
     """Dots with whiskers, one row a label, on a common axis that includes zero.
 
     `figure` writes a number the way the page does; it is used in the hover texts. The axis starts at zero, so that
-    twice the distance is twice the figure; with negative values the zero line is drawn stronger.
+    twice the distance is twice the figure; with negative values the zero line is drawn stronger. A label that has no
+    room beside its note goes on in the next line.
     """
     ends = [end for row in rows for mark in row.marks for end in (*mark.interval.ends(), mark.interval.value)]
     low, high = padded_range(ends, with_zero=True)
@@ -146,7 +152,11 @@ def interval_chart(
     body: list[Markup] = []
     top = 4.0
     for row in rows:
-        body.append(draw_text(0, top + 13, row.label, "label"))
+        letters = int(width / LETTER) - len(row.note) - 2
+        for line in wrap(row.label, max(letters, 8)):
+            body.append(draw_text(0, top + 13, line, "label"))
+            top += 15
+        top -= 15
         if row.note:
             body.append(draw_text(width, top + 13, row.note, "note", anchor="end"))
         for index, mark in enumerate(row.marks):
@@ -186,35 +196,22 @@ def line_chart(
     labels = tick_labels(ticks)
     left = 8 + 6.4 * max(len(label) for label in labels)
     end = max(max(step for step, _ in points), last_step or 0.0, 1.0)
-    x_ticks = nice_ticks(0, end, 4)
     x = LinearScale(0, end, left, width - 6)
     y = LinearScale(low, high, height - 24, 16)
     body = [draw_line(left, y(tick), width, y(tick), "grid") for tick in ticks]
+    body += _tick_texts_left(y, ticks, labels, left - 6)
+    steps = nice_ticks(0, end, 4)
     body += [
-        draw_text(left - 6, y(tick) + 4, label, "tick", anchor="end") for tick, label in zip(ticks, labels, strict=True)
+        draw_text(x(step), height - 6, label, "tick", anchor=anchor_at(x(step), 0, width - 16))
+        for step, label in zip(steps, tick_labels(steps), strict=True)
     ]
-    body += [
-        draw_text(x(tick), height - 6, label, "tick", anchor=anchor_at(x(tick), 0, width - 16))
-        for tick, label in zip(x_ticks, tick_labels(x_ticks), strict=True)
-    ]
-    path = " ".join(f"{'L' if index else 'M'}{x(s):.1f} {y(v):.1f}" for index, (s, v) in enumerate(points))
-    body.append(Markup('<path class="curve s{}" d="{}"/>').format(style % SERIES_STYLES, path))
+    body.append(_curve(points, x, y, style))
     # Few points are measurements and get a dot; many are a curve, and their circles only catch the pointer.
-    dot, radius = ("dot", 3) if len(points) <= 40 else ("catch", 5)
-    for step, value in points:
-        words = f"step {step:,.0f}: {figure(value)}"
-        body.append(
-            Markup('<circle class="{} s{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>').format(
-                dot, style % SERIES_STYLES, x(step), y(value), radius, words
-            )
-        )
+    kind, radius = ("dot", 3) if len(points) <= 40 else ("catch", 5)
+    body += [_circle(kind, style, x(s), y(v), radius, f"step {s:,.0f}: {figure(v)}") for s, v in points]
     if best is not None:
-        body.append(
-            Markup('<circle class="best s{}" cx="{:.1f}" cy="{:.1f}" r="4.5"/>').format(
-                style % SERIES_STYLES, x(best[0]), y(best[1])
-            )
-        )
         anchor = anchor_at(x(best[0]), left + 24, width - 24)
+        body.append(_circle("best", style, x(best[0]), y(best[1]), 4.5, ""))
         body.append(draw_text(x(best[0]), y(best[1]) - 9, figure(best[1]), "peak", anchor=anchor))
     return inline_svg(width, height, description, body)
 
@@ -238,22 +235,16 @@ def scaling_chart(
     air = [max((max(found) / min(found)) ** 0.06, 1.02) for found in (sizes, losses)]
     x = LogScale(min(sizes) / air[0], max(sizes) * air[0], 52, width - 8)
     y = LogScale(min(losses) / air[1], max(losses) * air[1], height - 30, 8)
-    body = []
-    for tick in (ticks := nice_ticks(y.low, y.high, 5)):
-        body.append(draw_line(x.start, y(tick), width, y(tick), "grid"))
-        label = f"{tick:.{step_decimals(ticks[1] - ticks[0]) if len(ticks) > 1 else 2}f}"
-        body.append(draw_text(x.start - 6, y(tick) + 4, label, "tick", anchor="end"))
+    ticks = nice_ticks(y.low, y.high, 5)
+    body = [draw_line(x.start, y(tick), width, y(tick), "grid") for tick in ticks]
+    body += _tick_texts_left(y, ticks, tick_labels(ticks), x.start - 6)
     for tick in log_ticks(x.low, x.high):
         body.append(draw_line(x(tick), y.end, x(tick), y.start, "grid"))
-        body.append(
-            draw_text(x(tick), height - 12, short_number(tick), "tick", anchor=anchor_at(x(tick), 60, width - 24))
-        )
-    path = " ".join(f"{'L' if index else 'M'}{x(s):.1f} {y(v):.1f}" for index, (s, v) in enumerate(fitted))
-    if path:
-        body.append(Markup('<path class="curve s0" d="{}"/>').format(path))
-    for size, loss, words in points:
-        drawing = '<circle class="dot s1" cx="{:.1f}" cy="{:.1f}" r="4.6"><title>{}</title></circle>'
-        body.append(Markup(drawing).format(x(size), y(loss), f"{words}: {figure(loss)}"))
+        anchor = anchor_at(x(tick), 60, width - 24)
+        body.append(draw_text(x(tick), height - 12, short_number(tick), "tick", anchor=anchor))
+    if fitted:
+        body.append(_curve(fitted, x, y, 0))
+    body += [_circle("dot", 1, x(size), y(loss), 4.6, f"{words}: {figure(loss)}") for size, loss, words in points]
     return inline_svg(width, height, description, body)
 
 
@@ -286,6 +277,25 @@ def legend_mark(style: int) -> Markup:
     return Markup('<svg class="key" viewBox="0 0 14 14" width="14" height="14" aria-hidden="true">{}</svg>').format(
         draw_shape(style, 7, 7)
     )
+
+
+def _curve(points: Sequence[tuple[float, float]], x: Scale, y: Scale, style: int) -> Markup:
+    path = " ".join(f"{'L' if index else 'M'}{x(across):.1f} {y(up):.1f}" for index, (across, up) in enumerate(points))
+    return Markup('<path class="curve s{}" d="{}"/>').format(style % SERIES_STYLES, path)
+
+
+def _circle(kind: str, style: int, x: float, y: float, radius: float, words: str) -> Markup:
+    """A circle with the text that hovering shows."""
+    title = Markup("<title>{}</title>").format(words) if words else ""
+    return Markup('<circle class="{} s{}" cx="{:.1f}" cy="{:.1f}" r="{}">{}</circle>').format(
+        kind, style % SERIES_STYLES, x, y, radius, title
+    )
+
+
+def _tick_texts_left(y: Scale, ticks: Sequence[float], labels: Sequence[str], right: float) -> list[Markup]:
+    return [
+        draw_text(right, y(tick) + 4, label, "tick", anchor="end") for tick, label in zip(ticks, labels, strict=True)
+    ]
 
 
 def _whisker(mark: Mark, scale: LinearScale, y: float, figure: Callable[[float], str]) -> Markup:

@@ -4,14 +4,15 @@ Figures are those of `results.json` (`reward_models`, `judge`, and `reward_selec
 `aligned_<objective>/metrics.jsonl` of the run's folder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onerec.further import P_SCORE
 from onerec.report import charts
-from onerec.report.charts import Mark, Row
-from onerec.report.sections import Model, curve_of
-from onerec.report.values import as_interval, as_mapping, as_number, as_sequence, figure, plain
+from onerec.report.comparison import figure_chart
+from onerec.report.models import Model
+from onerec.report.sections import DRAWN_POINTS, curve_of
+from onerec.report.values import as_interval, as_mapping, as_number, as_sequence, count, plain, readable
+from onerec.run.models import P_SCORE
 
 CURVES = {
     "reward": "Reward, mean",
@@ -29,7 +30,7 @@ GROUPS = {"all": "all test users", "others": "users that it learnt nothing from"
 
 
 def rewards_section(
-    results: dict[str, Any], models: Sequence[Model], logs: dict[str, list[dict[str, Any]]]
+    results: Mapping[str, Any], models: Sequence[Model], logs: Mapping[str, Sequence[dict[str, Any]]]
 ) -> dict[str, Any] | None:
     """Curves of each alignment, the judge's view of all models, what reward selection weighs, and tables of reward models.
 
@@ -38,19 +39,16 @@ def rewards_section(
         models: those of the run.
         logs: lines of the alignments' logs by objective.
     """
+    alignments = {objective: _panels(objective, lines) for objective, lines in logs.items()}
+    scores = [(model, score.value) for model in models if (score := model.interval(P_SCORE))]
+    judged = [model for model, _ in sorted(scores, key=lambda pair: -pair[1])]
     section = {
-        "alignments": [
-            {"objective": objective, "panels": panels}
-            for objective, lines in logs.items()
-            if (panels := _panels(objective, lines))
-        ],
-        "judged": _judged(models),
-        "judge": results.get("judge"),
+        "alignments": {objective: panels for objective, panels in alignments.items() if panels},
+        "judged": figure_chart(judged, "test", P_SCORE),
         "selections": [found for model in models if (found := _selection(model))],
         "tables": _tables(as_mapping(results.get("reward_models"))),
     }
-    filled = (section["alignments"], section["judged"], section["selections"], section["tables"])
-    return section if any(filled) else None
+    return {**section, "judge": results.get("judge")} if any(section.values()) else None
 
 
 def _panels(objective: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -58,24 +56,11 @@ def _panels(objective: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, A
     last_step = max((curve[-1][0] for curve in curves.values()), default=0.0)
     panels = []
     for key, curve in curves.items():
-        (_, first), (_, last) = curve[0], curve[-1]
-        words = f"{CURVES[key]}, {objective}: from {plain(first)} to {plain(last)} at step {curve[-1][0]:,.0f}."
-        drawn = charts.line_chart(
-            charts.thin(curve, 120), words, plain, from_zero=key in FROM_ZERO, last_step=last_step
-        )
+        words = f"{CURVES[key]}, {objective}: from {plain(curve[0][1])} to {plain(curve[-1][1])}."
+        shown = charts.thin(curve, DRAWN_POINTS)
+        drawn = charts.line_chart(shown, words, plain, from_zero=key in FROM_ZERO, last_step=last_step)
         panels.append({"title": CURVES[key], "chart": drawn})
     return panels
-
-
-def _judged(models: Sequence[Model]) -> Any:
-    """A chart of the judge's mean P-Scores, best first; None where nobody judged."""
-    found = [(model, interval) for model in models if (interval := model.interval("test", P_SCORE))]
-    if not found:
-        return None
-    found.sort(key=lambda pair: -pair[1].value)
-    rows = [Row(model.label, (Mark(model.label, each, model.style),), figure(each.value)) for model, each in found]
-    words = "; ".join(f"{model.label} {figure(each.value)}" for model, each in found)
-    return charts.interval_chart(rows, f"Mean P-Score of the first ten items. {words}.", figure)
 
 
 def _selection(model: Model) -> dict[str, Any] | None:
@@ -87,7 +72,7 @@ def _selection(model: Model) -> dict[str, Any] | None:
     return {"label": model.label, "weight": f"{weight:.2f}", "width": width, "cases": cases}
 
 
-def _tables(reward_models: dict[str, Any]) -> list[dict[str, Any]]:
+def _tables(reward_models: Mapping[str, Any]) -> list[dict[str, Any]]:
     tables = []
     for name, figures in ((name, as_mapping(raw)) for name, raw in reward_models.items()):
         half = figures.get("half")
@@ -100,17 +85,14 @@ def _tables(reward_models: dict[str, Any]) -> list[dict[str, Any]]:
             ]
             if rows:
                 learnt = f"the {half} half of the users" if half else "all users"
-                tables.append(
-                    {
-                        "title": f"{name.replace('_', ' ').capitalize()}, learnt from {learnt}: {words}",
-                        "impressions": as_number(measured.get("impressions")),
-                        "rows": rows,
-                    }
-                )
+                title = f"{readable(name).capitalize()}, learnt from {learnt}: {words}"
+                impressions = as_number(measured.get("impressions"))
+                title += "" if impressions is None else f", {count(impressions)} impressions"
+                tables.append({"title": title, "rows": rows})
     return tables
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     auc, calibration = as_mapping(row.get("auc")), as_mapping(row.get("calibration"))
     return {
         "positives": as_number(row.get("positives")),

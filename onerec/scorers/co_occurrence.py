@@ -151,7 +151,14 @@ class CoOccurrence:
         """Write the counts as arrays that `load` maps into memory."""
         folder.mkdir(parents=True, exist_ok=True)
         table, order = self.similarity_NN, self.order
-        arrays = (table.data, table.indices, table.indptr, order.counts_N, order.order_N, np.array(self.median_strength))
+        arrays = (
+            table.data,
+            table.indices,
+            table.indptr,
+            order.counts_N,
+            order.order_N,
+            np.array(self.median_strength),
+        )
         for name, array in zip(_ARRAYS, arrays, strict=True):
             np.save(folder / f"{name}.npy", array)
 

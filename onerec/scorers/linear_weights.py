@@ -1,4 +1,4 @@
-"""A linear scorer over the features of proposed items, learnt from which of them users took."""
+"""Weights of candidate features, learnt from which candidates users took."""
 
 import json
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ FIRST_FEATURE = "log_probability"
 
 
 @dataclass(frozen=True)
-class Scorer:
-    """Scores are weighted sums of features; a softmax over a user's proposals turns them into probabilities.
+class LinearWeights:
+    """Scores are weighted sums of features; a softmax over a request's candidates turns them into probabilities.
 
     Attributes:
         names: of the features, `[F]`.
@@ -28,7 +28,7 @@ class Scorer:
 
     @classmethod
     def trusting(cls, names: list[str]) -> Self:
-        """A scorer that ranks by the generator's probability alone."""
+        """Weights that rank by the generator's probability alone."""
         return cls(names, np.array([float(name == FIRST_FEATURE) for name in names]))
 
     @classmethod
@@ -40,17 +40,17 @@ class Scorer:
         chosen_C: np.ndarray,
         counts_C: np.ndarray | None = None,
     ) -> Self:
-        """Weights that make the items that users took most probable among their proposals (conditional logit).
+        """Weights that make the items that users took most probable among their candidates (conditional logit).
 
-        A penalty pulls towards ranking by the generator's probability alone, which is where no data leads: the squared
-        distance of the weights of standardised features, once for the whole sample, so it fades as cases grow.
+        A penalty pulls towards ranking by the generator's probability alone, which is where no data leads. It is the squared
+        distance of the weights of standardised features, once for the whole sample, so it fades as the sample grows.
 
         Args:
             names: of the features; the first is the generator's log-probability.
             features_CKF: float32 `[C, K, F]`.
-            found_CK: whether there is a proposal.
-            chosen_C: place among the K proposals of the item that was taken, -1 where it was not proposed.
-            counts_C: how many times each case counts; None: all once.
+            found_CK: whether there is a candidate.
+            chosen_C: place among the K candidates of the item that was taken, -1 where it is not among them.
+            counts_C: how many times each request counts; None: all once.
         """
         rows = np.flatnonzero(chosen_C >= 0)
         start_F = cls.trusting(names).weights_F
@@ -77,7 +77,7 @@ class Scorer:
         return cls(names, (weights_F.detach() / spread_F).numpy())
 
     def log_probabilities(self, features_CKF: np.ndarray, found_CK: np.ndarray) -> np.ndarray:
-        """Log-probabilities of each user's proposals, float32 `[C, K]`, -inf where there is none."""
+        """Log-probabilities of each request's candidates, float32 `[C, K]`, -inf where there is none."""
         scores_CK = np.where(found_CK, features_CKF @ self.weights_F, -np.inf)
         highest_C1 = np.max(scores_CK, axis=1, keepdims=True, initial=-1e30)
         total_C1 = np.log(np.exp(scores_CK - highest_C1).sum(axis=1, keepdims=True).clip(min=1e-300)) + highest_C1
@@ -90,7 +90,7 @@ class Scorer:
 
     @classmethod
     def load(cls, path: Path, names: list[str]) -> Self:
-        """The scorer that `save` wrote; UserError when the file is unreadable or has other features than `names`."""
+        """The weights that `save` wrote; UserError when the file is unreadable or has other features than `names`."""
         try:
             weights = json.loads(path.read_text(encoding="utf-8"))["weights"]
             if list(weights) != names:

@@ -1,1 +1,1 @@
-"""Training through `accelerate`: one loop for the generator and for every trained baseline."""
+"""Training with `accelerate`: one loop for the generator and every trained baseline."""

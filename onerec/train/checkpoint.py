@@ -1,4 +1,4 @@
-"""Checkpoints: one file, written beside its place and renamed, holding all that the next step depends on."""
+"""Checkpoints: one file with everything that the next step depends on, written under another name and then renamed."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from onerec.files import write_file
 
 @dataclass
 class Position:
-    """Where a training run stands. The data order follows from seed, epoch and batch; nothing else is needed to go on."""
+    """Where a training run stands. The data order follows from seed, epoch and batch, so nothing else is needed to resume."""
 
     step: int = 0
     epoch: int = 0
@@ -26,7 +26,7 @@ class Position:
 
 
 def random_states() -> dict[str, Any]:
-    """States of every generator that training draws from on this process."""
+    """States of all random number generators that training uses in this process."""
     states: dict[str, Any] = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state_all()
@@ -34,23 +34,23 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Undo whatever was drawn since `random_states`."""
+    """Set the random number generators back to `states`, from `random_states`."""
     torch.set_rng_state(states["torch"])
     if "cuda" in states:
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
 def write_checkpoint(path: Path, content: dict[str, Any], position: Position) -> None:
-    """Write a checkpoint atomically: a crash leaves the old file or the new one, never half of one."""
+    """Write a checkpoint atomically: a crash leaves the old file or the new one, never a part of one."""
     complete = {**content, "position": asdict(position)}
     write_file(path, lambda temporary: torch.save(complete, temporary))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], Position] | None:
-    """Read a checkpoint (tensors and plain values only, nothing is unpickled freely), or None where there is none.
+    """Read a checkpoint, or return None if there is none. Only tensors and plain values are unpickled.
 
     Raises:
-        UserError: the file is there and cannot be read.
+        UserError: the file exists and cannot be read.
     """
     if not path.exists():
         return None
@@ -62,5 +62,5 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Position] | None:
 
 
 def seed_dropout(seed: int, process: int) -> None:
-    """Give each process dropout of its own; what is drawn from numpy has generators with seeds of their own."""
+    """Seed torch, differently in each process, so that each has its own dropout. numpy's generators have seeds of their own."""
     torch.manual_seed(seed + 1000 * process)

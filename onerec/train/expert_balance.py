@@ -1,4 +1,4 @@
-"""Even load for the experts of a model: one small move of their biases after every optimizer step."""
+"""Balance of experts: their biases move a little after every optimizer step, so that their loads become even."""
 
 import torch
 from torch import Tensor, nn
@@ -7,9 +7,10 @@ from onerec.model.layers.experts import MixtureOfExperts
 
 
 class ExpertBalance:
-    """Balances all expert layers of a model and says how evenly they were used. A model without experts costs nothing.
+    """Balance all expert layers of a model, and report how evenly they were used. Without experts, this does nothing.
 
-    Loads are counted over a whole optimizer step, all its micro-batches and all processes, so that neither changes the biases.
+    Loads are counted over a whole optimizer step, with all its micro-batches and processes. So the biases do not depend on how
+    a batch is split.
 
     Args:
         model: the bare model, without a wrapper.
@@ -20,12 +21,11 @@ class ExpertBalance:
         self.seen: list[Tensor] = []
 
     def step(self) -> None:
-        """Move the biases by the loads of the optimizer step that has just been taken."""
+        """Move the biases by the loads of the latest optimizer step."""
         if not self.layers:
             return
         counted = [layer.take_loads() for layer in self.layers]
-        # One message for all layers.
-        together = torch.cat(counted)
+        together = torch.cat(counted)  # one message for all layers
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(together)
         loads = list(together.split([len(loads_E) for loads_E in counted]))
@@ -34,7 +34,7 @@ class ExpertBalance:
         self.seen = loads if not self.seen else [old + new for old, new in zip(self.seen, loads, strict=True)]
 
     def figures(self) -> dict[str, float]:
-        """`expert_load`: load of the busiest expert over the mean, in the worst layer, since the last call; 1 is even."""
+        """`expert_load` since the last call: load of the busiest expert over the mean load, in the worst layer. 1 is even."""
         seen, self.seen = self.seen, []
         if not seen:
             return {}

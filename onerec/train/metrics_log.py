@@ -1,4 +1,4 @@
-"""Metrics: JSON lines always, Weights & Biases when asked for."""
+"""The log of metrics: always JSON lines, and Weights & Biases on request."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any
 
 
 class MetricsLog:
-    """Append one JSON object a line to a file, and mirror it to a wandb run if there is one.
+    """Append one JSON object per line to a file, and mirror it to a wandb run if there is one.
 
     Args:
         path: the `.jsonl` file.
-        kept_bytes: length of the file that a checkpoint knows of; lines written after it by a killed run are cut off, so a
-            resumed run leaves the same lines as an uninterrupted one.
-        wandb_project: name of a wandb project, or None. Without a network wandb is told to work offline by its own
-            `WANDB_MODE=offline`; a run never depends on it.
+        kept_bytes: length of the file at the checkpoint. Lines that a killed run wrote after that are cut off, so a resumed run
+            leaves the same lines as an uninterrupted one.
+        wandb_project: name of a wandb project, or None. wandb works without a network if `WANDB_MODE=offline` is set.
+        run: the config that wandb shows.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class MetricsLog:
 
     @property
     def length(self) -> int:
-        """Bytes written so far, what a checkpoint stores."""
+        """Bytes written so far, for the checkpoint."""
         return self._stream.tell()
 
     def close(self) -> None:

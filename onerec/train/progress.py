@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: a bar on a terminal, one line per validation in a log file."""
+"""The progress of training for a person: a bar on a terminal, and one line per validation everywhere."""
 
 import sys
 import time
@@ -9,13 +9,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 
 class TrainingProgress:
-    """A progress bar with loss, targets per second and time to go; quiet on every process but the first.
+    """A progress bar with loss, speed and remaining time.
 
     Args:
         label: name of the model in training.
         total_steps: optimizer steps of the whole schedule; early stopping may end sooner.
-        shown: false on the processes that should print nothing.
-        unit: what is counted per second.
+        shown: false in processes that must print nothing.
+        unit: the unit of the speed, counted per second.
     """
 
     def __init__(self, label: str, total_steps: int, shown: bool, unit: str = "targets") -> None:
@@ -47,7 +47,7 @@ class TrainingProgress:
         self._bar.update(self._task, completed=step, loss=loss, rate=rate)
 
     def validated(self, epoch: int, figures: dict[str, float], best: bool) -> None:
-        """Print one line about a validation."""
+        """Print the line of a validation."""
         if not self.shown:
             return
         text = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())

@@ -1,4 +1,4 @@
-"""Learning rates as a pure function of the step, so that a resumed run needs no scheduler state."""
+"""Learning rates as a pure function of the step, so a resumed run needs no scheduler state."""
 
 import math
 
@@ -20,9 +20,9 @@ def learning_rate_at(step: int, *, peak: float, warmup_steps: int, total_steps: 
 
 
 def learning_rate_for(parameters: int) -> float:
-    """Peak learning rate for a model of so many parameters, tables of embeddings left out: 5e-4 x (parameters / 1e8)^-1/2.
+    """Peak learning rate of a model with this many parameters, without embedding tables: 5e-4 x (parameters / 1e8)^-1/2.
 
-    OneRec-V2 (arXiv 2508.20900) lists sizes from 0.1 to 8 billion with their rates, and this is the line through all of them. At
-    a fixed depth parameters grow with the square of the width, so the rate falls as 1 / width.
+    OneRec-V2 (arXiv 2508.20900) lists sizes from 0.1 to 8 billion with their rates, and this line goes through all of them. At
+    a fixed depth, parameters grow with the square of the width, so the rate falls as 1 / width.
     """
     return 5e-4 * (parameters / 1e8) ** -0.5

@@ -1,8 +1,8 @@
-"""One training loop for the generator and for every trained baseline.
+"""One training loop for the generator and every trained baseline.
 
-What a step does is fixed by the global batch alone: its loss is the sum over all counted targets divided by their number, so
-splitting a batch over micro-batches or over processes changes nothing but rounding. A model is anything whose
-forward pass maps a `Batch` to summed losses.
+A model is any module whose forward pass maps a `Batch` to summed losses. The loss of a step is the sum over all counted
+targets of the global batch, divided by their number. So splitting a batch over micro-batches or processes changes only the
+rounding.
 """
 
 import time
@@ -42,9 +42,9 @@ STEPS_PER_LOG = 20
 
 
 class TrainConfig(BaseModel):
-    """How to train. Batches are counted in windows per optimizer step, over all processes and micro-batches together.
+    """How to train. `batch_size` counts the windows of an optimizer step, over all processes and micro-batches.
 
-    learning_rate: the peak; None takes the one that `learning_rate_for` gives a model of this size.
+    learning_rate: the peak; None takes the rate that `learning_rate_for` gives a model of this size.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,23 +60,23 @@ class TrainConfig(BaseModel):
     average_decay: float = Field(0.0, ge=0, lt=1)
     validate_every: int = Field(1, gt=0)
     patience: int = Field(6, gt=0)
-    checkpoint_every: int = Field(200, gt=0)
+    checkpoint_every: int = Field(500, gt=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 class Trainer:
-    """Train a model on windows until validation stops improving, resuming by itself from its folder.
+    """Train a model on windows until validation stops improving. A killed run resumes from its folder.
 
     Args:
-        model: forward(batch) gives summed losses `[...]`; whatever it returns is added up.
+        model: forward(batch) gives losses of any shape; their sum is the loss.
         windows: training windows.
         config: see `TrainConfig`.
-        folder: gets `metrics.jsonl`, `checkpoint.pt` and `best.safetensors`.
-        validate: called on the main process with the bare model in eval mode; must return `criterion`.
+        folder: for `metrics.jsonl`, `checkpoint.pt` and `best.safetensors`.
+        validate: called in the main process with the bare model in eval mode. It returns figures, `criterion` among them.
         seed: seeds data order and dropout.
-        label: name shown by the progress bar.
-        wandb_project: mirror metrics to Weights & Biases under this project.
-        criterion: the validation figure, not below 0, that is highest for the best weights.
+        label: name that the progress bar shows.
+        wandb_project: the Weights & Biases project to mirror metrics to; None for none.
+        criterion: the validation figure that is highest for the best weights; it must not be negative.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Trainer:
         self.position = Position()
 
     def run(self) -> Position:
-        """Train to the end, or go on where a killed run stopped. Afterwards the model holds the best weights."""
+        """Train to the end, or continue where a killed run stopped. Afterwards the model holds the best weights."""
         self._resume()
         log = None
         if self.accelerator.is_main_process:
@@ -133,7 +133,7 @@ class Trainer:
 
     @property
     def judged_model(self) -> nn.Module:
-        """What validation looks at and what is kept: the averaged weights where there are any."""
+        """The model that is validated and kept: the one with averaged weights, if weights are averaged."""
         return self.bare_model if self.average is None else self.average.model
 
     def _epoch(self, log: MetricsLog | None, progress: TrainingProgress) -> None:
@@ -147,7 +147,7 @@ class Trainer:
             position.step, position.batch = position.step + 1, position.batch + 1
             at_end = position.batch == len(batches)
             saving = position.step % self.config.checkpoint_every == 0 and not at_end
-            # A line before every checkpoint: a resumed run then starts its running sums where this one did.
+            # Every checkpoint follows a line of the log, so a resumed run starts its running sums where this run did.
             if position.step % STEPS_PER_LOG == 0 or at_end or saving:
                 total = float(self.accelerator.reduce(loss_sum, "sum"))
                 rate = targets_seen / (time.perf_counter() - since)
@@ -167,7 +167,7 @@ class Trainer:
         self._checkpoint(log, started)
 
     def _step(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """One optimizer step on the global batch `rows`: this process's summed loss, and the gradient norm."""
+        """One optimizer step on the global batch `rows`. Returns this process's summed loss, and the gradient norm."""
         processes, accumulation = self.accelerator.num_processes, self.config.accumulation
         scale = processes / max(1, int(self.windows.target_counts[rows].sum()))
         loss_sum = torch.zeros((), device=self.accelerator.device)
@@ -230,7 +230,7 @@ class Trainer:
         progress.validated(position.epoch, figures[0], position.best_step == position.step)
 
     def _checkpoint(self, log: MetricsLog | None, started: float) -> float:
-        """Save everything; returns the moment from which seconds are counted on."""
+        """Save everything. Returns the time from which the next seconds are counted."""
         now = time.perf_counter()
         self.position.seconds += now - started
         states = gather_object([random_states()])
@@ -261,14 +261,14 @@ class Trainer:
 
 
 def choose_precision(asked: str) -> str:
-    """The mixed-precision mode for `accelerate`: bf16 on GPUs that have it, fp32 on CPUs, where bf16 is often 10 x slower."""
+    """The mixed-precision mode for `accelerate`: bf16 on GPUs that have it, fp32 on CPUs, where bf16 is often 10 times slower."""
     if asked == "auto":
         return "bf16" if not compute_on_cpu() and torch.cuda.is_bf16_supported() else "no"
     return "no" if asked == "fp32" else asked
 
 
 def _decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices; none for norms, biases and embeddings that a batch may not touch."""
+    """Weight decay applies to matrices, but not to norms, biases, and embeddings, most of which a batch does not touch."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     decayed = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
     others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from onerec.data.checks import nearest_name
+from onerec.data.requests import Requests
 from onerec.errors import UserError
-from rl.prompts import Prompts
 from rl.rewards.reward import Reward
-from rl.rollouts import Rollouts
+from rl.rollouts.rollouts import Rollouts
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class CombinedReward:
     rewards: Mapping[str, Reward]
     weights: Mapping[str, float]
 
-    def __call__(self, prompts: Prompts, rollouts: Rollouts) -> Tensor:
+    def __call__(self, prompts: Requests, rollouts: Rollouts) -> Tensor:
         """Rewards float32 `[B, G]`."""
         return self.total(self.parts(prompts, rollouts))
 
-    def parts(self, prompts: Prompts, rollouts: Rollouts) -> dict[str, Tensor]:
+    def parts(self, prompts: Requests, rollouts: Rollouts) -> dict[str, Tensor]:
         """Every reward before it is weighted, float32 `[B, G]` each: what a log shows."""
         return {name: self.rewards[name](prompts, rollouts) for name in self.weights}
 

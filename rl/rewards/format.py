@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rl.prompts import Prompts
-from rl.rollouts import Rollouts
+from onerec.data.requests import Requests
+from rl.rollouts.rollouts import Rollouts
 
 Choice = Literal["random", "most_probable"]
 
@@ -38,7 +38,7 @@ class FormatReward:
         if self.chosen < 1:
             raise ValueError(f"at least one generation of a group must count, not {self.chosen}")
 
-    def __call__(self, prompts: Prompts, rollouts: Rollouts) -> Tensor:
+    def __call__(self, prompts: Requests, rollouts: Rollouts) -> Tensor:
         """Advantages float32 `[B, G]`, 0 or 1."""
         if self.by == "random":
             keys_BG = torch.rand(rollouts.items_BG.shape, generator=self.generator).to(rollouts.items_BG.device)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rl.prompts import Prompts
+from onerec.data.requests import Requests
 from rl.rewards.hit import hits
-from rl.rollouts import Rollouts
+from rl.rollouts.rollouts import Rollouts
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class RankReward:
     item is a miss.
     """
 
-    def __call__(self, prompts: Prompts, rollouts: Rollouts) -> Tensor:
+    def __call__(self, prompts: Requests, rollouts: Rollouts) -> Tensor:
         """Rewards float32 `[B, G]`, from -1 to 0."""
         hit_BG = hits(prompts, rollouts)
         order_BG = rollouts.log_probabilities_BGL.sum(dim=-1).argsort(dim=1, descending=True, stable=True)

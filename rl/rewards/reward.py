@@ -4,13 +4,13 @@ from typing import Protocol
 
 from torch import Tensor
 
-from rl.prompts import Prompts
-from rl.rollouts import Rollouts
+from onerec.data.requests import Requests
+from rl.rollouts.rollouts import Rollouts
 
 
 class Reward(Protocol):
     """A number for every generation of a group; larger is better."""
 
-    def __call__(self, prompts: Prompts, rollouts: Rollouts) -> Tensor:
+    def __call__(self, prompts: Requests, rollouts: Rollouts) -> Tensor:
         """Rewards float32 `[B, G]`, finite everywhere, also where `rollouts.items_BG` is -1 (no item has these codes)."""
         ...

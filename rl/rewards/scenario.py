@@ -11,10 +11,10 @@ from torch import Tensor
 
 from onerec.data.checks import nearest_name
 from onerec.data.contract import Dataset
+from onerec.data.requests import Requests
 from onerec.errors import UserError
-from rl.prompts import Prompts
 from rl.rewards.reward import Reward
-from rl.rollouts import Rollouts
+from rl.rollouts.rollouts import Rollouts
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ScenarioReward:
         if not 0 <= self.factor < 1 or not 0 <= self.most <= 1:
             raise ValueError(f"a factor from 0 to below 1 and a share from 0 to 1, not {self.factor} and {self.most}")
 
-    def __call__(self, prompts: Prompts, rollouts: Rollouts) -> Tensor:
+    def __call__(self, prompts: Requests, rollouts: Rollouts) -> Tensor:
         """Rewards float32 `[B, G]`; those of generations that are no item are untouched."""
         rewards_BG = self.reward(prompts, rollouts)
         in_class_BG = self.in_class(rollouts)

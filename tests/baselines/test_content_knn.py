@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onerec.baselines.content_knn import HISTORY_EVENTS, ContentKNN
+from onerec.recommenders.content_knn import HISTORY_EVENTS, ContentKNN
 
 ITEMS = 25
 
@@ -28,7 +28,7 @@ def slow_cosines(vectors_ND: np.ndarray, history: np.ndarray, decay: float) -> n
 @pytest.mark.parametrize("exclude_seen", [True, False])
 @pytest.mark.parametrize("cells", [30, 1 << 22])
 def test_lists_equal_a_plain_loop(exclude_seen: bool, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onerec.baselines.content_knn._CELLS_PER_CHUNK", cells)
+    monkeypatch.setattr("onerec.recommenders.content_knn._CELLS_PER_CHUNK", cells)
     histories, offsets = random_histories(1, 12, HISTORY_EVENTS + 15)
     allowed = np.arange(3, ITEMS)
     items, scores = ContentKNN(vectors(), 0.8, allowed).recommend(histories, offsets, 9, exclude_seen)

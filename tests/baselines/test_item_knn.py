@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onerec.baselines import item_knn
-from onerec.baselines.item_knn import ItemKNN
+from onerec.recommenders.item_knn import ItemKNN
 from onerec.evaluate.metrics import ndcg, ranks_of, recall
 
 Sequences = list[list[int]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onerec.baselines import popularity as popularity_module
-from onerec.baselines.popularity import Popularity, best_free_places
+from onerec.recommenders.popularity import Popularity, best_free_places
 
 
 def test_counts_decide_and_scores_are_counts() -> None:

@@ -20,9 +20,9 @@ from benchmarks.alignment_measures import Yardstick
 from benchmarks.alignment_rows import LEGALITY, LOSSES, MAIN, Row, beauty_rows, kuairand_rows
 from benchmarks.alignment_table import table, with_kept
 from benchmarks.cells import write_cell
-from onerec.config import load_config
+from onerec.run.config import load_config
 from onerec.data.split import Cases
-from rl.prompts import Prompts
+from rl.rollouts.prompts import Prompts
 
 NAME = "planted"
 ROWS = [

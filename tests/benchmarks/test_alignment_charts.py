@@ -16,7 +16,7 @@ from benchmarks.alignment_rows import DRIFT, LEGALITY, MAIN, kuairand_rows
 from benchmarks.svg_labels import place_labels
 from benchmarks.svg_lines import Box, linear_axis, log_axis
 from benchmarks.svg_picture import palettes
-from onerec.config import load_config
+from onerec.run.config import load_config
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = ("tradeoff", "legality", "gradients", "pass-at-k", "curves")

@@ -14,7 +14,7 @@ from benchmarks.cells import claim
 from benchmarks.downstream_cells import Row
 from benchmarks.downstream_table import claims, markdown, outside, table
 from benchmarks.tokenizers_downstream import beauty_rows, kuairand_rows, whole_generator_rows
-from onerec.config import load_config
+from onerec.run.config import load_config
 
 USERS = 400
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.lifelong import clustering, left, markdown
-from onerec.provenance import machine
+from onerec.run.provenance import machine
 
 
 def test_what_clusters_leave_over() -> None:

@@ -10,7 +10,7 @@ from command_line import TinyRun
 from benchmarks.result_tables import rendering
 from benchmarks.seeds import check_alike, combined, facts_of
 from onerec.errors import UserError
-from onerec.pipeline import reopen_run
+from onerec.run.run import reopen_run
 
 
 def test_one_run_alone_gives_its_own_figures(tiny_run: TinyRun) -> None:

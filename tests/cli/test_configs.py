@@ -1,6 +1,6 @@
 """Run configs: those that are shipped, and what happens to mistakes in them."""
 
-import re
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -10,68 +10,106 @@ import yaml
 from command_line import CONFIGS
 from pydantic import BaseModel
 
-from onerec.cli import main, shipped_config
-from onerec.config import RunConfig, load_config
+from onerec.cli import main
 from onerec.errors import UserError
+from onerec.run.config_files import load_config, shipped_config
+from onerec.run.schema import config_schema, explanations, with_examples
+from rl.config import AlignmentRunConfig as RunConfig
 
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
 DEMO = CONFIGS / "demo.yaml"
+by_name = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 
 
-def leaves(content: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths of all keys that hold a value."""
+def leaves(content: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The paths of all keys that hold a value, with the values."""
     for key, value in content.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from leaves(value, (*path, key))
         else:
-            yield (*path, key)
-
-
-def explained_names() -> set[str]:
-    """Keys of demo.yaml with a comment on their line, or on the line of the section right above them."""
-    explained: set[str] = set()
-    sections: list[tuple[int, bool]] = []
-    for line in DEMO.read_text(encoding="utf-8").splitlines():
-        match = re.match(r"^( *)([a-z_0-9]+):(.*)$", line)
-        if match is None:
-            continue
-        depth, commented = len(match[1]), "#" in match[3]
-        sections = [section for section in sections if section[0] < depth]
-        if commented or (sections and sections[-1][1]):
-            explained.add(match[2])
-        sections.append((depth, commented))
-    return explained
-
-
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_every_shipped_config_loads(path: Path) -> None:
-    assert load_config(path).dataset.folder
+            yield (*path, key), value
 
 
 def known_keys(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The paths of all keys that a config may hold; an optional section counts as a section."""
     for name, field in model.model_fields.items():
         kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
-        sections = [kind for kind in kinds if issubclass(kind, BaseModel)]
+        sections = [kind for kind in kinds if issubclass(kind, BaseModel) and kind.model_fields]
         if sections:
             yield from known_keys(sections[0], (*path, name))
         else:
             yield (*path, name)
 
 
-def test_the_demo_names_every_key_there_is() -> None:
-    """Only the settings of each quantizer stay out; they are explained where the tokenizer is. Comments show what null hides."""
+@by_name
+def test_every_shipped_config_loads(path: Path) -> None:
+    assert load_config(path).dataset.folder
+
+
+@by_name
+def test_every_commented_example_loads(path: Path, tmp_path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    switched_on = tmp_path / path.name
+    switched_on.write_text(with_examples(text), encoding="utf-8")
+    assert (load_config(switched_on) != load_config(path)) == (path.name in {"demo.yaml", "own.yaml"})
+
+
+def test_the_demo_names_and_explains_every_key_there_is() -> None:
     text = DEMO.read_text(encoding="utf-8")
-    written = set(leaves(yaml.safe_load(text)))
-    written |= set(leaves(yaml.safe_load(re.sub(r"^( *)# (?= *\w+:)", r"\1", text, flags=re.MULTILINE))))
-    missing = {key for key in known_keys(RunConfig) if key[:2] != ("tokenizer", "quantizer") or len(key) == 3}
-    assert {".".join(key) for key in missing - written} == set()
+    assert {key for key, _ in leaves(yaml.safe_load(with_examples(text)))} == set(known_keys(RunConfig))
+    schema = config_schema()
+    models = {"": schema, **schema["$defs"]}
+    assert [
+        f"{model}.{key}"
+        for model, content in models.items()
+        for key, entry in content["properties"].items()
+        if not entry.get("description")
+    ] == []
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_every_key_of_a_config_is_explained_in_the_demo(path: Path) -> None:
-    used = leaves(yaml.safe_load(path.read_text(encoding="utf-8")))
-    assert {".".join(key) for key in used if key[-1] not in explained_names()} == set()
+@by_name
+def test_every_key_has_a_comment_on_its_line_or_on_that_of_its_section(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    comments = explanations(text)
+    keys = [key for key, _ in leaves(yaml.safe_load(text))]
+    assert [".".join(key) for key in keys if not {key, key[:-1]} & comments.keys()] == []
+    assert text.startswith("# yaml-language-server: $schema=schema.json\n# ")
+
+
+@by_name
+def test_a_config_other_than_the_demo_names_only_what_differs_from_the_defaults(path: Path) -> None:
+    if path == DEMO:
+        return
+    none = RunConfig(name="none", dataset={"folder": "none"})  # type: ignore[arg-type]  # pydantic makes the section
+    defaults, found = dict(leaves(none.model_dump())), dict(leaves(load_config(path).model_dump()))
+    named = [key for key, _ in leaves(yaml.safe_load(path.read_text(encoding="utf-8")))]
+    assert [".".join(key) for key in named if found[key] == defaults.get(key, "a section that is off")] == []
+
+
+def test_a_comment_may_go_on_in_the_next_line_and_an_example_is_explained_too() -> None:
+    text = "# title: no key\na: 1   # first: one\n       # second\nb:     # two\n  c: 3\n  # d:\n  #   e: 4  # five\n"
+    assert explanations(text) == {("a",): "first: one second", ("b",): "two", ("b", "d", "e"): "five"}
+    assert yaml.safe_load(with_examples(text.replace("# title: no key\n", "")))["b"] == {"c": 3, "d": {"e": 4}}
+
+
+def test_the_schema_for_editors_is_up_to_date() -> None:
+    """Otherwise: `onerec config --schema > configs/schema.json`."""
+    assert json.loads((CONFIGS / "schema.json").read_text(encoding="utf-8")) == config_schema()
+
+
+@by_name
+def test_the_schema_knows_every_key_that_a_config_names(path: Path) -> None:
+    schema = config_schema()
+
+    def check(content: dict[str, Any], section: dict[str, Any]) -> None:
+        assert section["additionalProperties"] is False
+        for key, value in content.items():
+            entry = section["properties"][key]
+            if isinstance(value, dict):
+                options = [option for option in (entry, *entry.get("anyOf", [])) if "$ref" in option]
+                check(value, schema["$defs"][options[0]["$ref"].removeprefix("#/$defs/")])
+
+    check(yaml.safe_load(with_examples(path.read_text(encoding="utf-8"))), schema)
 
 
 def test_the_demo_finds_its_config_wherever_it_is_called_from() -> None:
@@ -156,8 +194,23 @@ def test_a_broken_config_file_is_named(text: str, words: str, tmp_path: Path) ->
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_config_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", str(tmp_path / "no.yaml"), "--runs", str(tmp_path)]) == 2
+@pytest.mark.parametrize("name", ["own", "own.yaml", "configs/own.yaml"])
+def test_a_shipped_config_is_found_by_its_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path(name)) == load_config(CONFIGS / "own.yaml")
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text("name: mine\ndataset: {folder: d}\n", encoding="utf-8")
+    assert load_config(Path(name)).name == "mine", "a file in its place goes first"
+
+
+@pytest.mark.parametrize("name", ["no.yaml", "elsewhere/own.yaml", "own.yml", "schema.json"])
+def test_a_missing_config_file_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", name]) == 2
     assert capsys.readouterr().err == (
-        f"onerec: {tmp_path / 'no.yaml'}: no such config; the ones that come with the project lie in configs/\n"
+        f"onerec: {name}: no such config; give the path of a file, or the name of a shipped config: "
+        "beauty.yaml, demo.yaml, kuairand.yaml, own.yaml\n"
     )
+    assert list(tmp_path.iterdir()) == []

@@ -50,7 +50,19 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_every_stage_has_its_command() -> None:
-    expected = {"data", "tokenize", "train", "reward", "rsft", "align", "run", "demo", "evaluate", "recommend"}
+    expected = {
+        "data",
+        "tokenize",
+        "train",
+        "reward",
+        "rsft",
+        "align",
+        "run",
+        "demo",
+        "evaluate",
+        "recommend",
+        "config",
+    }
     assert expected <= {words[0] for words in ALL_COMMANDS}
     assert ("tokenize", "inspect") in ALL_COMMANDS
     assert {("data", name) for name in ("movielens", "amazon", "kuairand", "import", "check")} <= set(ALL_COMMANDS)

@@ -5,12 +5,13 @@ import polars as pl
 import pytest
 import torch
 
-from onerec.data.windows import Batch, padded_histories
+from onerec.data.requests import Requests
+from onerec.data.windows import Batch
 from onerec.decode.beam_search import beam_search
-from onerec.decode.recommend import GeneratorRecommender
 from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
 from onerec.model.generator_config import GeneratorConfig
+from onerec.recommenders.generator import GeneratorRecommender
 from tokenizer.semantic_ids import SemanticIds
 
 # float32 sums of a few log-softmaxes, computed in a different order: 1e-5 is what the project promises.
@@ -56,14 +57,15 @@ def random_generator(seed: int) -> tuple[Generator, np.random.Generator]:
     return model, draw
 
 
-def random_histories(draw: np.random.Generator, items: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def random_requests(draw: np.random.Generator, items: int, count: int) -> Requests:
     lengths = draw.integers(1, 12, size=count)
-    return draw.integers(0, items, size=lengths.sum()), np.concatenate([[0], np.cumsum(lengths)])
+    return Requests.of_histories(draw.integers(0, items, size=lengths.sum()), np.concatenate([[0], np.cumsum(lengths)]))
 
 
-def only_batch(history: np.ndarray, offsets: np.ndarray, length: int) -> tuple[np.ndarray, Batch]:
-    (found,) = padded_histories(history, offsets, length, batch_size=100)
-    return found
+def random_batch(model: Generator, draw: np.random.Generator, count: int) -> Batch:
+    """Random histories as one batch."""
+    ((_, batch),) = random_requests(draw, model.trie.item_count, count).batches(model.config.history_length, 0, count)
+    return batch
 
 
 @pytest.mark.parametrize("block", range(10))
@@ -72,11 +74,11 @@ def test_a_wide_beam_equals_scoring_every_item(block: int) -> None:
     for seed in range(20 * block, 20 * block + 20):
         model, draw = random_generator(seed)
         items = model.trie.item_count
-        cases, batch = only_batch(*random_histories(draw, items, 3), model.config.history_length)
+        batch = random_batch(model, draw, 3)
         with torch.no_grad():
             beams = beam_search(bind(model, batch), model.trie, beam_width=items)
-            reference = item_log_probabilities(model, batch, torch.arange(items).expand(len(cases), -1))
-        assert beams.items_BK.sort(dim=1).values.tolist() == [list(range(items))] * len(cases)
+            reference = item_log_probabilities(model, batch, torch.arange(items).expand(3, -1))
+        assert beams.items_BK.sort(dim=1).values.tolist() == [list(range(items))] * 3
         assert (reference.gather(1, beams.items_BK) - beams.log_probabilities_BK).abs().max() <= TOLERANCE
         assert (reference.sort(dim=1, descending=True).values - beams.log_probabilities_BK).abs().max() <= TOLERANCE
         if model.config.softmax == "legal":
@@ -87,7 +89,7 @@ def test_a_wide_beam_equals_scoring_every_item(block: int) -> None:
 def test_a_narrow_beam_is_legal_sorted_and_scored_exactly(seed: int) -> None:
     model, draw = random_generator(1000 + seed)
     items, width = model.trie.item_count, 3
-    _, batch = only_batch(*random_histories(draw, items, 4), model.config.history_length)
+    batch = random_batch(model, draw, 4)
     with torch.no_grad():
         beams = beam_search(bind(model, batch), model.trie, beam_width=width)
         reference = item_log_probabilities(model, batch, torch.arange(items).expand(4, -1))
@@ -102,7 +104,7 @@ def test_a_narrow_beam_is_legal_sorted_and_scored_exactly(seed: int) -> None:
 def test_excluded_items_never_appear_and_others_keep_their_scores(seed: int) -> None:
     model, draw = random_generator(2000 + seed)
     items = model.trie.item_count
-    _, batch = only_batch(*random_histories(draw, items, 4), model.config.history_length)
+    batch = random_batch(model, draw, 4)
     excluded = torch.from_numpy(draw.integers(-1, items, size=(4, 6)))
     with torch.no_grad():
         plain = beam_search(bind(model, batch), model.trie, beam_width=items)
@@ -120,30 +122,31 @@ def test_excluded_items_never_appear_and_others_keep_their_scores(seed: int) -> 
 def test_excluding_everything_leaves_an_empty_list() -> None:
     model, draw = random_generator(7)
     items = model.trie.item_count
-    _, batch = only_batch(*random_histories(draw, items, 2), model.config.history_length)
+    batch = random_batch(model, draw, 2)
     everything = torch.arange(items).expand(2, -1)
     beams = beam_search(bind(model, batch), model.trie, beam_width=5, excluded_BS=everything)
     assert (beams.items_BK == -1).all()
 
 
-def test_recommender_ignores_batch_size_and_order_of_cases() -> None:
+def test_recommender_ignores_batch_size_and_order_of_requests() -> None:
     model, draw = random_generator(12)
-    history, offsets = random_histories(draw, model.trie.item_count, 17)
-    whole = GeneratorRecommender(model, beam_width=50, batch_size=17).recommend(history, offsets, 10, True)
-    single = GeneratorRecommender(model, beam_width=50, batch_size=1).recommend(history, offsets, 10, True)
-    assert (whole[0] == single[0]).all()
-    found = whole[0] >= 0
-    assert np.abs(whole[1][found] - single[1][found]).max() <= TOLERANCE
-    for case in range(17):
-        seen = set(history[offsets[case] : offsets[case + 1]].tolist())
-        assert not seen & set(whole[0][case].tolist())
+    requests = random_requests(draw, model.trie.item_count, 17)
+    whole, single = (
+        GeneratorRecommender(model, beam_width=50, batch_size=size).recommend(requests, 10, exclude_seen=True)
+        for size in (17, 1)
+    )
+    assert (whole.items_CK == single.items_CK).all()
+    found = whole.items_CK >= 0
+    assert np.abs(whole.scores_CK[found] - single.scores_CK[found]).max() <= TOLERANCE
+    for items, seen in zip(whole.items_CK, requests.seen(np.arange(17)), strict=True):
+        assert not set(items[items >= 0].tolist()) & set(seen.tolist())
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_users_that_are_stepped_apart_get_the_same_as_together(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts may find different numbers of items and keep caches of their own."""
     model, draw = random_generator(3000 + seed)
-    _, batch = only_batch(*random_histories(draw, model.trie.item_count, 5), model.config.history_length)
+    batch = random_batch(model, draw, 5)
     with torch.no_grad():
         bound = bind(model, batch)
         together = beam_search(bound, model.trie, beam_width=4, by_level=True)

@@ -20,7 +20,7 @@ def shown_commands() -> list[tuple[str, str]]:
         for block in BLOCK.findall(page.read_text(encoding="utf-8")):
             for line in block.replace("\\\n", " ").splitlines():
                 command = re.split(r"\s+#\s", line.rstrip())[0]
-                if re.match(r"(onerec|make|accelerate launch|python -m benchmarks)\b", command):
+                if re.match(r"(onerec|make|accelerate launch|python -m benchmarks\.\w+)( |$)", command):
                     found.append((page.name, command))
     return found
 
@@ -45,12 +45,6 @@ def test_a_shown_command_is_accepted(page: str, command: str) -> None:
         parsed = build_parser().parse_args(words[1:])
         config = getattr(parsed, "config", None)
         assert config is None or (ROOT / config).is_file(), f"{page} names {config}, which is not there"
-
-
-def test_links_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from generator_cases import make_batch, make_generator
-from test_generator import KINDS, every_kind
+from generator_cases import KINDS, every_kind, make_batch, make_generator
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode

@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from generator_cases import make_batch, make_generator
+from generator_cases import (
+    TOLERANCE,
+    check_cached_steps,
+    every_causal_kind,
+    every_kind,
+    make_batch,
+    make_generator,
+    parameters_without_gradient,
+)
 
 from onerec.data.windows import Batch, every_position_windows, one_target_windows
 from onerec.errors import UserError
@@ -13,43 +21,12 @@ from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
 from onerec.model.layers.experts import MixtureOfExperts
 
-TOLERANCE = 1e-5
-EXPERTS = {"experts": 4, "expert_hidden_width": 16, "expert_layers": "encoder_and_decoder"}
-# What must hold whatever the model is made of.
-KINDS: dict[str, dict[str, object]] = {
-    "encoder_decoder": {},
-    "bidirectional": {"context": "bidirectional"},
-    "lazy": {"decoder": "lazy", "encoder_layers": 0},
-    "lazy_in_groups": {"decoder": "lazy", "decoder_layers": 3, "key_value_layers": 2, "key_value_groups": 1},
-    "lazy_own_values": {"decoder": "lazy", "key_value_layers": 2, "key_value_split": 2, "context": "bidirectional"},
-    "experts": {**EXPERTS, "shared_expert": True},
-    "lookahead": {"item_loss": 0.5, "lookahead": True},
-    "lazy_lookahead": {"item_loss": 0.5, "lookahead": True, "decoder": "lazy"},
-    "lazy_experts": {**EXPERTS, "decoder": "lazy", "encoder_layers": 0, "experts_active": 1, "dense_layers": 1},
-}
-every_kind = pytest.mark.parametrize("settings", KINDS.values(), ids=list(KINDS))
-every_causal_kind = pytest.mark.parametrize(
-    "settings",
-    [settings for settings in KINDS.values() if "context" not in settings],
-    ids=[name for name, settings in KINDS.items() if "context" not in settings],
-)
-
 
 @every_kind
 @torch.no_grad()
 def test_cached_steps_equal_teacher_forcing(settings: dict[str, object]) -> None:
-    model = make_generator(**settings)
-    batch = make_batch([[1, 2, 3, 4], [5, 6], [7]])
     items = torch.tensor([[9, 3], [4, 4], [0, 11]])
-    bound, codes = bind(model, batch), model.tokens.codes_NL[items]
-    forced_BPLD = model.teacher_forced(bound.context, (batch.lengths_B[:, None] - 1).expand(-1, 2), items)
-    hidden, cache = bound.start()
-    assert (hidden - forced_BPLD[:, :, 0]).abs().max() <= TOLERANCE
-    parents = torch.zeros(3, 2, dtype=torch.long)
-    for level in (1, 2):
-        hidden, cache = bound.step(codes[..., level - 1], parents, level, cache)
-        assert (hidden - forced_BPLD[:, :, level]).abs().max() <= TOLERANCE
-        parents = torch.arange(2).expand(3, -1)
+    check_cached_steps(make_generator(**settings), make_batch([[1, 2, 3, 4], [5, 6], [7]]), items)
 
 
 @every_kind
@@ -94,8 +71,7 @@ def test_every_parameter_gets_a_gradient(settings: dict[str, object]) -> None:
     """Also of experts that no token chose, and every tensor as a whole gets one that is not zero."""
     model = make_generator(**settings).train()
     model(make_batch([[1, 2, 3, 4, 5], [6, 7, 8]])).sum().backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert without == []
+    assert parameters_without_gradient(model) == []
 
 
 def test_own_embeddings_can_be_dropped_and_left_out() -> None:
@@ -129,27 +105,21 @@ def test_a_generator_without_its_ids_is_refused(tmp_path: Path) -> None:
         Generator.from_pretrained(tmp_path / "model")
 
 
-def test_width_must_fit_the_heads() -> None:
-    with pytest.raises(UserError, match=r"width is 24; it must be a multiple of 2 x heads = 10"):
-        make_generator(heads=5)
-
-
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"heads": 5}, r"width is 24; it must be a multiple of 2 x heads = 10"),
+        ({"softmax": "full"}, "item_head works with legal codes only"),
+        ({"softmax": "full", "item_head": False, "lookahead": True}, "lookahead works with legal codes only"),
         ({"decoder": "lazy", "key_value_groups": 3}, "key_value_groups is 3; it must divide the 2 heads"),
-        ({"decoder": "lazy", "key_value_layers": 3}, "key_value_layers is 3, more than the 2 decoder layers"),
-        ({"experts": 2, "experts_active": 3}, "experts_active is 3, more than the 2 experts"),
+        ({"decoder": "lazy", "key_value_layers": 3}, "key_value_layers is 3; it must be at most the 2 decoder layers"),
+        ({"experts": 2, "experts_active": 3}, "experts_active is 3; it must be at most the 2 experts"),
+        ({"pathways": {"lifelong": {"events": 20, "representatives": 30}}}, "must be at least the 30 representatives"),
     ],
 )
-def test_choices_that_do_not_go_together_are_refused(settings: dict[str, object], words: str) -> None:
+def test_choices_that_contradict_each_other_are_refused(settings: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         make_generator(**settings)
-
-
-def test_the_item_head_needs_the_legal_softmax() -> None:
-    with pytest.raises(UserError, match="item_head"):
-        make_generator(softmax="full", item_head=True)
 
 
 @every_kind

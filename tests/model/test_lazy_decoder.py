@@ -6,13 +6,13 @@ from torch.nn import functional
 
 from onerec.model.decoders.lazy_decoder import ContextProcessor, LazyCrossAttention, LazyDecoder
 from onerec.model.layers.attention import rotary_angles, rotate
+from onerec.model.layers.layer_sizes import LayerSizes
 
 
 def make_decoder(layers: int, sets: int, split: int = 1, groups: int = 2) -> LazyDecoder:
     torch.manual_seed(0)
-    return LazyDecoder(
-        layers, 16, 4, 24, 0.0, (5, 5), key_value_layers=sets, key_value_split=split, key_value_groups=groups
-    ).eval()
+    made = {"key_value_layers": sets, "key_value_split": split, "key_value_groups": groups}
+    return LazyDecoder(layers, LayerSizes(16, 4, 24, 0.0), (5, 5), **made).eval()
 
 
 @pytest.mark.parametrize("split", [1, 2])

@@ -5,12 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_generator import make_generator
-from test_pathways import ITEMS, make_model, make_stream, one_window, padded_with_other_events
+from pathway_cases import ITEMS, lifelong_of, make_model, make_stream, one_window, padded_with_other_events
 
 from onerec.data.stream import Stream
 from onerec.data.windows import Lifelong
-from onerec.errors import UserError
 from onerec.model.generator import Generator
 from onerec.model.history.prefix import Prefix
 
@@ -30,11 +28,9 @@ def prefix_of(model: Generator, stream: Stream, start: int = START, stop: int = 
     return made
 
 
-def lifelong_of(stream: Stream) -> Lifelong:
-    known = one_window(stream, START, STOP).batch(np.array([0])).known
-    assert known is not None
-    assert known.lifelong is not None
-    return known.lifelong
+def representatives_of(stream: Stream) -> Lifelong:
+    """The representatives before the window."""
+    return lifelong_of(one_window(stream, START, STOP).batch(np.array([0])))
 
 
 def featureless(stream: Stream) -> Stream:
@@ -56,7 +52,7 @@ def test_there_are_as_many_tokens_as_queries_whatever_the_past() -> None:
 
 @torch.no_grad()
 def test_padding_and_the_order_of_representatives_say_nothing() -> None:
-    model, lifelong = lifelong_model(), lifelong_of(featureless(make_stream()))
+    model, lifelong = lifelong_model(), representatives_of(featureless(make_stream()))
     assert model.prefix is not None
     assert model.prefix.lifelong is not None
     before = model.prefix.lifelong(lifelong, model.tokens)
@@ -108,8 +104,3 @@ def test_the_past_before_the_history_can_be_learnt_from(decoder: str) -> None:
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.1  # without a look at the past it is log 2 at least
-
-
-def test_more_representatives_than_events_are_refused() -> None:
-    with pytest.raises(UserError, match="fewer than the 30 representatives"):
-        make_generator(pathways={"lifelong": {"events": 20, "representatives": 30}})

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from onerec.decode.beam_search import beam_search
 from onerec.decode.item_trie import ItemTrie
-from onerec.errors import UserError
 from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.decoders.lookahead import ahead_of_all, ahead_of_targets
 
@@ -106,5 +105,3 @@ def test_auto_looks_ahead_where_the_catalogue_is_compared_whole() -> None:
     assert make_generator(item_loss=0.5, item_loss_sample=10).config.lookahead is False
     assert make_generator(item_loss=0.0).config.lookahead is False
     assert make_generator(item_loss=0.5, softmax="full", item_head=False).config.lookahead is False
-    with pytest.raises(UserError, match="lookahead adds up items behind the codes"):
-        make_generator(item_loss=0.5, softmax="full", item_head=False, lookahead=True)

@@ -13,11 +13,11 @@ from reward_data import QUICK, planted_events, quick_run, write_planted
 from benchmarks.result_tables import rendering
 from benchmarks.seeds import combined
 from onerec.cli import main
-from onerec.config import load_config
+from onerec.run.config import load_config
 from onerec.errors import UserError
-from onerec.pipeline import Run, open_run
-from rl.align_loop import AlignLoop
-from rl.reward_model import EVALUATION_FILE
+from onerec.run.run import Run, open_run
+from rl.alignment.loop import AlignLoop
+from rl.reward_model.stage import EVALUATION_FILE
 from rl.stages import check_stages, further_of, reward_sections
 
 SETTINGS = (
@@ -161,7 +161,7 @@ def test_the_page_shows_rewards_and_alignment(finished: Path) -> None:
     for words in (
         "Alignment by ECPO",
         "KL to the start",
-        "What the judge thinks",
+        "The judge is the reward model of second users",
         "OneRec, aligned, + reward selection",
     ):
         assert words in page

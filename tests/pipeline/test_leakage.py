@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 from command_line import TinyRun, configured
 
-from onerec.config import load_config
+from onerec.run.config import load_config
 from onerec.data.contract import Dataset, read_dataset, write_dataset
 from onerec.data.split import TRAIN
-from onerec.pipeline import Run, open_run
-from onerec.selection_stage import load_selection
+from onerec.run.run import Run, open_run
+from onerec.run.stages.selection import load_selection
 from tokenizer.behaviour.alignment import AlignmentSpec, pairs_from_behaviour
 from tokenizer.item_encoder import ItemEncoder
 

@@ -9,9 +9,9 @@ import pytest
 from command_line import GENERATOR_ONLY, TinyRun, configured, results_of
 
 from onerec.cli import main
-from onerec.config import load_config
+from onerec.run.config import load_config
 from onerec.data.contract import DatasetSpec, read_dataset, write_dataset
-from onerec.pipeline import open_run
+from onerec.run.run import open_run
 from tokenizer.item_encoder import ItemEncoder
 from tokenizer.semantic_ids import SemanticIds
 

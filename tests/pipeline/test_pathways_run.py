@@ -8,9 +8,9 @@ import pytest
 from command_line import GENERATOR_ONLY, configured, results_of
 
 from onerec.cli import main
-from onerec.config import load_config
+from onerec.run.config import load_config
 from onerec.data.contract import Dataset, DatasetSpec, write_dataset
-from onerec.pipeline import Run, open_run
+from onerec.run.run import Run, open_run
 
 SETTINGS = (
     *GENERATOR_ONLY,

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from command_line import CONFIGS, TinyRun, configured, file_states
 
-from onerec.artefacts import Stage, key_of
+from onerec.run.artefact import Stage, key_of
 from onerec.cli import main
-from onerec.config import load_config
+from onerec.run.config import load_config
 from onerec.files import write_json
-from onerec.pipeline import Run
+from onerec.run.run import Run
 
 SELECTED = {"selection", "lists/onerec_selection"}
 LISTS = ("lists/onerec", "lists/sasrec", "lists/item_knn")

@@ -31,7 +31,7 @@ def test_a_launcher_that_starts_one_process_is_told_on(
     assert "--multi_gpu" not in capsys.readouterr().out
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     assert main(command) == 0
-    assert "accelerate started one process only; with --multi_gpu" in capsys.readouterr().out
+    assert "accelerate started one process only; --multi_gpu" in capsys.readouterr().out
 
 
 def test_two_processes_equal_one(tiny_run: TinyRun, tmp_path: Path) -> None:

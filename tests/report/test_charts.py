@@ -37,7 +37,7 @@ def test_whiskers_end_where_the_interval_does() -> None:
     assert float(str(dot.get("cx"))) == pytest.approx(scale(0.10), abs=0.06)
     (zero,) = (line for line in root.iter("line") if line.get("class") == "zero")
     assert float(str(zero.get("x1"))) == pytest.approx(scale(0), abs=0.06)
-    assert "0.0800 to 0.1200" in str(root.findtext("./g/title"))
+    assert ".0800 to .1200" in str(root.findtext("./g/title"))
 
 
 def test_interval_axis_begins_at_zero_for_positive_figures() -> None:
@@ -45,6 +45,32 @@ def test_interval_axis_begins_at_zero_for_positive_figures() -> None:
     root = ElementTree.fromstring(str(charts.interval_chart(rows, "words", figure)))
     (zero,) = (line for line in root.iter("line") if line.get("class") == "zero")
     assert float(str(zero.get("x1"))) == 1.0
+
+
+def boxes(drawing: str) -> list[tuple[str, float, float, float, float]]:
+    """Each text of a chart with the rectangle that it covers: left, right, top, bottom."""
+    found = []
+    for text in ElementTree.fromstring(drawing).iter("text"):
+        x, y, words = float(str(text.get("x"))), float(str(text.get("y"))), str(text.text)
+        width = len(words) * charts.LETTER
+        left = x - {"start": 0.0, "middle": width / 2, "end": width}[str(text.get("text-anchor"))]
+        found.append((words, left, left + width, y - 10, y + 3))
+    return found
+
+
+def test_no_text_of_an_interval_chart_covers_another() -> None:
+    long = "a model whose name is far too long for one line beside its figure, with + everything, aligned"
+    marks = (Mark("a", Interval(0.1, -0.08, 0.12), 0), Mark("b", Interval(0.05), 1))
+    rows = [Row(long, marks[:1], "+.0044 level"), Row("short", marks, "+.1234 above"), Row(long * 2, marks[:1], "")]
+    drawing = str(charts.interval_chart(rows, "words", figure))
+    found = boxes(drawing)
+    assert "".join(words for words, *_ in found[-99:]).count("far too long") == 3
+    for place, (words, left, right, top, bottom) in enumerate(found):
+        assert left >= -4 and right <= 404, words
+        for other, left2, right2, top2, bottom2 in found[place + 1 :]:
+            assert right <= left2 or right2 <= left or bottom <= top2 or bottom2 <= top, f"{words} covers {other}"
+    marks_at = [float(str(dot.get("cy"))) for dot in ElementTree.fromstring(drawing).iter("circle")]
+    assert all(not top < y < bottom for y in marks_at for *_, top, bottom in found), "no mark stands on a text"
 
 
 def test_load_chart_draws_bars_in_proportion() -> None:
@@ -64,7 +90,7 @@ def test_line_chart_singles_out_the_best_point() -> None:
     assert (ring.get("cx"), ring.get("cy")) == (dots[1].get("cx"), dots[1].get("cy"))
     first, highest, last = (float(str(dot.get("cy"))) for dot in dots)
     assert (first - highest) / (first - last) == pytest.approx(4 / 3, rel=0.01), "heights are in proportion, up is more"
-    assert "step 50: 0.0500" in [title.text for title in root.iter("title")]
+    assert "step 50: .0500" in [title.text for title in root.iter("title")]
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))

@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 from command_line import CONFIGS, TINY
 
-from onerec.config import load_config
+from onerec.run.config import load_config
 from onerec.data.contract import DatasetSpec, EventColumns, ItemColumns, write_dataset
 from onerec.errors import UserError
-from onerec.pipeline import Run
+from onerec.run.run import Run
 from onerec.report.inspect import data as inspect_data
 from onerec.report.inspect.ids import render_page, write_page
 from tokenizer.errors import TokenizerError

@@ -8,17 +8,17 @@ import torch
 from generator_cases import make_generator
 from torch import Tensor
 
-from onerec.align_config import AlignConfig
+from rl.alignment.config import AlignConfig
 from onerec.data.split import Cases
 from onerec.data.windows import Windows, every_position_windows
 from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
-from rl.align_loop import AlignLoop
-from rl.align_rewards import AlignRewards
-from rl.policy import batch_of
-from rl.prompts import Prompts
+from rl.alignment.loop import AlignLoop
+from rl.alignment.rewards import AlignRewards
+from rl.rollouts.policy import batch_of
+from rl.rollouts.prompts import Prompts
 from rl.rewards.combined import combine
-from rl.rollouts import Rollouts
+from rl.rollouts.rollouts import Rollouts
 
 USERS, ITEMS = 24, 60
 KINDS: dict[str, dict[str, Any]] = {

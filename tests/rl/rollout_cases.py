@@ -12,7 +12,7 @@ from onerec.data.windows import padded_histories
 from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
 from onerec.model.generator_config import GeneratorConfig
-from rl.prompts import Prompts
+from rl.rollouts.prompts import Prompts
 from tokenizer.semantic_ids import SemanticIds
 
 SIZES = [3, 4, 3]

@@ -12,10 +12,10 @@ from reward_data import QUICK, planted_events, quick_run, write_planted
 from onerec.cli import main
 from onerec.errors import UserError
 from onerec.model.generator import Generator
-from onerec.pipeline import Run
-from rl.align import align_generator, align_stage, load_aligned
-from rl.align_evaluation import AFTER, BEFORE, aligned_lists, evaluate_alignment
-from rl.align_rewards import (
+from onerec.run.run import Run
+from rl.alignment.stage import align_generator, align_stage, load_aligned
+from rl.alignment.evaluation import AFTER, BEFORE, aligned_lists, evaluate_alignment
+from rl.alignment.rewards import (
     judging_section,
     load_judge,
     load_rewards,
@@ -23,8 +23,8 @@ from rl.align_rewards import (
     train_reward_models,
     with_half,
 )
-from rl.reward_model import reward_section
-from rl.selection import load_reward_selection
+from rl.reward_model.stage import reward_section
+from rl.reward_model.selection import load_reward_selection
 
 USERS = 150
 ALIGN = (
@@ -214,7 +214,7 @@ def test_what_is_typed_wrong_is_said(
 
 def test_named_rewards_replace_those_of_the_config(planted: Path) -> None:
     from onerec.cli_align import reward_overrides
-    from onerec.config import load_config
+    from onerec.run.config import load_config
 
     path, *settings = configured("x", planted, *reward_overrides(["hit", "rank=0.5"]))
     assert load_config(Path(path), settings).align.rewards.used == {"hit": 1.0, "rank": 0.5}

@@ -22,7 +22,7 @@ from align_cases import (
 
 from onerec.errors import UserError
 from onerec.model.generator import Generator
-from rl.align_loop import AlignLoop
+from rl.alignment.loop import AlignLoop
 
 TIMED = {"seconds", "rollout_share"}
 OBJECTIVES = ("ecpo", "gbpo", "grpo", "dpo", "ipa")
@@ -243,7 +243,7 @@ def test_free_rollouts_need_a_generator_that_has_probabilities_of_all_codes(tmp_
 
 
 def test_prompts_of_an_epoch_are_a_share_drawn_anew() -> None:
-    from rl.prompts import batches_from, prompt_batches
+    from rl.rollouts.prompts import batches_from, prompt_batches
 
     prompts = make_prompts()
     epochs = [np.concatenate(prompt_batches(prompts, 5, 1, epoch, share=0.5)) for epoch in range(3)]

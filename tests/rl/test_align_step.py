@@ -8,13 +8,13 @@ import torch
 from align_cases import make_prompts, settings
 from torch import Tensor
 
-from onerec.align_config import AlignConfig
+from rl.alignment.config import AlignConfig
 from onerec.errors import UserError
-from rl.align_step import Groups, downward_gradient_norm, group_figures, kl_to_start, objective_loss
-from rl.collapse import CollapseWatch
+from rl.alignment.step import Groups, downward_gradient_norm, group_figures, kl_to_start, objective_loss
+from rl.alignment.collapse import CollapseWatch
 from rl.objectives import group_advantages
-from rl.policy import ScoredCodes
-from rl.rollouts import Rollouts
+from rl.rollouts.policy import ScoredCodes
+from rl.rollouts.rollouts import Rollouts
 
 
 def made(items: list[list[int]]) -> Rollouts:
@@ -150,8 +150,8 @@ def test_a_limit_needs_patience_and_starts_to_count_anew() -> None:
         ({"rewards": {"p_score": 0}}, "all weights are 0"),
         ({"format": {"weight": 1.0}}, "needs method: free"),
         ({"objective": "dpo", "rollouts": {"method": "free"}}, "compares items"),
-        ({"objective": "ipa", "rollouts": {"method": "sample"}}, "best against worst"),
-        ({"objective": "ipa", "negatives": "softmax"}, "best against worst"),
+        ({"objective": "ipa", "rollouts": {"method": "sample"}}, "best of a beam with the worst"),
+        ({"objective": "ipa", "negatives": "softmax"}, "best of a beam with the worst"),
     ],
 )
 def test_choices_that_do_not_go_together_are_refused(changed: dict[str, Any], words: str) -> None:

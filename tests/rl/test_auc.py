@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from rl.auc import auc, auc_intervals, auc_per_user, auc_resamples, calibration, gauc_interval
+from onerec.evaluate.auc import auc, auc_intervals, auc_per_user, auc_resamples, calibration, gauc_interval
 
 
 def impressions(seed: int, count: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rollout_cases import assert_drawn_from, plain_truncation
 
-from rl.draws import Truncation, WithoutReplacement, WithReplacement
+from rl.rollouts.draws import Truncation, WithoutReplacement, WithReplacement
 
 # On a grid: of values that differ in their last digit only, either may be taken for the larger one.
 rows = st.lists(st.integers(-60, 20).map(lambda tenths: tenths / 10), min_size=1, max_size=9, unique=True)

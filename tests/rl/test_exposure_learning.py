@@ -14,17 +14,17 @@ from test_align_loop import curves, interrupt_after
 from test_exposures import exposures_of
 from watched_cases import ITEMS, watched_events, write_watched
 
-from onerec.align_config import AlignConfig
+from rl.alignment.config import AlignConfig
 from onerec.data.split import TRAIN, Sequences
 from onerec.data.stream import order_events
 from onerec.errors import UserError
 from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
-from rl.align_loop import AlignLoop
-from rl.align_rewards import AlignRewards
-from rl.exposures import Exposures, exposure_loss
-from rl.impressions import parts_of_impressions
-from rl.policy import batch_of, score_codes
+from rl.alignment.loop import AlignLoop
+from rl.alignment.rewards import AlignRewards
+from rl.alignment.exposures import Exposures, exposure_loss
+from onerec.data.impressions import parts_of_impressions
+from rl.rollouts.policy import batch_of, score_codes
 from rl.rewards.combined import combine
 from rl.rewards.duration_aware import advantages_of_batch, play_events
 from tokenizer.semantic_ids import SemanticIds

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from watched_cases import SPEC, opened, watched_events, write_watched
 
-from onerec.align_config import ExposuresConfig
+from rl.alignment.config import ExposuresConfig
 from onerec.data.contract import Dataset, EventColumns, read_dataset
 from onerec.data.split import TRAIN, split_sequences
 from onerec.data.stream import order_events
 from onerec.errors import UserError
-from onerec.pipeline import Run
+from onerec.run.run import Run
 from rl import exposures as module
-from rl.exposures import Exposures, logged_advantages, time_batches, training_exposures
-from rl.impressions import parts_of_impressions
+from rl.alignment.exposures import Exposures, logged_advantages, time_batches, training_exposures
+from onerec.data.impressions import parts_of_impressions
 from rl.rewards.duration_aware import duration_aware_advantages
 
 LEARN = ("align.exposures.weight=1", "align.exposures.least=2")

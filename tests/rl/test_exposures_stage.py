@@ -10,11 +10,11 @@ from watched_cases import SPEC, watched_events, write_watched
 
 from onerec.cli import main
 from onerec.cli_align import reward_overrides
-from onerec.config import load_config
+from onerec.run.config import load_config
 from onerec.model.generator import Generator
-from onerec.pipeline import Run, open_run
-from rl.align import align_stage
-from rl.exposures import training_exposures
+from onerec.run.run import Run, open_run
+from rl.alignment.stage import align_stage
+from rl.alignment.exposures import training_exposures
 
 ALIGN = (
     *GENERATOR_ONLY,

@@ -13,7 +13,7 @@ from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns
 from onerec.data.split import TEST, TRAIN, VALID, Cases, evaluation_cases, split_sequences
 from onerec.data.stream import Readings, fit_vocabulary, make_stream, order_events
 from onerec.errors import UserError
-from rl.impressions import (
+from onerec.data.impressions import (
     EVERYTHING,
     NEXT_ITEM,
     ImpressionLog,
@@ -25,7 +25,7 @@ from rl.impressions import (
     user_draws,
     users_of_half,
 )
-from rl.prompts import Prompts
+from rl.rollouts.prompts import Prompts
 
 
 @pytest.fixture(scope="module")

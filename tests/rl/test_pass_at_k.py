@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onerec.evaluate.bootstrap import interval
-from rl.pass_at_k import best_of_first, best_of_random, doubling, pass_at_k
+from rl.rollouts.pass_at_k import best_of_first, best_of_random, doubling, pass_at_k
 
 tables = st.integers(1, 8).flatmap(
     lambda size: st.lists(

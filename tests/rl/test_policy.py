@@ -15,8 +15,8 @@ from onerec.decode.beam_search import beam_search
 from onerec.errors import UserError
 from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
-from rl.policy import batch_of, code_log_probabilities, score_codes
-from rl.prompts import Prompts
+from rl.rollouts.policy import batch_of, code_log_probabilities, score_codes
+from rl.rollouts.prompts import Prompts
 
 TOLERANCE = 1e-5
 FULL = {"softmax": "full", "item_head": False}
@@ -145,9 +145,10 @@ def test_with_the_full_softmax_legal_codes_have_the_same_probability_free_and_un
     assert (free.log_probabilities_BGL - legal.log_probabilities_BGL).abs().max() <= TOLERANCE
     # The last code of item 3 again, among those that lead to an item alone.
     last_codes = torch.tensor([[*model.tokens.codes_NL[3, :2].tolist(), code] for code in range(7)]).expand(2, -1, -1)
-    legal_V = model.trie.legal_mask(model.trie.states_NL[3, 2], 2)
-    assert 1 < legal_V.sum() < 7
-    among_legal = code_log_probabilities(model, batch, last_codes, free=True)[:, legal_V, 2].log_softmax(dim=-1)
+    codes_M, _, legal_M = model.trie.edges(model.trie.states_NL[3, 2], 2)
+    legal_codes = codes_M[legal_M].long()
+    assert 1 < len(legal_codes) < 7
+    among_legal = code_log_probabilities(model, batch, last_codes, free=True)[:, legal_codes, 2].log_softmax(dim=-1)
     expected_B = -(among_legal.exp() * among_legal).sum(dim=-1)
     assert (legal.entropies_BGL[:, 3, 2] - expected_B).abs().max() <= TOLERANCE
 
@@ -218,5 +219,5 @@ def test_readings_are_read_in_place_of_items() -> None:
         alone = item_log_probabilities(model, batch_of(model, prompts.pick(np.array([row]))), items)
         assert (found[place] - alone[0]).abs().max() <= TOLERANCE
     shorter = batch_of(model, prompts.pick(np.array([0])))
-    assert shorter.items_BT.tolist() == [[4, 5]] and shorter.known is not None
-    assert shorter.known.older_items_BP[shorter.known.older_BP].tolist() == [1, 3]
+    assert shorter.items_BT.tolist() == [[4, 5]] and shorter.context_features is not None
+    assert shorter.context_features.positive_items_BP[shorter.context_features.positive_filled_BP].tolist() == [1, 3]

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from onerec.data.features import FeatureColumn, FeatureVocabulary
 from onerec.errors import UserError
-from onerec.reward_config import RewardConfig
-from rl.impressions import NEXT_ITEM, ImpressionBatch
-from rl.preference_model import PreferenceModel
+from onerec.scorers.preference_config import RewardConfig
+from onerec.data.impressions import NEXT_ITEM, ImpressionBatch
+from onerec.scorers.preference_model import PreferenceModel
 
 ITEMS, TOLERANCE = 30, 1e-5
 OBJECTIVES = ["click", "like", "hate"]

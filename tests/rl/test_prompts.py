@@ -16,12 +16,12 @@ from watched_cases import opened, watched_events, write_watched
 
 from onerec.data.split import TRAIN, Sequences
 from onerec.data.stream import padded_readings
-from onerec.decode.recommend import GeneratorRecommender
+from onerec.recommenders.generator import GeneratorRecommender
 from onerec.errors import UserError
 from onerec.model.generator import Generator
-from onerec.pipeline import Run
-from rl.prompts import batches_from, prompt_batches, training_cases, training_prompts
-from rl.rollouts import RolloutConfig, generate_groups
+from onerec.run.run import Run
+from rl.rollouts.prompts import batches_from, prompt_batches, training_cases, training_prompts
+from rl.rollouts.rollouts import RolloutConfig, generate_groups
 from tokenizer.semantic_ids import SemanticIds
 
 
@@ -94,9 +94,15 @@ def everything_read(run: Run, **choice: object) -> list[bytes]:
     cases = prompts.cases
     seen = [cases.user_index, cases.history_items, cases.history_offsets, cases.target]
     for rows, batch in padded_readings(prompts.readings, 6, 4, batch_size=7):
-        known = batch.known
-        assert known is not None
-        shown = [batch.items_BT, batch.lengths_B, known.features_BTF, known.older_items_BP, known.older_features_BPF]
+        features = batch.context_features
+        assert features is not None
+        shown = [
+            batch.items_BT,
+            batch.lengths_B,
+            features.features_BTF,
+            features.positive_items_BP,
+            features.positive_features_BPF,
+        ]
         seen += [rows, *(tensor.numpy() for tensor in shown)]
     return [array.tobytes() for array in seen]
 

@@ -14,11 +14,11 @@ from reward_data import QUICK, SIGNALS, planted_events, quick_run, write_planted
 from onerec.cli import main
 from onerec.data.split import TEST
 from onerec.errors import UserError
-from onerec.pipeline import Run
+from onerec.run.run import Run
 from rl import reward_model
-from rl.impressions import NEXT_ITEM, users_of_half
-from rl.prompts import Prompts
-from rl.reward_model import (
+from onerec.data.impressions import NEXT_ITEM, users_of_half
+from rl.rollouts.prompts import Prompts
+from rl.reward_model.stage import (
     evaluate_reward_model,
     learnt_and_judged,
     load_preference_score,

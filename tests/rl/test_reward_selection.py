@@ -11,12 +11,12 @@ import torch
 from reward_data import planted_events, quick_run, write_planted
 
 from onerec.data.split import TRAIN, VALID, Cases
-from onerec.decode.recommend import GeneratorRecommender
+from onerec.recommenders.generator import GeneratorRecommender
 from onerec.errors import UserError
-from onerec.pipeline import Run
-from rl.prompts import Prompts
-from rl.reward_model import learnt_and_judged, reward_section, train_reward_model, validating_users
-from rl.selection import WEIGHTS, RewardSelectingRecommender, fit_weight, load_reward_selection, mixture
+from onerec.run.run import Run
+from rl.rollouts.prompts import Prompts
+from rl.reward_model.stage import learnt_and_judged, reward_section, train_reward_model, validating_users
+from rl.reward_model.selection import WEIGHTS, RewardSelectingRecommender, fit_weight, load_reward_selection, mixture
 
 
 @dataclass

@@ -19,8 +19,8 @@ from onerec.decode.beam_search import beam_search
 from onerec.errors import UserError
 from onerec.model.bound_generator import bind
 from onerec.model.generator import Generator
-from rl.rollouts import RolloutConfig, Rollouts, generate_groups, groups_of
-from rl.sampling import _Stepped
+from rl.rollouts.rollouts import RolloutConfig, Rollouts, generate_groups, groups_of
+from rl.rollouts.sampling import _Stepped
 from tokenizer.semantic_ids import SemanticIds
 
 HISTORIES = [[1, 2, 3], [4, 5, 6, 7, 8, 9, 1, 2], [0], [10, 11], [3, 3, 12]]
@@ -277,7 +277,7 @@ def test_stepping_shared_and_settled_prefixes_once_changes_nothing(
     model, settings = small_generator(15, **MODELS[name]), {"method": method, "group_size": 12, "exclude_seen": True}
     histories = [[1, 2, 3], [4, 5]]
     shared = group(model, histories, **settings)
-    monkeypatch.setattr("rl.sampling._Stepped.distinct", lambda states_BK, _: _Stepped.every(states_BK))
+    monkeypatch.setattr("rl.rollouts.sampling._Stepped.distinct", lambda states_BK, _: _Stepped.every(states_BK))
     every = group(model, histories, **settings)
     assert torch.equal(shared.items_BG, every.items_BG)
     torch.testing.assert_close(shared.log_probabilities_BGL, every.log_probabilities_BGL, atol=TOLERANCE, rtol=0)

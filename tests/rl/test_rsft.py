@@ -18,10 +18,10 @@ from onerec.data.stream import order_events
 from onerec.data.windows import Windows, epoch_batches, every_position_windows, one_target_windows
 from onerec.errors import UserError
 from onerec.model.generator import Generator
-from onerec.pipeline import Run
-from onerec.rsft_config import RsftConfig
+from onerec.run.run import Run
+from rl.rsft.config import RsftConfig
 from onerec.train.trainer import TrainConfig, Trainer
-from rl.rsft import (
+from rl.rsft.sessions import (
     choose_targets,
     lower_sessions,
     rank_sessions,
@@ -135,8 +135,8 @@ def test_what_is_read_stays_as_it_is(tmp_path: Path) -> None:
     ours, whole = chosen.batch(rows), chosen.windows.batch(rows)
     assert torch.equal(ours.items_BT, whole.items_BT)
     assert torch.equal(ours.lengths_B, whole.lengths_B)
-    assert ours.known is not None and whole.known is not None
-    assert torch.equal(ours.known.features_BTF, whole.known.features_BTF)
+    assert ours.context_features is not None and whole.context_features is not None
+    assert torch.equal(ours.context_features.features_BTF, whole.context_features.features_BTF)
     assert not (ours.counted_BT & ~whole.counted_BT).any()
     assert not chosen.batch(np.array([-1])).counted_BT.any()
 

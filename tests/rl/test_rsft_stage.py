@@ -15,19 +15,19 @@ from command_line import GENERATOR_ONLY, configured, file_states
 from torch import Tensor
 from watched_cases import SPEC, opened, watched_events, write_watched
 
-import rl.align
+import rl.alignment.stage
 from onerec.cli import main
 from onerec.data.contract import read_dataset
 from onerec.data.windows import Batch
 from onerec.errors import UserError
 from onerec.model.generator import Generator
-from onerec.pipeline import Run
+from onerec.run.run import Run
 from onerec.train.trainer import Trainer
-from rl.align import align_generator, align_stage, load_aligned
-from rl.align_evaluation import AFTER, BEFORE, RSFT, evaluate_alignment, evaluate_rsft
-from rl.align_loop import AlignLoop
-from rl.rsft import ChosenTargets, lower_sessions
-from rl.rsft_stage import alignment_start, load_rsft, rsft_stage, train_rsft
+from rl.alignment.stage import align_generator, align_stage, load_aligned
+from rl.alignment.evaluation import AFTER, BEFORE, RSFT, evaluate_alignment, evaluate_rsft
+from rl.alignment.loop import AlignLoop
+from rl.rsft.sessions import ChosenTargets, lower_sessions
+from rl.rsft.stage import alignment_start, load_rsft, rsft_stage, train_rsft
 
 LENGTH = 6  # of the history, in `watched_cases.opened`
 PLAIN = (*GENERATOR_ONLY, "selection=null", "dataset.positive=liked", f"generator.history_length={LENGTH}")

@@ -5,8 +5,8 @@ import torch
 from rollout_cases import prompts_of, small_generator
 
 from onerec.model.generator import Generator
-from rl.rollouts import RolloutConfig, generate_groups
-from rl.snapshot import Snapshot
+from rl.rollouts.rollouts import RolloutConfig, generate_groups
+from rl.rollouts.snapshot import Snapshot
 
 
 def nudge(model: Generator) -> None:

@@ -19,10 +19,10 @@ from onerec.errors import UserError
 from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
 from rl.objectives import ecpo, gbpo, group_advantages, grpo
-from rl.policy import batch_of, score_codes
-from rl.prompts import Prompts
-from rl.rollouts import Rollouts
-from rl.trl_adapter import LOSS_TYPES, TrlAdapter, _by_user, trl_config
+from rl.rollouts.policy import batch_of, score_codes
+from rl.rollouts.prompts import Prompts
+from rl.rollouts.rollouts import Rollouts
+from rl.alignment.trl_adapter import LOSS_TYPES, TrlAdapter, _by_user, trl_config
 
 USERS, GROUP = 8, 4
 KINDS: dict[str, dict[str, Any]] = {

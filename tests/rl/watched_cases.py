@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 from command_line import GENERATOR_ONLY, configured
 
-from onerec.config import load_config
+from onerec.run.config import load_config
 from onerec.data.contract import Dataset, DatasetSpec, write_dataset
-from onerec.pipeline import Run, open_run
+from onerec.run.run import Run, open_run
 
 ITEMS = 40
 SPEC = DatasetSpec.model_validate(

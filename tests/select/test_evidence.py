@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from onerec.baselines.content_knn import HISTORY_EVENTS, ContentKNN
-from onerec.baselines.item_knn import ItemKNN
-from onerec.decode.recommend import Proposals
-from onerec.select.evidence import Evidence, directly_after
+from onerec.recommenders.content_knn import HISTORY_EVENTS, ContentKNN
+from onerec.recommenders.item_knn import ItemKNN
+from onerec.recommenders.generator import Proposals
+from onerec.scorers.candidate_features import Evidence, directly_after
 
 ITEMS = 30
 
@@ -50,7 +50,7 @@ def test_scores_of_given_items_do_not_depend_on_the_chunks(monkeypatch: pytest.M
     histories = random_log(2, 25, 14)
     items = np.tile(np.arange(ITEMS), (25, 1))
     whole = knn.scores_of(*histories, items)
-    monkeypatch.setattr("onerec.baselines.item_knn._CELLS_PER_CHUNK", 40)
+    monkeypatch.setattr("onerec.recommenders.item_knn._CELLS_PER_CHUNK", 40)
     np.testing.assert_array_equal(knn.scores_of(*histories, items), whole)
 
 
@@ -61,7 +61,7 @@ def test_nothing_counted_scores_nothing() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 1 << 23])
 def test_features_equal_their_definitions(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onerec.select.evidence.ELEMENTS", chunk)
+    monkeypatch.setattr("onerec.scorers.candidate_features.ELEMENTS", chunk)
     evidence = make_evidence(item_scores=True)
     items, offsets = random_log(5, 12, HISTORY_EVENTS + 20)  # some are longer than what likeness looks at
     draw = np.random.default_rng(6)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onerec.baselines.content_knn import ContentKNN
+from onerec.recommenders.content_knn import ContentKNN
 from onerec.data.split import Cases, even_rows
-from onerec.decode.recommend import GeneratorRecommender, Proposals
+from onerec.recommenders.generator import GeneratorRecommender, Proposals
 from onerec.errors import UserError
-from onerec.select.recommend import FittingCases, SelectingRecommender, best, fit_scorer, fitting_cases
-from onerec.select.scorer import Scorer
+from onerec.scorers.selection import FittingCases, SelectingRecommender, best, fit_scorer, fitting_cases
+from onerec.scorers.linear_weights import Scorer
 
 NAMES = ["log_probability", "likeness", "noise"]
 

@@ -17,8 +17,8 @@ from tokenizer.item_encoder import ItemEncoder, ItemTable, TokenizerSection
 ITEMS = 60
 ALIGNED = {"queries": 2, "width": 16, "layers": 1, "steps": 20, "batch_size": 32}
 SECTIONS: dict[str, dict[str, Any]] = {
-    "content": {"collaborative": {"weight": 0}},
-    "content_and_behaviour": {"collaborative": {"weight": 2.0, "dimensions": 8}},
+    "content": {"alignment": None, "collaborative": {"weight": 0}},
+    "content_and_behaviour": {"alignment": None, "collaborative": {"weight": 2.0, "dimensions": 8}},
     "aligned": {"alignment": ALIGNED, "collaborative": {"weight": 0}},
     "all": {"alignment": ALIGNED, "collaborative": {"weight": 1.5, "dimensions": 8}},
 }

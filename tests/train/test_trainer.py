@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from onerec.baselines.sasrec import SASRec, SASRecConfig
 from onerec.data.windows import Batch, every_position_windows
 from onerec.errors import UserError
+from onerec.recommenders.sasrec import SASRec, SASRecConfig
 from onerec.train.averaging import AveragedWeights
 from onerec.train.schedule import learning_rate_at, learning_rate_for
 from onerec.train.trainer import TrainConfig, Trainer

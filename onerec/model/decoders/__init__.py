@@ -1,1 +1,1 @@
-"""From encoder states to codes: the two decoders, and looking ahead to the items behind a code."""
+"""From encoder states to codes: two decoders behind one interface, and lookahead to the items behind a code."""

@@ -1,10 +1,12 @@
-"""Looking ahead: what the item scorer expects behind a code, summed over the very items that the code leads to.
+"""Lookahead: add to each code's logit what the item scorer expects of the items behind that code.
 
-A code has to be chosen before the item is known, and the head that chooses it must have learnt by itself what all items behind
-it are worth. Where the catalogue is small enough to score whole, that can be known: added to a code's logit, the logarithm of
-the scores' exponentials summed over its subtree makes the first code as well informed as a softmax over items. With heads that
-say nothing the generator is that softmax, exactly; what the heads learn comes on top. The sums are those over which an item
-model's posterior would be distilled into prefixes; used as they are, nothing has to be distilled.
+The model chooses a code before it knows the item, so the code's head would have to learn what all items behind the code are
+worth. In a catalogue small enough to score as a whole, this can be computed: it is the log of the summed exponentials of the
+scores in the code's subtree. Added to the code's logit, it makes the first code as well informed as a softmax over items. If
+the heads give 0 for every code, the generator equals that softmax exactly. What the heads learn comes on top.
+
+The sums are those that one would use to distil an item model's posterior into prefixes. Here they are used directly, so there
+is nothing to distil.
 """
 
 from typing import Any
@@ -14,19 +16,19 @@ from torch import Tensor
 
 from onerec.decode.item_trie import ItemTrie
 
-SMALLEST = 1e-30  # of a sum, beside the largest exponential of 1: what is less likely than that counts as this
+SMALLEST = 1e-30  # smallest sum that is told from 0; the largest exponential of a context is 1
 
 
 def ahead_of_targets(scores_NX: Tensor, trie: ItemTrie, targets_X: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Logits on the paths to known items, differentiable, without the sums that no path needs.
+    """Lookahead logits along the paths to given items. Differentiable; sums that no path needs are not computed.
 
     Args:
-        scores_NX: a score of every item, in the order of `trie.items`, for each of X contexts.
-        targets_X: the item that each context leads to.
+        scores_NX: a score of every item for each of X contexts, in the order of `trie.items`.
+        targets_X: the target item of each context.
 
     Returns:
-        for each level `[X, M]`, what lies behind each child of the state that the target's path is in, up to a constant of the
-        context; and `[X]`, the negative log-likelihood of the targets in nats by the scores alone.
+        For each level `[X, M]`, the lookahead logits of all children of the state on the target's path, up to a constant per
+        context. And `[X]`, the negative log-likelihood of the targets in nats by the scores alone.
     """
     groups_N = trie.child_places_NL[trie.items, 0]
     counts_G = groups_N.bincount()
@@ -47,10 +49,10 @@ def ahead_of_targets(scores_NX: Tensor, trie: ItemTrie, targets_X: Tensor) -> tu
 
 
 def ahead_of_all(scores_NB: Tensor, trie: ItemTrie) -> Tensor:
-    """Logits of all edges of the trie for each of B contexts, `[B, edges]`: the same figures, for decoding.
+    """Lookahead logits of all edges of the trie for each of B contexts, `[B, edges]`: the same numbers, for decoding.
 
     Args:
-        scores_NB: a score of every item, in the order of `trie.items`.
+        scores_NB: a score of every item for each context, in the order of `trie.items`.
     """
     sums_SB = (scores_NB - scores_NB.amax(dim=0)).exp()
     levels = [sums_SB]
@@ -61,9 +63,10 @@ def ahead_of_all(scores_NB: Tensor, trie: ItemTrie) -> Tensor:
 
 
 class _SubtreeSums(torch.autograd.Function):
-    """Sums of exponentials: over groups of items, `[G, X]`, and single ones, `[W, X]`.
+    """Exponentials summed over groups of items, `[G, X]`, and single exponentials, `[W, X]`.
 
-    One function for both, because what is large here is items x contexts: it is written once on the way back, not once per use.
+    One function computes both, because the gradient of items x contexts is large: this way it is written once, not once per
+    use.
     """
 
     @staticmethod

@@ -10,17 +10,18 @@ from onerec.model.layers.linear import Linear
 class ItemTokens(nn.Module):
     """Turn history items into context tokens.
 
-    The embeddings of an item's L codes and, if asked for, an embedding of its own are joined and pass Dense, LeakyReLU, Dense,
-    the projection that OneRec's pathways share (Technical Report, arXiv 2506.13695), and a norm. An own embedding memorises
-    what codes cannot tell apart; dropping it at random in training keeps a token readable for items that were never trained.
+    A token joins the embeddings of the item's L codes and, if asked for, an embedding of its own. The joined vector passes
+    through Dense, LeakyReLU, Dense, the projection that OneRec's pathways share (Technical Report, arXiv 2506.13695), and then
+    a norm. The own embedding memorises what the codes cannot tell apart. Dropping it at random in training keeps tokens
+    readable for items that were never trained.
 
     Args:
         codes_NL: int64, the semantic ID of every item.
         level_sizes: codebook size of each level.
         width: model width D.
-        own_embedding: give every item an embedding beside its codes'.
+        own_embedding: whether every item has an embedding beside those of its codes.
         own_dropout: probability that a token loses its own embedding in training.
-        features: what else is joined to a token: features of the event and of its item.
+        features: features of the event and of its item, which are joined to the token too; None where there are none.
     """
 
     codes_NL: Tensor
@@ -42,8 +43,8 @@ class ItemTokens(nn.Module):
         self.code_embeddings = nn.Embedding(int(starts[-1]), width)
         self.own_embeddings = nn.Embedding(len(codes_NL), width) if own_embedding else None
         self.own_dropout, self.features = own_dropout, features
-        # Tables start small and are scaled up on reading: with Adam, whose steps have one size for all parameters, rows
-        # that are seen only a few times then move far enough to matter.
+        # Tables start small and are scaled up on reading. Adam's steps have the same size for all parameters, so this lets
+        # rows that are seen only a few times move far enough to matter.
         self.scale = width**0.5
         self.norm = nn.RMSNorm(width)
         parts = len(level_sizes) + int(own_embedding)
@@ -54,11 +55,11 @@ class ItemTokens(nn.Module):
             nn.init.normal_(self.own_embeddings.weight, std=width**-0.5)
 
     def embed_codes(self, codes: Tensor, level: int) -> Tensor:
-        """Embeddings `[..., D]` of one level's codes; the decoder reads the same table as the context."""
+        """Embeddings `[..., D]` of one level's codes. Decoder and context read the same table."""
         return self.code_embeddings(codes + self.level_starts_L[level]) * self.scale
 
     def item_vectors(self, items: Tensor, own_dropout: float = 0.0) -> Tensor:
-        """Items `[...]` as targets, `[..., D]`: the sum of their codes' embeddings and, where there is one, their own."""
+        """Vectors `[..., D]` of items `[...]` as targets: the sum of their codes' embeddings and, if there is one, their own."""
         vectors: Tensor = self.code_embeddings(self.codes_NL[items] + self.level_starts_L).sum(dim=-2)
         if self.own_embeddings is None:
             return vectors
@@ -76,7 +77,7 @@ class ItemTokens(nn.Module):
 
         Args:
             items: int64 item numbers.
-            features: int64 `[..., F]`, codes of the events' features. None: of none of them anything is known.
+            features: int64 `[..., F]`, codes of the events' features. None: all of them are unknown.
         """
         parts = [self.code_embeddings(self.codes_NL[items] + self.level_starts_L).flatten(-2).mul_(self.scale)]
         if self.own_embeddings is not None:

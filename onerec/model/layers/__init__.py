@@ -1,1 +1,1 @@
-"""Building blocks: attention, feed-forward networks, experts, embeddings of features."""
+"""Building blocks of encoder and decoders: attention, feed-forward networks, experts, embeddings of features."""

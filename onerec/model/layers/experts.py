@@ -1,4 +1,4 @@
-"""Mixture of experts: many feed-forward networks of which every token uses a few, kept evenly busy without a loss of its own."""
+"""Mixture of experts: each token uses a few of many feed-forward networks, which stay evenly busy without an extra loss."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class ExpertsSpec:
         count: routed experts per layer.
         active: routed experts that each token uses.
         hidden_width: width inside one expert, before the gate.
-        shared: one more expert, of the same width, that every token uses.
+        shared: whether there is one more expert, of the same width, that every token uses.
         balance_step: how far one optimizer step moves an expert's bias.
-        dense_layers: the first layers of the stack, which stay plain feed-forward networks.
+        dense_layers: number of first layers of the stack that stay plain feed-forward networks.
     """
 
     count: int
@@ -31,16 +31,16 @@ class ExpertsSpec:
 
 
 class MixtureOfExperts(nn.Module):
-    """SwiGLU experts behind a top-k router, balanced as in DeepSeek-V3 (arXiv 2412.19437, without auxiliary loss).
+    """SwiGLU experts behind a top-k router, balanced without an auxiliary loss as in DeepSeek-V3 (arXiv 2412.19437).
 
-    A token's affinity to an expert is the sigmoid of a linear score. The k experts with the highest affinity + bias are chosen;
-    the gates are the affinities themselves, without the bias, divided by their sum over the chosen. The biases are no parameters:
-    `balance` lowers those of experts with more than the mean load and raises the others. OneRec (arXiv 2506.13695, decoder
-    section) uses the same layer. One deviation: with a single active expert the gate stays the plain affinity, because divided
-    by itself it would be one and the router would learn nothing.
+    A token's affinity to an expert is the sigmoid of a linear score. The router chooses the k experts with the highest affinity
+    plus bias. The gates are the chosen affinities without the bias, divided by their sum. The biases are not parameters:
+    `balance` lowers the bias of experts with more than the mean load and raises the others. OneRec (arXiv 2506.13695, decoder
+    section) uses the same layer. There is one deviation: with a single active expert the gate is the plain affinity. Divided by
+    itself it would always be 1, and the router would learn nothing.
 
-    Tokens are sorted by expert and each expert multiplies its rows at once. Nothing is dropped and no expert has a capacity, so
-    a token's output does not depend on its batch. The order of all sums is fixed, on GPUs too.
+    Tokens are sorted by expert, and each expert multiplies all its rows at once. No expert has a capacity and no token is
+    dropped, so a token's output does not depend on its batch. The order of all sums is fixed, on GPUs too.
     """
 
     bias_E: Tensor
@@ -51,19 +51,19 @@ class MixtureOfExperts(nn.Module):
         self.router = nn.Linear(width, spec.count, bias=False)
         self.expand_EDH = nn.Parameter(torch.empty(spec.count, width, 2 * spec.hidden_width))
         self.contract_EHD = nn.Parameter(torch.empty(spec.count, spec.hidden_width, width))
-        # As `nn.Linear` starts the matrices of a plain feed-forward network.
+        # The same start as `nn.Linear` gives the matrices of a plain feed-forward network.
         nn.init.uniform_(self.expand_EDH, -(width**-0.5), width**-0.5)
         nn.init.uniform_(self.contract_EHD, -(spec.hidden_width**-0.5), spec.hidden_width**-0.5)
         self.shared = FeedForward(width, spec.hidden_width) if spec.shared else None
         self.register_buffer("bias_E", torch.zeros(spec.count))
-        # Not a buffer: before a forward pass, those are copied from the first process to all others, and loads differ by process.
+        # Not a buffer: buffers are copied from the first process to all others before a forward pass; loads differ by process.
         self.loads_E = torch.zeros(spec.count)
 
     def forward(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
-        """Outputs `[..., D]` for tokens `[..., D]`; in training, adds to the loads of the chosen experts.
+        """Outputs `[..., D]` for tokens `[..., D]`. In training, also adds to the loads of the chosen experts.
 
         Args:
-            counted: boolean `[...]`, the tokens that are load; padding and positions without a target are not. None: all.
+            counted: boolean `[...]`, which tokens count as load; padding and positions without a target do not. None: all.
         """
         x_XD = x.flatten(0, -2)
         chosen_XK, gates_XK = self.route(x_XD)
@@ -75,7 +75,7 @@ class MixtureOfExperts(nn.Module):
         return output_XD.view_as(x)
 
     def route(self, x_XD: Tensor) -> tuple[Tensor, Tensor]:
-        """Chosen experts and their gates, each `[X, k]`, in float32 whatever the precision around: close scores decide."""
+        """Chosen experts and their gates, each `[X, k]`. Always in float32, because close scores decide the choice."""
         with torch.autocast(x_XD.device.type, enabled=False):
             affinity_XE = functional.linear(x_XD.float(), self.router.weight.float()).sigmoid()
         chosen_XK = (affinity_XE.detach() + self.bias_E).topk(self.spec.active, dim=-1).indices
@@ -89,7 +89,7 @@ class MixtureOfExperts(nn.Module):
         self.bias_E += self.spec.balance_step * (loads_E.mean() - loads_E).sign()
 
     def take_loads(self) -> Tensor:
-        """Tokens per expert since the last call, `[E]` of this process, and start counting afresh."""
+        """Tokens per expert since the last call, `[E]`, in this process. Counting starts again from 0."""
         loads_E, self.loads_E = self.loads_E, torch.zeros_like(self.loads_E)
         return loads_E
 
@@ -107,18 +107,8 @@ class MixtureOfExperts(nn.Module):
         for rows_RD, expand_DH, contract_HD in zip(sorted_rows, self.expand_EDH, self.contract_EHD, strict=True):
             gate_RH, value_RH = (rows_RD @ expand_DH).chunk(2, dim=-1)
             outputs.append((functional.silu(gate_RH) * value_RH) @ contract_HD)
-        # Put back in order by reading, not by adding up: scattered additions have no fixed order on a GPU.
+        # Restore the order by reading. Scattered additions would have no fixed order on a GPU.
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order), device=order.device)
         outputs_XKD = torch.cat(outputs)[back].unflatten(0, (-1, active))
         return (outputs_XKD * gates_XK[..., None]).sum(dim=1)
-
-
-def experts_of_layer(experts: ExpertsSpec | None, layer: int) -> ExpertsSpec | None:
-    """The experts of layer number `layer` (from 0) of a stack, or None where it has a plain feed-forward network."""
-    return None if experts is None or layer < experts.dense_layers else experts
-
-
-def make_feed_forward(width: int, hidden_width: int, experts: ExpertsSpec | None) -> FeedForward | MixtureOfExperts:
-    """The feed-forward part of one layer: a plain network of `hidden_width`, or experts with the width of their own."""
-    return FeedForward(width, hidden_width) if experts is None else MixtureOfExperts(width, experts)

@@ -1,4 +1,4 @@
-"""Small embeddings of features: of events, of their items, of users. Code 0 is unknown and has an embedding like any other."""
+"""Small embeddings of the features of events, items and users. Code 0 means unknown and has an embedding like any other code."""
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +8,11 @@ from onerec.model.layers.linear import Linear
 
 
 class FeatureEmbeddings(nn.Module):
-    """One embedding per feature, side by side; the tables of all features are one.
+    """One embedding per feature, side by side. One table holds the embeddings of all features.
 
     Args:
         sizes: number of codes of each feature.
-        width: of one embedding.
+        width: width of one embedding.
     """
 
     starts_F: Tensor
@@ -23,7 +23,7 @@ class FeatureEmbeddings(nn.Module):
         self.register_buffer("starts_F", starts[:-1], persistent=False)
         self.table_embeddings = nn.Embedding(int(starts[-1]), width)
         self.width = len(sizes) * width
-        self.scale = width**0.5  # as for items: tables start small and are scaled up on reading
+        self.scale = width**0.5  # as in `ItemTokens`: the table starts small and is scaled up on reading
         nn.init.normal_(self.table_embeddings.weight, std=width**-0.5)
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -32,7 +32,10 @@ class FeatureEmbeddings(nn.Module):
         return read
 
     def mean(self, codes: Tensor) -> Tensor:
-        """The same of codes `[..., F, M]`: the mean over the known ones, or unknown where there is none."""
+        """Embeddings `[..., F x width]` of features with up to M codes each, `[..., F, M]`.
+
+        The embedding of a feature is the mean over its codes other than 0. A feature without such a code is unknown.
+        """
         read = self.table_embeddings(codes + self.starts_F[:, None])
         counted = codes > 0
         counted = torch.cat([counted[..., :1] | ~counted.any(dim=-1, keepdim=True), counted[..., 1:]], dim=-1)
@@ -41,24 +44,24 @@ class FeatureEmbeddings(nn.Module):
 
 
 def projection(joined_width: int, width: int) -> nn.Sequential:
-    """Dense, LeakyReLU, Dense, from embeddings side by side to the model's width, and a norm."""
+    """Dense, LeakyReLU, Dense and a norm: from embeddings side by side to the model's width."""
     return nn.Sequential(Linear(joined_width, width), nn.LeakyReLU(), Linear(width, width), nn.RMSNorm(width))
 
 
 def drop_rows(codes: Tensor, probability: float, training: bool) -> Tensor:
-    """Codes `[..., F]` of which, in training, some rows become unknown as a whole: so a model learns to do without."""
+    """Codes `[..., F]`. In training, some rows become unknown as a whole, so that a model learns to do without them."""
     if not training or probability == 0:
         return codes
     return codes * (torch.rand(*codes.shape[:-1], 1, device=codes.device) >= probability)
 
 
 class EventFeatures(nn.Module):
-    """What a token says beside codes and own embedding: features of the event, then features of its item.
+    """Features that are part of a token beside its codes and own embedding: those of the event, then those of its item.
 
     Args:
-        vocabulary: which features there are; at least one of events or items.
-        width: of one feature's embedding.
-        dropout: probability that an event loses its features in training. Those of its item stay.
+        vocabulary: the features; at least one of events or items.
+        width: width of one feature's embedding.
+        dropout: probability that an event loses its features in training. The features of its item stay.
     """
 
     item_codes_NGM: Tensor
@@ -73,7 +76,7 @@ class EventFeatures(nn.Module):
         self.width = (len(event) + len(item)) * width
 
     def forward(self, items: Tensor, features: Tensor | None) -> Tensor:
-        """Embeddings `[..., width]` of items `[...]` with event features `[..., F]`; None: all unknown."""
+        """Embeddings `[..., width]` of items `[...]` with event features `[..., F]`. None: all event features are unknown."""
         parts = []
         if self.events is not None:
             if features is None:

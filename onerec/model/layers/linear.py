@@ -1,20 +1,20 @@
-"""Products with weights, by the library that does them fastest.
+"""Linear layers that use the fastest library for each product.
 
-torch hands float32 products on a CPU to MKL, whose kernels for AMD's processors stop at AVX2; oneDNN, which torch ships too, uses
-AVX-512 wherever it is: more than twice as fast on such a processor. torch asks it for other precisions only, hence the call by
-name. It cannot be differentiated, so what is trained goes the usual way.
+On a CPU, torch computes float32 products with MKL, whose kernels for AMD processors stop at AVX2. oneDNN ships with torch too
+and uses AVX-512 wherever it exists, which is more than twice as fast on such a processor. torch calls oneDNN for other
+precisions only, so we call it by name. It has no gradient, so training takes torch's usual path.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Multiply-adds from which oneDNN wins although a call of it costs ten microseconds more.
+# oneDNN wins from this many multiply-adds on, although each call costs ten microseconds more.
 LEAST_WORK = 2**20
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, computed by oneDNN where nothing is differentiated: same parameters, same result up to rounding."""
+    """`nn.Linear`, computed by oneDNN where no gradient is needed. Same parameters, and the same result up to rounding."""
 
     def forward(self, input: Tensor) -> Tensor:
         """`input @ weight.T + bias`, for `input` `[..., D]`."""

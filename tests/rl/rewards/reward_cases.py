@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from onerec.data.split import Cases
-from rl.prompts import Prompts
-from rl.rollouts import Rollouts
+from rl.rollouts.prompts import Prompts
+from rl.rollouts.rollouts import Rollouts
 
 
 def make_prompts(targets: list[int]) -> Prompts:

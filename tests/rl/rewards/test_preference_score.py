@@ -10,11 +10,11 @@ from reward_cases import make_rollouts
 from reward_data import ITEMS, SIGNALS, planted_events, write_planted
 
 from onerec.data.split import evaluation_cases, split_sequences
-from onerec.reward_config import RewardConfig
-from rl.impressions import fit_impression_vocabulary, read_impressions
-from rl.preference_model import PreferenceModel
-from rl.prompts import Prompts
-from rl.rewards.preference_score import PreferenceScore
+from onerec.scorers.preference_config import RewardConfig
+from onerec.data.impressions import fit_impression_vocabulary, read_impressions
+from onerec.scorers.preference_model import PreferenceModel
+from rl.rollouts.prompts import Prompts
+from onerec.scorers.preference_score import PreferenceScore
 
 
 @pytest.fixture(scope="module")

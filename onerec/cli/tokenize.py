@@ -1,0 +1,82 @@
+"""`onerec tokenize …`: make semantic IDs, let new items join, look at them."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onerec.cli.options import add_config_command, open_configured
+from onerec.errors import UserError
+
+if TYPE_CHECKING:
+    from onerec.run.run import Run
+
+USAGE = """onerec tokenize CONFIG [KEY=VALUE ...] [--append] [--runs RUNS]
+       onerec tokenize inspect RUN"""
+EXAMPLES = """examples:
+  onerec tokenize configs/beauty.yaml dataset.folder=data/amazon-beauty
+  onerec tokenize configs/own.yaml dataset.folder=data/mine tokenizer.quantizer.method=rq_vae
+  onerec tokenize configs/own.yaml dataset.folder=data/mine --append    # the items table has gained rows
+  onerec tokenize inspect runs/mine                                     # a page to look at the IDs with
+"""
+
+
+def add_tokenize_command(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add `tokenize`, and `tokenize inspect` beside its config."""
+    text = "give every item a semantic ID; with --append only the new ones; `tokenize inspect RUN` shows them"
+    parser = add_config_command(commands, "tokenize", tokenize, text, EXAMPLES, usage=USAGE)
+    parser.add_argument(
+        "--append",
+        action="store_true",
+        help="keep the IDs there are and give IDs to items that joined the dataset since, with the tokenizer as fitted",
+    )
+    inspect_parser = argparse.ArgumentParser(
+        prog="onerec tokenize inspect",
+        description="Write an HTML page with the levels, the tree of prefixes, neighbours and confused items of a run's IDs.",
+        epilog="examples:\n  onerec tokenize inspect runs/demo\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    inspect_parser.add_argument("run", type=Path, help="folder of a run whose items are tokenized, such as runs/demo")
+    inspect_parser.set_defaults(function=inspect)
+    parser.inner["inspect"] = inspect_parser
+
+
+def tokenize(parsed: argparse.Namespace) -> None:
+    """`onerec tokenize CONFIG [--append]`."""
+    from onerec.run.stages.semantic_ids import SemanticIdsStage, semantic_ids
+    from tokenizer.quality.figures import format_quality
+
+    run = open_configured(parsed)
+    artefact = run.artefact(SemanticIdsStage.name)
+    done = artefact.done
+    if parsed.append and not done:
+        append(run)
+        return
+    run.make(SemanticIdsStage.name)
+    if done:
+        unchanged = "nothing to append, every item has an ID" if parsed.append else "unchanged since the last run"
+        run.say(f"{unchanged}: {artefact.folder}\n{format_quality(semantic_ids(run).quality)}")
+
+
+def append(run: "Run") -> None:
+    """Let new items join and print what became of them."""
+    from onerec.run.stages.append import append_new_items
+    from onerec.run.stages.semantic_ids import SemanticIdsStage
+    from tokenizer.append import format_report
+
+    with run.state.main_process_first():
+        report = append_new_items(run)
+    run.say(format_report(report) if report else "no new items; the IDs are carried over to the data as they are now")
+    folder = run.artefact(SemanticIdsStage.name).folder
+    run.say(f"semantic IDs: {folder}\na generator trained before knows only the items of then; train it again")
+
+
+def inspect(parsed: argparse.Namespace) -> None:
+    """`onerec tokenize inspect RUN`."""
+    from onerec.report.inspect.ids import write_page
+    from onerec.run.config_files import load_config
+    from onerec.run.opening import CONFIG_FILE, make_run
+
+    if not (parsed.run / CONFIG_FILE).is_file():
+        raise UserError(f"{parsed.run}: not a run folder (no {CONFIG_FILE}); `onerec tokenize CONFIG` makes one")
+    run = make_run(load_config(parsed.run / CONFIG_FILE), parsed.run)
+    run.say(f"page: {write_page(run)}")

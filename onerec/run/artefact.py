@@ -1,0 +1,79 @@
+"""What a stage leaves behind: a folder, and a small file in it that says from what it was made.
+
+A stage is skipped when its key (config and inputs, hashed) is the one on file and it had finished. With the same key and
+unfinished, it goes on from its own checkpoint. With another key its folder is emptied first.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from onerec.files import write_json
+
+STAGE_FILE = "stage.json"
+
+
+def key_of(*parts: Any) -> str:
+    """A SHA-256 over plain JSON values: equal configs and equal inputs give equal keys."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class Artefact:
+    """One stage's folder and key.
+
+    Args:
+        folder: where the stage's artefact lives; everything in it belongs to the stage.
+        key: see `key_of`.
+        recipe: the same of the config alone, for an artefact that can grow with its data.
+    """
+
+    def __init__(self, folder: Path, key: str, recipe: str = "") -> None:
+        self.folder, self.key, self.recipe = folder, key, recipe
+        self._began = time.perf_counter()
+
+    @property
+    def done(self) -> bool:
+        """Whether the artefact on disk was finished with this very key."""
+        on_file = self._on_file()
+        return on_file.get("key") == self.key and on_file.get("finished") is True
+
+    @property
+    def same_recipe(self) -> bool:
+        """Whether the artefact on disk was finished by this recipe, from these data or others."""
+        on_file = self._on_file()
+        return bool(self.recipe) and on_file.get("recipe") == self.recipe and on_file.get("finished") is True
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds that a finished stage took, all attempts together; 0 for a stage that was not needed."""
+        return self.seconds_on_file if self.done else 0.0
+
+    @property
+    def seconds_on_file(self) -> float:
+        """The same whatever the artefact was made from."""
+        return float(self._on_file().get("seconds", 0.0))
+
+    def begin(self) -> None:
+        """Prepare the folder: emptied unless an unfinished attempt with the same key can be continued."""
+        on_file = self._on_file()
+        if (on_file.get("key") != self.key or on_file.get("finished")) and self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / STAGE_FILE, {"key": self.key, "finished": False})
+        self._began = time.perf_counter()
+
+    def finish(self, seconds: float | None = None) -> None:
+        """Mark the artefact as complete; `seconds` where earlier attempts count too, else those since `begin`."""
+        taken = time.perf_counter() - self._began if seconds is None else seconds
+        content = {"key": self.key, "recipe": self.recipe, "finished": True, "seconds": taken}
+        write_json(self.folder / STAGE_FILE, content)
+
+    def _on_file(self) -> dict[str, Any]:
+        try:
+            content = json.loads((self.folder / STAGE_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}

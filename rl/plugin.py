@@ -1,0 +1,69 @@
+"""What this package adds to runs: config sections, and the stages after training. An entry point of `onerec.plugins`.
+
+The order is the Technical Report's (arXiv 2506.13695): next-code training, RSFT, alignment with a reward model, and at serving
+time the best of what is generated.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from onerec.errors import UserError
+from onerec.run.config import RunConfig
+from onerec.run.plugins import Plugin
+from onerec.run.run import Run, Stage
+from onerec.scorers.preference_config import Half
+from rl.alignment.stage import AlignStage
+from rl.config import AlignmentRunConfig, config_of
+from rl.reward_model.choice import reward_names, selecting_name
+from rl.reward_model.judge import judge_of
+from rl.reward_model.selection import RewardSelectionStage
+from rl.reward_model.stage import RewardEvaluationStage, RewardStage
+from rl.rsft.stage import RsftStage
+
+HALVES: tuple[Half | None, ...] = (None, "first", "second")
+
+
+def stages(config: RunConfig) -> Sequence[Stage]:
+    """The stages that a config with the sections of this package may ask for."""
+    assert isinstance(config, AlignmentRunConfig)
+    rewards = [RewardStage(half) for half in HALVES]
+    aligned = AlignStage(config)
+    made: list[Stage] = [RsftStage(), *rewards, *(RewardEvaluationStage(reward) for reward in rewards), aligned]
+    if config.reward is None:
+        return made
+    selecting = next(reward for reward in rewards if reward.name == selecting_name(config))
+    plain = RewardSelectionStage(selecting, ("generator",), "onerec_reward_selection", "OneRec", "the generator's")
+    behind = RewardSelectionStage(
+        selecting, aligned.behind, "onerec_aligned_selection", "OneRec, aligned,", "the aligned generator's"
+    )
+    return [*made, plain, behind]
+
+
+def check(run: Run) -> None:
+    """Refuse stages after training that the config leaves without a section. Raises UserError."""
+    config = config_of(run)
+    asked = config.after_training
+    if "rsft" in asked and config.rsft is None:
+        raise UserError("after_training names rsft, and the config says rsft: null; give it a section rsft")
+    if "reward" in asked and config.reward is None:
+        raise UserError("after_training names reward, and the config says reward: null; give it a section reward")
+    if "align" in asked and config.reward is None and config.align.rewards.p_score:
+        raise UserError(
+            "after_training names align with align.rewards.p_score, and the config says reward: null; "
+            "give it a section reward, or align by rules: align.rewards.p_score=0 and a weight for hit or rank"
+        )
+
+
+def results(run: Run) -> dict[str, Any]:
+    """Figures of the reward models that are trained, for `results.json`."""
+    evaluations = [run.stages[f"{name}/evaluation"] for name in reward_names(config_of(run))]
+    return {
+        "reward_models": {
+            stage.trained.name: stage.figures(run)
+            for stage in evaluations
+            if isinstance(stage, RewardEvaluationStage) and run.artefact(stage.trained.name).done
+        }
+    }
+
+
+PLUGIN = Plugin(config=AlignmentRunConfig, stages=stages, check=check, judge=judge_of, results=results)

@@ -1,0 +1,300 @@
+"""The stage that trains a reward model on impressions, and the stage that measures it on held-out ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from onerec.data.impressions import (
+    NEXT_ITEM,
+    ImpressionBatch,
+    ImpressionLog,
+    choose_objectives,
+    fit_impression_vocabulary,
+    impression_windows,
+    read_impressions,
+    user_draws,
+    users_of_half,
+)
+from onerec.data.split import TEST, TRAIN, VALID, even_rows
+from onerec.errors import UserError
+from onerec.evaluate.auc import auc_intervals, calibration, gauc_interval
+from onerec.evaluate.breakdown import training_counts
+from onerec.files import write_json
+from onerec.run.run import Facts, Run, Stage
+from onerec.run.stages.semantic_ids import item_encoder
+from onerec.scorers.preference_config import Half, RewardConfig
+from onerec.scorers.preference_model import Judgement, PreferenceModel
+from onerec.scorers.preference_score import PreferenceScore
+from onerec.train.runtime import set_threads
+from onerec.train.trainer import Trainer
+from rl.config import config_of
+from rl.reward_model.choice import reward_section, stage_name, trained_names
+
+MODEL_FOLDER, EVALUATION_FILE = "model", "evaluation.json"
+CRITERION = "likelihood"
+JUDGED_NEGATIVES = 20  # per event, where the next item is judged against drawn ones
+VALIDATION_IMPRESSIONS = 20_000  # that each validation during training looks at, at most
+
+
+class RewardStage(Stage):
+    """Train the reward model of all users, or of half of them.
+
+    Its folder is `reward`, or `reward_first` and `reward_second` for the reward models of half of the users.
+    """
+
+    kind = "reward"
+    needs = ("semantic_ids",)
+    processes = "all"
+
+    def __init__(self, half: Half | None) -> None:
+        self.half, self.name = half, stage_name(half)
+
+    def section(self, run: Run) -> RewardConfig:
+        """The settings of this reward model. Raises UserError where the config says reward: null."""
+        return reward_section(config_of(run)).model_copy(update={"half": self.half})
+
+    def asked(self, run: Run) -> bool:
+        return self.name in trained_names(config_of(run))
+
+    def check(self, run: Run) -> None:
+        choose_objectives(run.dataset, self.section(run).objectives)
+
+    def recipe(self, run: Run) -> tuple[Any, ...]:
+        return (self.section(run).model_dump(exclude={"selection"}), run.config.seed)
+
+    def make(self, run: Run, folder: Path) -> Facts:
+        section = self.section(run)
+        run.say(f"reward model: training the one of {self.half or 'all'} users")
+        objectives = choose_objectives(run.dataset, section.objectives)
+        set_threads(run.config.threads, section.width, run.state.num_processes)
+        torch.manual_seed(run.config.seed)
+        split = run.config.dataset.split
+        vocabulary = fit_impression_vocabulary(run.dataset, run.sequences, split)
+        log = read_impressions(run.dataset, run.sequences, split, objectives, vocabulary)
+        learnt_E, judged_E = learnt_and_judged(log, section)
+        model = PreferenceModel(
+            section,
+            objectives,
+            vocabulary,
+            torch.from_numpy(item_encoder(run).vectors_ND.copy()),
+            label_rates(log, learnt_E, section.negatives),
+            negative_weights(run.training[0], len(run.item_ids)),
+        )
+        places = even_places(judged_E, VALIDATION_IMPRESSIONS)
+        trainer = Trainer(
+            model,
+            impression_windows(log, learnt_E, section.history_length),
+            section.train,
+            folder,
+            lambda trained: validation_figures(trained, log, places),
+            seed=run.config.seed,
+            label="reward",
+            wandb_project=run.wandb_project,
+            criterion=CRITERION,
+        )
+        position = trainer.run()
+        trained = trainer.bare_model.cpu().eval()
+        assert isinstance(trained, PreferenceModel)
+        if run.state.is_main_process:
+            trained.save(folder / MODEL_FOLDER)
+        return {
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "train_seconds": position.seconds,
+            "steps": position.step,
+            "best_step": position.best_step,
+            "impressions": int(learnt_E.sum()),
+            "validation_impressions": int(judged_E.sum()),
+        }
+
+
+class RewardEvaluationStage(Stage):
+    """Measure a reward model. The figures lie inside its folder, so that they go when it is trained again."""
+
+    kind = "reward evaluation"
+
+    def __init__(self, trained: RewardStage) -> None:
+        self.trained, self.needs = trained, (trained.name,)
+        self.name = f"{trained.name}/evaluation"
+
+    def asked(self, run: Run) -> bool:
+        return self.trained.asked(run)
+
+    def recipe(self, run: Run) -> tuple[Any, ...]:
+        return (run.config.evaluate.bootstrap_samples,)
+
+    def make(self, run: Run, folder: Path) -> Facts:
+        section, score = self.trained.section(run), load_preference_score(run, self.trained.name)
+        set_threads(run.config.threads, section.width)
+        write_json(folder / EVALUATION_FILE, evaluate_reward_model(run, section, score))
+        return {}
+
+    def figures(self, run: Run) -> dict[str, Any]:
+        """What was measured, measured first where it is not yet; see `evaluate_reward_model`."""
+        path = run.make(self.name) / EVALUATION_FILE
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+
+def load_preference_score(run: Run, name: str) -> PreferenceScore:
+    """The reward model that a stage has trained, as a scorer. Raises UserError where it is not trained with these settings."""
+    artefact = run.artefact(name)
+    if not artefact.done:
+        raise UserError(
+            f"{artefact.folder}: no reward model with the data and config on file; run `onerec reward` first"
+        )
+    model = PreferenceModel.load(artefact.folder / MODEL_FOLDER).to(run.state.device)
+    split = run.config.dataset.split
+    log = read_impressions(run.dataset, run.sequences, split, model.objectives, model.vocabulary)
+    return PreferenceScore(model, log, run.config.recommend.batch_size)
+
+
+def learnt_and_judged(log: ImpressionLog, section: RewardConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Which impressions train and which tell when to stop, boolean `[E]` each. Those of the test part are in neither.
+
+    Both belong to the users of the half that is asked for. Of a share of them the validation part is not learnt but judged.
+
+    Raises:
+        UserError: nothing is left for one of the two, or no impression shows all objectives.
+    """
+    users_E = log.users()
+    known_E = ~np.isnan(log.labels_EO).all(axis=1) & users_of_half(log.user_ids, section.half)[users_E]
+    known_E &= np.arange(len(users_E)) > log.stream.offsets[users_E]  # something must stand before it
+    judging_E = validating_users(log, section)[users_E]
+    judged_E = known_E & (log.parts_E == VALID) & judging_E
+    learnt_E = known_E & ((log.parts_E == TRAIN) | ((log.parts_E == VALID) & ~judging_E))
+    if not learnt_E.any() or not judged_E.any():
+        raise UserError(
+            "the reward model: too few impressions with signals before the test part to train and to validate; "
+            "a larger reward.validation_share takes more users for the latter"
+        )
+    if np.isnan(log.labels_EO[learnt_E]).any(axis=1).all():
+        names = ", ".join(log.objectives)
+        raise UserError(
+            f"no impression before the test part records all of {names}; name those reward.objectives that are"
+        )
+    return learnt_E, judged_E
+
+
+def validating_users(log: ImpressionLog, section: RewardConfig) -> np.ndarray:
+    """The users whose validation impressions a reward model does not learn, boolean `[U]`: a share of its own, and all others."""
+    validating_U: np.ndarray = user_draws(log.user_ids, "validation") < section.validation_share
+    return validating_U | ~users_of_half(log.user_ids, section.half)
+
+
+def even_places(chosen_E: np.ndarray, at_most: int) -> np.ndarray:
+    """Places of chosen impressions, at most so many, spread evenly."""
+    places = np.flatnonzero(chosen_E)
+    return places[even_rows(len(places), at_most)]
+
+
+def label_rates(log: ImpressionLog, learnt_E: np.ndarray, negatives: int) -> torch.Tensor:
+    """How often each label is 1 where it is learnt, float32 `[O]`; an objective that is never recorded gets 0."""
+    if log.objectives == [NEXT_ITEM]:
+        return torch.tensor([1 / (1 + negatives)])
+    labels_EO = log.labels_EO[learnt_E]
+    counts_O = (~np.isnan(labels_EO)).sum(axis=0)
+    return torch.from_numpy((np.nansum(labels_EO, axis=0) / np.maximum(counts_O, 1)).astype(np.float32))
+
+
+def negative_weights(training_items: np.ndarray, items: int) -> torch.Tensor:
+    """How often items are drawn as negatives: half of the time any, half of the time as often as they were taken."""
+    counts_N = training_counts(training_items, items)
+    return torch.from_numpy(counts_N / max(counts_N.sum(), 1) + 1 / items)
+
+
+def judge_impressions(
+    model: PreferenceModel, log: ImpressionLog, places: np.ndarray, negatives: int = JUDGED_NEGATIVES
+) -> tuple[Judgement, np.ndarray]:
+    """What the model thinks of impressions before they happened.
+
+    Returns:
+        the judgement of `[C, X]` candidates, and their labels float32 `[C, X, O]`. The first is the impression; where the next
+        item is judged, drawn items stand behind it, the same ones every time.
+    """
+    users_C = np.searchsorted(log.stream.offsets, places, side="right") - 1
+    candidates_CX, labels_CXO = log.stream.item_index[places][:, None], log.labels_EO[places][:, None]
+    if model.objectives == [NEXT_ITEM]:
+        draw, device = torch.Generator().manual_seed(0), model.vectors_ND.device
+        nothing = torch.zeros(len(places), 1, dtype=torch.long)
+        alone = ImpressionBatch(
+            nothing,
+            nothing[..., None],
+            nothing,
+            torch.from_numpy(candidates_CX.astype(np.int64)),
+            nothing,
+            torch.from_numpy(labels_CXO),
+        )
+        drawn, _, labels = model.with_negatives(alone.to(device), negatives, draw)
+        candidates_CX, labels_CXO = drawn.cpu().numpy(), labels.cpu().numpy()
+    return PreferenceScore(model, log).judge_places(log, users_C, places, candidates_CX), labels_CXO
+
+
+def validation_figures(trained: nn.Module, log: ImpressionLog, places: np.ndarray) -> dict[str, float]:
+    """The figures that training is stopped by: e to the minus loss per impression, towers and fusion together, and it alone."""
+    assert isinstance(trained, PreferenceModel)
+    judgement, labels_CXO = judge_impressions(trained, log, places, trained.config.negatives)
+    device = trained.vectors_ND.device
+    with torch.inference_mode():
+        losses = trained.losses(judgement.to(device), torch.from_numpy(labels_CXO).to(device)) / len(places)
+    return {CRITERION: float((-losses.sum()).exp()), "loss": float(losses.sum()), "fusion_loss": float(losses[-1])}
+
+
+def evaluate_reward_model(run: Run, section: RewardConfig, score: PreferenceScore) -> dict[str, Any]:
+    """Figures of a trained reward model on impressions of the test part.
+
+    Returns:
+        for "all" users, and for the "others" that it learnt nothing from where it learnt from half of them: per objective AUC and
+        GAUC of its tower, of the fusion and of the hand-weighted sum of all towers, and the tower's calibration.
+    """
+    users_E, first = score.log.users(), score.log.stream.offsets
+    tested_E = (score.log.parts_E == TEST) & ~np.isnan(score.log.labels_EO).all(axis=1)
+    places = np.flatnonzero(tested_E & (np.arange(len(users_E)) > first[users_E]))
+    if not len(places):
+        raise UserError(f"{run.dataset.folder}: no impression of the test part to judge the reward model by")
+    judgement, labels_CXO = judge_impressions(score.model, score.log, places)
+    groups = {"all": np.ones(len(places), dtype=bool)}
+    if section.half is not None:
+        groups["others"] = ~users_of_half(score.log.user_ids, section.half)[users_E[places]]
+    options = (run.config.evaluate.bootstrap_samples, run.config.seed)
+    figures = {
+        name: impression_figures(score.model, judgement, labels_CXO, users_E[places], chosen_C, *options)
+        for name, chosen_C in groups.items()
+    }
+    return {"half": section.half, "objectives": score.model.objectives, **figures}
+
+
+def impression_figures(
+    model: PreferenceModel,
+    judgement: Judgement,
+    labels_CXO: np.ndarray,
+    users_C: np.ndarray,
+    chosen_C: np.ndarray,
+    samples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The figures of some impressions; see `evaluate_reward_model`."""
+    probabilities_CXO = judgement.objectives_BXO[chosen_C].sigmoid().double()
+    fused_CX, summed_CX = judgement.score_BX[chosen_C].double().numpy(), model.weighted(probabilities_CXO).numpy()
+    users_CX = np.broadcast_to(users_C[chosen_C, None], fused_CX.shape)
+    figures: dict[str, Any] = {"impressions": int(chosen_C.sum()), "users": len(np.unique(users_C[chosen_C]))}
+    weights_O = model.fusion_weights().tolist()
+    for place, name in enumerate(model.objectives):
+        labels_CX = labels_CXO[chosen_C][..., place]
+        known = ~np.isnan(labels_CX)
+        if not known.any():
+            continue
+        labels, users = labels_CX[known].astype(np.float64), users_CX[known]
+        tower, fused, summed = probabilities_CXO[..., place].numpy()[known], fused_CX[known], summed_CX[known]
+        scores = {"tower": tower, "fusion": fused, "sum": summed}
+        figures[name] = {
+            "weight": weights_O[place],
+            "positives": int(labels.sum()),
+            "auc": auc_intervals(labels, scores, users, samples, seed, [("fusion", "sum")]),
+            "gauc": {key: gauc_interval(labels, score, users, samples, seed) for key, score in scores.items()},
+            "calibration": calibration(labels, tower),
+        }
+    return figures

@@ -1,0 +1,1 @@
+"""RSFT: training goes on with the sessions that were watched most."""

@@ -1,0 +1,166 @@
+"""The stage that trains the generator on with the better sessions, and where alignment starts from.
+
+The Technical Report (arXiv 2506.13695, post-training) goes from next-code training to RSFT and aligns beside it. Here RSFT comes
+first, and the next-code loss of alignment keeps to the targets that RSFT has left.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from onerec.data.windows import Windows
+from onerec.errors import UserError
+from onerec.model.generator import Generator
+from onerec.recommenders.generator import GeneratorRecommender
+from onerec.run.models import Model
+from onerec.run.run import TRAINING_FILE, Facts, Run, Stage
+from onerec.run.stages.generator import (
+    MODEL_FOLDER,
+    GeneratorStage,
+    check_trained,
+    generator_model,
+    generator_recommender,
+    generator_windows,
+    load_generator,
+    train_generator,
+)
+from onerec.train.runtime import set_threads
+from rl.config import AlignmentRunConfig, config_of
+from rl.reward_model.selection import UNTOUCHED_TEST
+from rl.rsft.config import RsftConfig
+from rl.rsft.sessions import kept_windows, sessions_of
+
+
+class RsftStage(Stage):
+    """Train the trained generator on with the sessions that are left."""
+
+    name = kind = "rsft"
+    needs = ("generator",)
+    processes = "all"
+
+    def asked(self, run: Run) -> bool:
+        config = config_of(run)
+        return config.rsft is not None and not {"rsft", "align"}.isdisjoint(config.after_training)
+
+    def recipe(self, run: Run) -> tuple[Any, ...]:
+        return (rsft_section(config_of(run)).model_dump(), run.config.seed)
+
+    def make(self, run: Run, folder: Path) -> Facts:
+        section, config = rsft_section(config_of(run)), run.config
+        sessions = sessions_of(run, section)
+        windows = kept_windows(run, sessions)
+        targets, left = int(generator_windows(run).target_counts.sum()), int(windows.target_counts.sum())
+        known = {
+            "generator": run.key(GeneratorStage.name),
+            "sessions": len(sessions.dropped_S),
+            "dropped_sessions": int(sessions.dropped_S.sum()),
+            "targets": targets,
+            "dropped_targets": targets - left,
+        }
+        run.say(
+            f"rsft: {known['dropped_sessions']:,} of {known['sessions']:,} sessions dropped; "
+            f"{left:,} of {targets:,} targets left"
+        )
+        set_threads(config.threads, config.generator.width, run.state.num_processes)
+        torch.manual_seed(config.seed)
+        generator = load_generator(run).generator
+        return {**train_generator(run, folder, generator, self.name, section.train, windows), **known}
+
+    def models(self, run: Run) -> Iterable[Model]:
+        if run.artefact(self.name).done:
+            yield rsft_model(run)
+
+    def notes(self, run: Run) -> Iterable[str]:
+        yield UNTOUCHED_TEST
+
+
+def rsft_model(run: Run) -> Model:
+    """The generator after RSFT, its beam as it is."""
+    return generator_model(
+        run,
+        RsftStage.name,
+        name="onerec_rsft",
+        label="OneRec, RSFT",
+        description="the generator after RSFT, constrained beam search",
+        lists_folder=Path(RsftStage.name) / "lists",
+        behind=(GeneratorStage.name, RsftStage.name),
+    )
+
+
+def rsft_section(config: AlignmentRunConfig) -> RsftConfig:
+    """The run's settings of RSFT. Raises UserError where its config leaves them out."""
+    if config.rsft is None:
+        raise UserError(
+            "the config says rsft: null; give it a section rsft that says what a session is, such as "
+            "rsft.session_gap=1800 (configs/demo.yaml explains its keys)"
+        )
+    return config.rsft
+
+
+def train_rsft(run: Run) -> Path:
+    """Make the stage; see `RsftStage`.
+
+    Returns:
+        the stage's folder.
+
+    Raises:
+        UserError: the config has no section rsft, the generator is not trained, sessions or their play time are not known, or no
+            target is left.
+    """
+    rsft_section(config_of(run))
+    check_trained(run)
+    return run.make(RsftStage.name)
+
+
+def alignment_start(config: AlignmentRunConfig) -> str:
+    """The stage whose generator alignment starts from: RSFT where the config has a section rsft, else the training."""
+    return GeneratorStage.name if config.rsft is None else RsftStage.name
+
+
+def check_alignment_start(run: Run) -> None:
+    """Refuse to align what is not trained. Raises UserError that names the command to run first."""
+    check_trained(run)
+    start = run.artefact(alignment_start(config_of(run)))
+    if not start.done:
+        raise UserError(
+            f"{start.folder}: the config has a section rsft, and no generator is trained by it; "
+            "run `onerec rsft` first, or align without it: rsft=null"
+        )
+
+
+def next_code_windows(run: Run) -> Windows:
+    """What the next-code loss of alignment learns from: where the config has a section rsft, the targets that it leaves."""
+    section = config_of(run).rsft
+    return generator_windows(run) if section is None else kept_windows(run, sessions_of(run, section))
+
+
+def load_later(run: Run, folder: str, command: str) -> GeneratorRecommender:
+    """The generator that a stage after training left in a folder of the run, ready to recommend.
+
+    The other settings of the config on file do not matter.
+
+    Args:
+        run: with a trained generator.
+        folder: name of the stage's folder.
+        command: what makes it, for messages.
+
+    Raises:
+        UserError: there is none, or it was made from another generator than the run's.
+    """
+    path = run.folder / folder
+    try:
+        facts = json.loads((path / TRAINING_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no generator there, or not trained to the end; `{command}` makes one") from error
+    if facts["generator"] != run.key(GeneratorStage.name):
+        raise UserError(f"{path}: made from another generator than the run's; run `{command}` again")
+    generator = Generator.from_pretrained(path / MODEL_FOLDER).to(run.state.device)
+    return generator_recommender(run, generator, run.config.recommend.beam_width)
+
+
+def load_rsft(run: Run) -> GeneratorRecommender:
+    """The generator after RSFT, ready to recommend. Raises UserError as `load_later` does."""
+    return load_later(run, RsftStage.name, "onerec rsft")
