@@ -176,7 +176,7 @@ def legality(generator: Any, prompts: Any, seed: int) -> np.ndarray:
     """Of free samples for each history, the share that is an item's codes, float32 `[C]`."""
     import torch
 
-    from rl.alignment.config import RolloutConfig
+    from rl.config.alignment import RolloutConfig
     from rl.rollouts.rollouts import generate_groups
 
     config = RolloutConfig(method="free", group_size=FREE_GROUP)

@@ -7,8 +7,7 @@ from pydantic import Field, model_validator
 from onerec.errors import UserError
 from onerec.run.config import Section
 from onerec.scorers.preference_config import Half
-from rl.rewards.duration_aware import DurationAwareConfig
-from rl.rollouts.config import PromptConfig, RolloutConfig
+from rl.config.rollouts import PromptConfig, RolloutConfig
 
 AlignObjective = Literal["ecpo", "gbpo", "grpo", "dpo", "ipa"]
 PREFERENCE_OBJECTIVES = ("dpo", "ipa")
@@ -42,6 +41,24 @@ class ScenarioConfig(Section):
     value: str
     factor: float = Field(0.5, ge=0, lt=1)
     most: float = Field(0.1, ge=0, le=1)
+
+
+class DurationAwareConfig(Section):
+    """Choices that the paper of the duration-aware reward leaves open.
+
+    Attributes:
+        base: beta, the ratio between the borders of neighbouring buckets of duration.
+        top_share: share of a batch that may earn +1.
+        history: the plays that a play time is compared with: "before", the user's earlier plays in the bucket, or "all" of them,
+            later ones and itself included, which suits a log that has ended.
+        least: fewest plays to compare with; an exposure with fewer has no advantage. Against a single other play, every second
+            exposure would be on top.
+    """
+
+    base: float = Field(4.0, gt=1)
+    top_share: float = Field(0.25, gt=0, lt=1)
+    history: Literal["before", "all"] = "before"
+    least: int = Field(3, gt=0)
 
 
 class ExposuresConfig(DurationAwareConfig):

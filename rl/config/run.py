@@ -5,8 +5,8 @@ from typing import Literal
 from onerec.run.config import RunConfig
 from onerec.run.run import Run
 from onerec.scorers.preference_config import RewardConfig
-from rl.alignment.config import AlignConfig
-from rl.rsft.config import RsftConfig
+from rl.config.alignment import AlignConfig
+from rl.config.rsft import RsftConfig
 
 LaterStage = Literal["rsft", "reward", "align"]
 
