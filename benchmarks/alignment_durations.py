@@ -27,7 +27,7 @@ def duration_rows(folder: Any) -> list[dict[str, Any]]:
     """
     from onerec.data.contract import read_dataset
     from rl.config.alignment import DurationAwareConfig
-from rl.rewards.duration_aware import duration_aware_advantages, play_events
+    from rl.rewards.duration_aware import duration_aware_advantages, play_events
 
     dataset = read_dataset(folder)
     columns = dataset.spec.events
