@@ -156,7 +156,12 @@ class Run:
         self._fill(stage, artefact)
 
     def _fill(self, stage: Stage, artefact: Artefact) -> None:
-        facts = stage.make(self, artefact.folder)
+        try:
+            facts = stage.make(self, artefact.folder)
+        except UserError:
+            if self.state.is_main_process:
+                artefact.give_up()
+            raise
         if stage.processes == "all" and not self.state.is_main_process:
             return
         if facts:

@@ -20,7 +20,7 @@ from onerec.run.results import judge_of
 from onerec.run.run import Run
 from onerec.run.stages.generator import load_generator
 from rl.alignment.loop import AlignLoop
-from rl.config import config_of
+from rl.config.run import config_of
 from rl.reward_model.choice import trained_names
 from rl.reward_model.stage import EVALUATION_FILE
 
