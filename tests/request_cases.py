@@ -1,5 +1,8 @@
 """Histories, logs and requests that several test files share."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from onerec.data.requests import Requests
@@ -7,15 +10,16 @@ from onerec.data.requests import Requests
 Histories = list[list[int]]
 
 
-def flat(sequences: Histories) -> tuple[np.ndarray, np.ndarray]:
+def flat(sequences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Sequences as items back to back and where each begins."""
     items = np.array([item for sequence in sequences for item in sequence], dtype=np.int32)
     return items, np.cumsum([0, *map(len, sequences)], dtype=np.int64)
 
 
-def requests_of(histories: Histories) -> Requests:
-    """Requests of which nothing else is known."""
-    return Requests.of_histories(*flat(histories))
+def requests_of(histories: Sequence[Sequence[int]], targets: Sequence[int] | np.ndarray | None = None) -> Requests:
+    """Requests whose histories are all that is known; with the items that were taken next where `targets` names them."""
+    asked = Requests.of_histories(*flat(histories))
+    return asked if targets is None else replace(asked, targets_C=np.asarray(targets, dtype=np.int32))
 
 
 def random_histories(seed: int, count: int, items: int, longest: int, shortest: int = 1) -> Histories:

@@ -35,13 +35,18 @@ def training_data(run: Run) -> TrainingData:
     return TrainingData(items, offsets, len(run.item_ids), lambda: item_encoder(run).vectors_ND, run.config.seed)
 
 
+def needs_of(recommender: type[FittedRecommender] | type[TrainedRecommender]) -> tuple[str, ...]:
+    """The stages that a recommender needs beside the data: item vectors are made with the semantic IDs."""
+    return (SemanticIdsStage.name,) if recommender.reads_vectors else ()
+
+
 class TrainedBaseline(Stage):
     """Train a recommender with the trainer, the validation and the early stopping that the generator gets."""
 
     processes = "all"
 
     def __init__(self, recommender: type[TrainedRecommender]) -> None:
-        self.recommender = recommender
+        self.recommender, self.needs = recommender, needs_of(recommender)
         self.name, self.kind = f"baselines/{recommender.name}", recommender.name
 
     def asked(self, run: Run) -> bool:
@@ -96,15 +101,14 @@ class FittedBaseline(Stage):
     stored = False
 
     def __init__(self, recommender: type[FittedRecommender]) -> None:
-        self.recommender = recommender
+        self.recommender, self.needs = recommender, needs_of(recommender)
         self.name = self.kind = recommender.name
 
     def asked(self, run: Run) -> bool:
         return bool(section_of(run.config, self.kind))
 
     def recipe(self, run: Run) -> tuple[Any, ...]:
-        # The semantic IDs' settings decide the vectors that a baseline by content reads.
-        return (run.data_key, run.config.baselines.model_dump()[self.kind], run.key(SemanticIdsStage.name))
+        return (run.data_key, run.config.baselines.model_dump()[self.kind])
 
     def models(self, run: Run) -> Iterable[Model]:
         yield Model(
