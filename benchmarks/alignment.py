@@ -25,6 +25,8 @@ from benchmarks.alignment_rows import KUAIRAND, ROWS, SEEDS, Row
 from benchmarks.cells import claim, data_folder, finished
 from benchmarks.results_file import write_results_file
 
+MAIN_METRICS = ("judge_gain", "hit", "recall@10", "ndcg@10")
+
 
 def main() -> int:
     """Run the cells that are missing, print the tables, write the file."""
@@ -97,7 +99,8 @@ def figures_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for row in rows:
         for search in ("beam", "selection"):
             name = row["name"] if search == "beam" else f"{row['name']}_selection"
-            for metric, figure in row.get(search, {}).get("difference", {}).items():
+            difference = row.get(search, {}).get("difference", {})
+            for metric, figure in ((metric, difference[metric]) for metric in MAIN_METRICS if metric in difference):
                 figures[f"{metric}_{name}" if metric == "judge_gain" else f"{metric}_difference_{name}"] = figure
         if "legality" in row:
             figures[f"legality_{row['name']}"] = row["legality"]

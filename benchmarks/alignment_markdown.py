@@ -216,8 +216,8 @@ def _plain(value: float) -> str:
 
 def _generating(row: dict[str, Any]) -> str:
     """The share of alignment's time that went into generating groups, a mean over the steps on file."""
-    shares = row.get("curves", {}).get("rollout_share", [])
-    return f"{sum(shares) / len(shares):.0%}" if shares else ""
+    share = row.get("rollout_share")
+    return "" if share is None else f"{share:.0%}"
 
 
 def _last(curve: list[float | None] | None) -> str:

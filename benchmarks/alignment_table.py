@@ -11,6 +11,18 @@ from benchmarks.cells import BOOTSTRAP_SEED, SAMPLES, finished
 
 JUDGE = "judge"
 SEARCHES = ("beam", "selection")
+# What tables and charts show of the curves that cells keep.
+SHOWN_CURVES = (
+    "step",
+    "reward",
+    "legality",
+    "entropy",
+    "kl_to_start",
+    "items_in_batch",
+    "ratio_max_largest",
+    "negative_coefficient_largest",
+    "negative_gradient_norm_largest",
+)
 
 
 class Cell:
@@ -178,7 +190,7 @@ def _curves(facts: list[dict[str, Any]]) -> dict[str, Any]:
     found = [one["curves"] for one in facts if "curves" in one]
     if not found:
         return {}
-    curves = {
+    averaged = {
         name: [
             None if None in values else float(np.mean(values))
             for values in zip(*(one[name] for one in found), strict=True)
@@ -193,7 +205,9 @@ def _curves(facts: list[dict[str, Any]]) -> dict[str, Any]:
         for name in LARGEST
         if f"{name}_largest" in found[0]
     }
-    return {"curves": curves, "bounds": bounds}
+    curves = {name: curve for name, curve in averaged.items() if name in SHOWN_CURVES}
+    shares = _known(averaged.get("rollout_share", []))
+    return {"curves": curves, "bounds": bounds, "rollout_share": sum(shares) / len(shares) if shares else None}
 
 
 def _known(curve: list[float | None]) -> list[float]:

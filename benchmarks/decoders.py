@@ -170,7 +170,6 @@ def decoder_facts(results: list[dict[str, Any]]) -> dict[str, Any]:
     first = results[0]
     seen = first["targets_seen"]
     return {
-        "generator": first["generator"],
         "learning_rate": first["learning_rate"],
         "parameters": first["parameters"],
         "flops_per_target": float(np.mean([one["training_flops_total"] / one["targets_seen"] for one in results])),

@@ -100,13 +100,10 @@ def _summary(row: Row, found: dict[int, tuple[Any, ...]]) -> dict[str, Any]:
         "items_sharing_codes": float(np.mean([one["collisions_before"]["share_of_items"] for one in quality])),
         "pair_hit_rate@10": float(np.mean([cell["pair_hit_rate"]["10"] for cell in cells])),
         "pair_hit_rate@50": float(np.mean([cell["pair_hit_rate"]["50"] for cell in cells])),
-        "minutes": float(np.mean([cell["seconds"]["total"] for cell in cells]) / 60),
+        "seconds": float(np.mean([cell["seconds"]["total"] for cell in cells])),
         "commits": sorted({cell["commit"] for cell in cells}),
         "dirty": any(cell["dirty"] for cell in cells),
-        "cells": [
-            {"seed": cell["seed"], "seconds": cell["seconds"], "test": cell["test"], "valid": cell["valid"]}
-            for cell in cells
-        ],
+        "by_seed": {str(cell["seed"]): cell["test"]["recall@10"]["value"] for cell in cells},
     }
 
 

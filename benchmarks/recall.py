@@ -17,7 +17,10 @@ from typing import Any
 
 from benchmarks.results_file import write_results_file
 
-FIGURES = ("recall@10", "ndcg@10", "recall@50")
+# What a results file keeps of validation and of paired differences; of the test figures it keeps all.
+COMPARED = ("recall@10", "ndcg@10", "recall@50", "p_score@10")
+SAME_AS_RECALL = ("ndcg@1", "mrr@1")  # with one place in the list they equal recall@1
+MINUS = "_minus_"
 QUICK = ("train.epochs=1", "baselines.sasrec.train.epochs=1", "evaluate.bootstrap_samples=200", "align.steps=5")
 
 
@@ -40,11 +43,7 @@ def main() -> int:
     results = complete_run(parsed.config, overrides, parsed.runs)
     results["run"]["command"] = shlex.join(["python", "-m", "benchmarks.recall", *sys.argv[1:]])
     results["run"]["quick"] = parsed.quick
-    # Where the data lay on this machine is nobody's business and no part of the result.
-    results["run"]["config"]["dataset"]["folder"] = Path(results["run"]["config"]["dataset"]["folder"]).name
-    # Rows of a dataset (titles, histories) stay with its licence: the report shows them, committed files do not.
-    results.pop("examples")
-    write_results_file(parsed.out, {**results, "figures": figures_of(results), "rows": rows_of(results)})
+    write_results_file(parsed.out, as_results_file(results))
     return 0
 
 
@@ -69,30 +68,44 @@ def complete_run(config: Path, overrides: list[str], runs: Path) -> dict[str, An
     return plain
 
 
-def figures_of(results: dict[str, Any]) -> dict[str, Any]:
-    """The main figures by name: `test_recall@10_onerec`, `onerec_minus_sasrec_recall@10`, ..."""
-    figures: dict[str, Any] = {}
-    for model, facts in results["models"].items():
-        for part in ("valid", "test"):
-            for name in FIGURES:
-                figures[f"{part}_{name}_{model}"] = facts[part][name]
-    for pair, differences in results["paired"].items():
-        for name in FIGURES:
-            figures[f"{pair.replace(' - ', '_minus_')}_{name}"] = differences[name]
-    return figures
+def as_results_file(results: dict[str, Any]) -> dict[str, Any]:
+    """What a complete run measured, in the shape of all results files: a row per model, paired differences as figures.
 
-
-def rows_of(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per model, as the README's table shows it."""
-    return [
+    Left out are examples, because a dataset's licence covers its titles and histories; where the data lay on this machine; the
+    loads of single codes; and figures that equal others.
+    """
+    run, ids = dict(results["run"]), dict(results.get("semantic_ids", {}))
+    config = run["config"]
+    run["config"] = {**config, "dataset": {**config["dataset"], "folder": Path(config["dataset"]["folder"]).name}}
+    ids.pop("code_load", None)
+    figures = {
+        f"{pair.replace(' - ', MINUS)}_{metric}": differences[metric]
+        for pair, differences in results["paired"].items()
+        for metric in COMPARED
+        if metric in differences
+    }
+    rows = [
         {
-            "model": facts["label"],
-            "parameters": facts["parameters"],
-            "train_seconds": facts["train_seconds"],
-            **{f"test_{name}": facts["test"][name]["value"] for name in FIGURES},
+            "model": name,
+            **facts,
+            "valid": {key: value for key, value in facts["valid"].items() if key in (*COMPARED, "cases")},
+            "test": {key: value for key, value in facts["test"].items() if key not in SAME_AS_RECALL},
         }
-        for facts in results["models"].values()
+        for name, facts in results["models"].items()
     ]
+    kept = ("dataset", "protocol", "judge", "reward_models", "notes")
+    found = {key: results[key] for key in kept if results.get(key)}
+    return {"run": run, **found, **({"semantic_ids": ids} if ids else {}), "figures": figures, "rows": rows}
+
+
+def differences_of(results: dict[str, Any], metric: str) -> dict[tuple[str, str], dict[str, float]]:
+    """By pair of models, the first's figure minus the second's, from a results file."""
+    found = {}
+    for name, figure in results["figures"].items():
+        if MINUS in name and name.endswith(f"_{metric}"):
+            first, second = name.removesuffix(f"_{metric}").split(MINUS)
+            found[first, second] = figure
+    return found
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def part_of(results: dict[str, Any], part: str) -> str:
 
 def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
     """What turns a results file into Markdown: its benchmark's own function, or `table` for complete runs."""
-    if "models" in results:
+    if "protocol" in results:
         return seeds_markdown if "runs" in results["run"] else table
     from benchmarks import (
         ablation_table,
@@ -133,10 +133,12 @@ def table(results: dict[str, Any]) -> str:
 
     Where a judge looked at the lists, its mean P-Score is a column.
     """
+    from benchmarks.recall import differences_of
+
     judged = results.get("judge") is not None
     header = [*HEADER[:5], JUDGED_HEADER, *HEADER[5:]] if judged else HEADER
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for model in results["models"].values():
+    for model in results["rows"]:
         test = model["test"]
         cells = [
             model["label"],
@@ -151,13 +153,12 @@ def table(results: dict[str, Any]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     lines.append("")
-    labels = {name: model["label"] for name, model in results["models"].items()}
+    labels = {model["model"]: model["label"] for model in results["rows"]}
     pairs = []
-    for pair, figures in results["paired"].items():
-        first, second = pair.split(" - ")
+    for (first, second), difference in differences_of(results, "recall@10").items():
         if first not in ("onerec", "onerec_selection") and second != "onerec":
             continue  # what comes after training is told against what it starts from; the file has all pairs
-        pairs.append(f"{labels[first]} − {labels[second]} {signed(figures['recall@10'])}")
+        pairs.append(f"{labels[first]} − {labels[second]} {signed(difference)}")
     lines.append(f"Paired differences of Recall@10: {'; '.join(pairs)}.")
     dataset = results["dataset"]
     lines.append(

@@ -114,7 +114,6 @@ def points_and_fits(parsed: Any, widths: list[int], cells: Path) -> tuple[list[d
                 "dataset": parsed.dataset,
                 "decoder": parsed.decoder,
                 "width": width,
-                "generator": first["generator"],
                 "parameters": first["parameters"],
                 "learning_rate": first["learning_rate"],
                 "training_flops": float(np.mean([one["training_flops_total"] for one in results])),

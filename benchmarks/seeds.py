@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.recall import figures_of, rows_of
+from benchmarks.recall import as_results_file
 from benchmarks.results_file import write_results_file
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ def main() -> int:
     parsed = parser.parse_args()
     results = combined(parsed.runs)
     results["run"]["command"] = shlex.join(["python", "-m", "benchmarks.seeds", *sys.argv[1:]])
-    print(markdown(results))
-    write_results_file(parsed.out, {**results, "figures": figures_of(results), "rows": rows_of(results)})
+    content = as_results_file(results)
+    print(markdown(content))
+    write_results_file(parsed.out, content)
     return 0
 
 
@@ -72,7 +73,6 @@ def combined(folders: list[Path]) -> dict[str, Any]:
     run = dict(stored[0]["run"])
     run |= {"seed": [one["run"]["seed"] for one in stored], "seconds": sum(one["run"]["seconds"] for one in stored)}
     run |= {"dirty": any(one["run"]["dirty"] for one in stored), "runs": [one["run"]["commit"] for one in stored]}
-    run["config"]["dataset"]["folder"] = Path(run["config"]["dataset"]["folder"]).name
     return {
         "run": run,
         "dataset": stored[0]["dataset"],
@@ -146,16 +146,12 @@ def markdown(results: dict[str, Any]) -> str:
     """The table of a single run, and beneath it what each seed gave and what became of cold items."""
     from benchmarks.result_tables import share, table
 
-    models = [model for model in results["models"].values() if len(set(model["by_seed"]["recall@10"])) > 1]
+    models = [model for model in results["rows"] if len(set(model["by_seed"]["recall@10"])) > 1]
     by_seed = [f"{model['label']} {', '.join(map(share, model['by_seed']['recall@10']))}" for model in models]
-    cold = [
-        f"{model['label']} {share(model['cold']['recall@10'])}"
-        for model in results["models"].values()
-        if "cold" in model
-    ]
+    cold = [f"{model['label']} {share(model['cold']['recall@10'])}" for model in results["rows"] if "cold" in model]
     lines = [table(results), f"Recall@10 by seed: {'; '.join(by_seed)}."]
     if cold:
-        count = next(model["cold"]["cases"] for model in results["models"].values() if "cold" in model)
+        count = next(model["cold"]["cases"] for model in results["rows"] if "cold" in model)
         lines.append(f"Recall@10 of the {count} targets that training never shows: {'; '.join(cold)}.")
     return "\n\n".join(lines)
 

@@ -167,32 +167,15 @@ def section_of(kind: str, section: TokenizerSection, steps: int | None) -> Token
 
 
 def figures_of(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Every figure of every row under a name of its own."""
+    """The main figures by name; `rows` have those of every level and label."""
     figures: dict[str, float] = {}
     for row in rows:
         quality, of = row["quality"], f"{row['method']}_{row['vectors']}"
         figures[f"variance_lost_{of}"] = quality["reconstruction"]["share_of_variance"]
         figures[f"items_sharing_codes_{of}"] = quality["collisions_before"]["share_of_items"]
-        figures[f"moved_{of}"] = quality["moved"]
-        figures[f"extra_error_{of}"] = quality["extra_error"]
-        figures[f"seconds_{of}"] = row["seconds"]
-        for name in ("utilisation", "entropy_share", "gini"):
-            figures[f"{name}_overall_{of}"] = quality["overall"][name]
-        for number, level in enumerate(quality["levels"], start=1):
-            for name in ("utilisation", "entropy_share", "gini", "variance_lost"):
-                figures[f"{name}_level_{number}_{of}"] = level[name]
-        neighbours = quality["neighbours"]
-        if neighbours["pairs"]:
-            figures[f"hit_rate_{row['vectors']}"] = neighbours["hit_rate_vectors"]
-            figures[f"hit_rate_decoded_{of}"] = neighbours["hit_rate_decoded"]
-            for name in ("prefix_agreement", "prefix_agreement_chance"):
-                for number, share in enumerate(neighbours[name], start=1):
-                    figures[f"{name}_level_{number}_{of}"] = share
-        for label, depths in row["purity"].items():
-            for depth in depths:
-                figures[f"purity_level_{depth['depth']}_{label}_{of}"] = depth["purity"]
-                figures[f"purity_chance_level_{depth['depth']}_{label}_{of}"] = depth["chance"]
-                figures[f"purity_adjusted_level_{depth['depth']}_{label}_{of}"] = depth["adjusted"]
+        if quality["neighbours"]["pairs"]:
+            figures[f"hit_rate_{row['vectors']}"] = quality["neighbours"]["hit_rate_vectors"]
+            figures[f"hit_rate_decoded_{of}"] = quality["neighbours"]["hit_rate_decoded"]
     return figures
 
 

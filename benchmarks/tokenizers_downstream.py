@@ -124,7 +124,7 @@ def finish(parsed: argparse.Namespace, rows: list[Row], cells: Path) -> int:
     }
     # Of all cells, whichever command ran them: two of them at a time take half of it.
     facts |= {"versions": versions(), "machine": machine()}
-    facts["seconds"] = sum(cell["seconds"]["total"] for row in made for cell in row["cells"])
+    facts["seconds"] = sum(len(row["seeds"]) * row["seconds"] for row in made)
     facts["command"] = shlex.join(["python", "-m", "benchmarks.tokenizers_downstream", *sys.argv[1:]])
     figures: dict[str, Any] = {f"recall@10_{row['dataset']}_{row['name']}": row["recall@10"] for row in made}
     results = {"run": facts, "figures": figures, "rows": made, "claims": stated}

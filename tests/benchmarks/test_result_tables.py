@@ -80,7 +80,7 @@ def test_check_tells_a_page_that_differs_and_leaves_it(
 )
 def test_tables_that_are_not_there(page: Path, marker: str, words: str) -> None:
     (page.parent / "reward.json").write_text('{"run": {"name": "reward_model"}}')
-    (page.parent / "seeds.json").write_text('{"run": {"seed": 17}, "models": {}}')
+    (page.parent / "seeds.json").write_text('{"run": {"seed": 17}, "protocol": {}}')
     with pytest.raises(SystemExit, match=words):
         result_tables.with_tables(f"<!-- results: {marker} -->\n{END}")
 

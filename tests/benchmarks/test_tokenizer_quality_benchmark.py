@@ -64,18 +64,14 @@ def test_the_results_file_and_the_tables(
         for vectors in ("content", "content_and_behaviour")
         for method in ("rq_kmeans", "rq_vae", "random")
     ]
-    figures = results["figures"]
-    assert (
-        figures["purity_level_1_topic_rq_kmeans_content"]
-        > 1.5 * figures["purity_chance_level_1_topic_rq_kmeans_content"]
-    )
-    assert (
-        abs(figures["purity_adjusted_level_1_topic_random_content"])
-        < 0.2
-        < figures["purity_adjusted_level_1_topic_rq_kmeans_content"]
-    )
-    assert figures["variance_lost_level_1_rq_kmeans_content"] > figures["variance_lost_level_2_rq_kmeans_content"]
-    assert 0 <= figures["hit_rate_decoded_rq_kmeans_content"] <= 1
+    rows = {(row["vectors"], row["method"]): row for row in results["rows"]}
+    kmeans, random = (rows["content", method]["purity"]["topic"][0] for method in ("rq_kmeans", "random"))
+    assert kmeans["purity"] > 1.5 * kmeans["chance"]
+    assert abs(random["adjusted"]) < 0.2 < kmeans["adjusted"]
+    levels = rows["content", "rq_kmeans"]["quality"]["levels"]
+    assert levels[0]["variance_lost"] > levels[1]["variance_lost"]
+    assert levels[1]["variance_lost"] == pytest.approx(results["figures"]["variance_lost_rq_kmeans_content"])
+    assert 0 <= results["figures"]["hit_rate_decoded_rq_kmeans_content"] <= 1
     assert results["rows"][0]["purity"]["topic"][0]["items"] == 120 - len(range(0, 120, 9))
     claims = {(claim["claim"], claim["vectors"]): claim["here"] for claim in results["claims"]}
     assert claims[("RQ-KMeans reconstructs better than RQ-VAE", "content")] in ("holds", "does not hold")
