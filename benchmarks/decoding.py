@@ -20,14 +20,16 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks.measured_parts import measure_parts
-from benchmarks.random_models import random_batch, random_generator
-from benchmarks.timing import in_turns, ratios, spread
+from benchmarks.output.text import markdown_table, origin, ratio_table, repeats
+from benchmarks.speed.parts import measure_parts
+from benchmarks.speed.random_models import random_batch, random_generator
+from benchmarks.speed.timing import in_turns, ratios, spread
 
 
 def main() -> int:
     """Measure, print the table, write the file."""
-    return measure_parts("decoding", __doc__, {"beams": beams_part, "trie": trie_part, "share": share_part}, markdown)
+    parts = {"beams": beams_part, "trie": trie_part, "share": share_part}
+    return measure_parts("decoding", __doc__, parts, markdown, needed={"transformers": "transformers"})
 
 
 def beams_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -48,7 +50,7 @@ def _both_searches(
     """For one catalogue and each beam width: the figure's name, the figure, and the rows."""
     import torch
 
-    from benchmarks.hugging_face_beams import HuggingFaceBeams
+    from benchmarks.speed.hugging_face_beams import HuggingFaceBeams
     from onerec.decode.beam_search import beam_search
 
     items, users, repeats = (500, 4, 2) if quick else (12_101, 16, 5)
@@ -227,19 +229,13 @@ def share_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def markdown(results: dict[str, Any]) -> str:
     """The table and the ratios for terminal and docs."""
-    from benchmarks.result_tables import origin
-
     units = {"users_per_second": "users a second", "milliseconds": "ms", "gflops_per_second": "GFLOP a second"}
-    lines = ["| case | what | measured | unit |", "|---|---|---|---|"]
+    lines = []
     for row in results["rows"]:
         unit = next(name for name in units if name in row)
-        found = row[unit]
-        value = f"{found['value']:,.2f} ({found['min']:,.2f}–{found['max']:,.2f})"
-        lines.append(f"| {row['case']} | `{row['method']}` | {value} | {units[unit]} |")
-    lines += ["", "| ratio | median (least to most of the repeats) |", "|---|---|"]
-    for name, figure in results["figures"].items():
-        lines.append(f"| `{name}` | {figure['value']:,.3g} ({figure['min']:,.3g}–{figure['max']:,.3g}) |")
-    return "\n".join([*lines, "", origin(results["run"])])
+        lines.append((row["case"], f"`{row['method']}`", repeats(row[unit], ",.2f"), units[unit]))
+    shown = markdown_table(("case", "what", "measured", "unit"), lines)
+    return "\n\n".join([shown, ratio_table("ratio", results["figures"]), origin(results["run"])])
 
 
 if __name__ == "__main__":

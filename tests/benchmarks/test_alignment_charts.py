@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import alignment_charts
-from benchmarks.alignment_charts import CHARTS, FORMATS, HOLDS, STYLES, smaller, write_chart
-from benchmarks.alignment_rows import DRIFT, LEGALITY, MAIN, kuairand_rows
+from benchmarks.alignment import charts
+from benchmarks.alignment.charts import CHARTS, FORMATS, HOLDS, STYLES, smaller, write_chart
+from benchmarks.alignment.rows import DRIFT, LEGALITY, MAIN, kuairand_rows
 from onerec.config import load_config
 
 pytest.importorskip("matplotlib")
@@ -82,9 +82,9 @@ def test_the_command_says_what_it_left_out(
     path, out = tmp_path / "alignment.json", tmp_path / "docs" / "figures"
     monkeypatch.setattr(sys, "argv", ["x", str(path), "--out", str(out)])
     path.write_text(json.dumps({"rows": [row for row in rows().values() if row["group"] == LEGALITY]}))
-    assert alignment_charts.main() == 0
+    assert charts.main() == 0
     assert [found.name for found in out.iterdir()] == ["alignment-legality.svg"]
     said = capsys.readouterr().out
     assert all((f"alignment-{name}.svg left out" in said) == (name != "legality") for name in CHARTS)
     path.write_text('{"rows": [{"reward": "play time"}]}')
-    assert alignment_charts.main() == 1
+    assert charts.main() == 1

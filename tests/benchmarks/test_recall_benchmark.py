@@ -8,9 +8,8 @@ import pytest
 from command_line import CONFIGS, TINY, TinyRun
 
 from benchmarks import recall
-from benchmarks.recall import differences_of
-from benchmarks.result_tables import table
-from benchmarks.results_file import write_results_file
+from benchmarks.output.results_file import write_results_file
+from benchmarks.recall import differences_of, markdown
 
 
 def test_the_results_file(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +30,7 @@ def test_the_results_file(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest
     ours, theirs = (rows[name]["test"]["recall@10"]["value"] for name in ("onerec", "sasrec"))
     difference = differences_of(results, "recall@10")["onerec", "sasrec"]
     assert difference["value"] == pytest.approx(ours - theirs)
-    shown = table(results)
+    shown = markdown(results)
     assert shown.count("\n| ") == 6 and shown.count(" − ") == 9
     assert f"{ours:.4f}".removeprefix("0") in shown
 

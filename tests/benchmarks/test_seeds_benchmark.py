@@ -8,7 +8,7 @@ import pytest
 from command_line import TinyRun
 
 from benchmarks.recall import as_results_file
-from benchmarks.result_tables import rendering
+from benchmarks.result_tables import shown_of
 from benchmarks.seeds import check_alike, combined, facts_of
 from onerec.errors import UserError
 from onerec.pipeline import reopen_run
@@ -26,8 +26,7 @@ def test_one_run_alone_gives_its_own_figures(tiny_run: TinyRun) -> None:
     for pair, figures in made["paired"].items():
         assert figures["recall@10"] == pytest.approx(stored["paired"][pair]["recall@10"])
     made["run"]["command"] = "python -m benchmarks.seeds runs/tiny"
-    content = as_results_file(made)
-    shown = rendering(content)(content)
+    shown = shown_of(as_results_file(made))
     assert "| OneRec + selection |" in shown
     assert "seeds 17;" in shown
 

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from benchmarks import tokenizer_quality
-from benchmarks.quality_claims import claims_of
-from benchmarks.tokenizer_quality import held_out_pairs, share
+from benchmarks.semantic_ids.quality_claims import claims_of
+from benchmarks.tokenizer_quality import held_out_pairs
 from onerec.data.contract import DatasetSpec, EventColumns, ItemColumns, write_dataset
 from onerec.data.split import TEST, TRAIN, VALID, Sequences
 from onerec.errors import UserError
@@ -44,7 +44,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_benchmark(monkeypatch: pytest.MonkeyPatch, data: Path, out: Path, *options: str) -> dict[str, Any]:
     monkeypatch.setenv("ONEREC_DATA", str(data))
-    monkeypatch.setattr(sys, "argv", ["tokenizer_quality", "--out", str(out), "--quick", *options])
+    cells = str(out.parent / "cells")
+    monkeypatch.setattr(sys, "argv", ["tokenizer_quality", "--out", str(out), "--cells", cells, "--quick", *options])
     assert tokenizer_quality.main() == 0
     return dict(json.loads(out.read_text(encoding="utf-8")))
 
@@ -169,10 +170,3 @@ def test_claims_hold_or_do_not_by_their_figures() -> None:
             "5.00% against 10.00%",
         ),
     }
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.0, ".000"), (0.1234, ".123"), (0.99999, "1.000"), (1.0, "1.000"), (-0.02, "-.020")]
-)
-def test_shares_as_text(value: float, text: str) -> None:
-    assert share(value) == text

@@ -4,9 +4,11 @@ A row changes keys of the dataset's config; the config as it ships is the row `e
 """
 
 from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.study.cells import Row
 
 KUAIRAND, BEAUTY = "kuairand-pure", "amazon-beauty"
-CONFIG_FILES = {KUAIRAND: "kuairand.yaml", BEAUTY: "beauty.yaml"}
 SEEDS = (17, 18, 19)
 FEWER = SEEDS[:2]
 MAIN, GROUPS, SEARCH, BEHAVIOUR, LOSSES, DRIFT, LEGALITY = (
@@ -18,8 +20,8 @@ MAIN, GROUPS, SEARCH, BEHAVIOUR, LOSSES, DRIFT, LEGALITY = (
     "far from who generates: no next-code loss, ten times the rate",
     "free sampling and the format reward",
 )
-# One core each, and one search for lists and for selection.
-COMMON = ("threads=1", "recommend.beam_width=128", "selection=null", "baselines.sasrec=null")
+# One search for lists and for selection.
+COMMON = ("recommend.beam_width=128", "selection=null", "baselines.sasrec=null")
 QUICK = (
     "tokenizer.quantizer.rq_vae.steps=50",
     "train.epochs=1",
@@ -32,58 +34,74 @@ QUICK = (
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of the table.
+class AlignmentRow(Row):
+    """A row of the table. It aligns the generator of the row that it needs; without one it trains a generator and measures it.
 
     Attributes:
-        name: identifies the row among those of its dataset.
-        group: heading it stands under.
-        label: what it is, in words.
-        settings: what it changes in the dataset's config.
-        start: the row whose generator is aligned; the row's own name for one that trains it and measures it as it is.
-        against: the row that its difference is taken to.
-        measured: "all" (lists, selection, Pass@K, every test user), "lists" (of fewer users) or "legality" (of free samples).
-        seeds: the training seeds that it is run with.
+        measured: "all" (lists, selection, Pass@K, every test user), "lists" (of fewer users), "ranks" (lists that nobody judges)
+            or "legality" (of free samples).
     """
 
-    name: str
-    group: str
-    label: str
-    settings: tuple[str, ...] = ()
-    start: str = "start"
-    against: str = "start"
     measured: str = "all"
-    seeds: tuple[int, ...] = SEEDS
 
     @property
-    def trains(self) -> bool:
-        """Whether it is a generator as next-code training leaves it."""
-        return self.start == self.name
+    def start(self) -> str:
+        """The row whose generator is aligned; its own name where none is."""
+        return self.needs or self.name
 
-    def overrides(self, start: "Row", seed: int, folder: str, quick: bool) -> list[str]:
-        """Of the dataset's config, for a seed and the dataset's folder; the generator is that of the row `start`."""
-        chosen = [*COMMON, f"name={self.name}", f"seed={seed}", f"tokenizer.quantizer.seed={seed}", *start.settings]
-        chosen += [] if self.trains else self.settings
-        return [*chosen, *(QUICK if quick else ()), f"dataset.folder={folder}"]
+
+def settings_of(row: Row, start: Row, quick: bool) -> list[str]:
+    """What changes in the config of the dataset; the generator is that of the row `start`."""
+    return [*COMMON, *start.settings, *(row.settings if row != start else ()), *(QUICK if quick else ())]
+
+
+FREE_SAMPLES = ("align.rollouts.method=free", "align.rollouts.exclude_seen=false", "align.limits.legality=0")
+FREE_GENERATOR = ("generator.softmax=full", "generator.item_head=false")
+# Rewards this small leave a group without advantages, like rewards that are all alike.
+NO_OBJECTIVE = "align.rewards.p_score=1e-9"
+# DPO's gradient is about a third as long as those of the others, so a third of the weight holds it.
+SHORTER = "align.next_code.weight=2.5"
+ONCE = "align.next_code.weight=1"
+NEVER = "align.refresh_every=1000000"
+NO_LIMIT = "align.limits.entropy=0"
+# The generator before alignment makes all groups, the rate is tenfold, and nothing holds the policy: ratios grow.
+DRIFTING = (
+    NEVER,
+    "align.next_code.weight=0",
+    NO_LIMIT,
+    "align.learning_rate=0.002",
+    "align.final_learning_rate_share=1",
+)
+TENFOLD = "align.format.weight=10"
+LONG = "align.steps=2000"
+MOST_PROBABLE = "align.format.by=most_probable"
+TOP_K_TOP_P = ("align.rollouts.method=sample", "align.rollouts.top_k=50", "align.rollouts.top_p=0.9")
+
+
+def row_of(dataset: str, name: str, group: str, label: str, *settings: str, **options: Any) -> Row:
+    """A row that aligns the generator of the row `start`, with three seeds, unless `options` say otherwise."""
+    usual: dict[str, Any] = {"against": "start", "needs": "start", "seeds": SEEDS}
+    return AlignmentRow(dataset, name, group, label, settings, **(usual | options))
 
 
 def kuairand_rows() -> list[Row]:
     """Objectives with three seeds, everything else with two."""
 
     def ablation(name: str, group: str, label: str, *settings: str, against: str = "ecpo") -> Row:
-        return Row(name, group, label, settings, against=against, measured="lists", seeds=FEWER)
+        options = {"against": against, "seeds": FEWER, "measured": "lists"}
+        return row_of(KUAIRAND, name, group, label, *settings, **options)
 
-    def free(name: str, label: str, *settings: str) -> Row:  # of codes, whether an item has them or not
-        chosen = ("align.rollouts.method=free", "align.rollouts.exclude_seen=false", "align.limits.legality=0")
-        options = {"start": "start_free", "against": "start_free", "measured": "legality"}
-        return Row(name, LEGALITY, label, (*chosen, *settings), seeds=FEWER, **options)
+    def free(name: str, label: str, *settings: str) -> Row:  # samples of codes, whether an item has them or not
+        options = {"against": "start_free", "needs": "start_free", "seeds": FEWER, "measured": "legality"}
+        return row_of(KUAIRAND, name, LEGALITY, label, *FREE_SAMPLES, *settings, **options)
 
     def objective(name: str, label: str, *settings: str) -> Row:
-        return Row(name, MAIN, label, (f"align.objective={name}", *settings))
+        return row_of(KUAIRAND, name, MAIN, label, f"align.objective={name}", *settings)
 
+    unaligned = {"against": "start_free", "needs": "", "seeds": FEWER, "measured": "legality"}
     return [
-        Row("start", MAIN, "not aligned", start="start"),
-        Row("next_code", MAIN, "the next-code loss alone, as many steps", NO_OBJECTIVE),
+        row_of(KUAIRAND, "start", MAIN, "not aligned", needs=""),
+        row_of(KUAIRAND, "next_code", MAIN, "the next-code loss alone, as many steps", NO_OBJECTIVE),
         objective("ecpo", "ECPO, as shipped"),
         objective("grpo", "GRPO"),
         objective("gbpo", "GBPO"),
@@ -103,11 +121,11 @@ def kuairand_rows() -> list[Row]:
         ablation("weight_0", LOSSES, "no next-code loss", "align.next_code.weight=0", NO_LIMIT),
         ablation("codes", LOSSES, "ratios of codes instead of items", "align.level=code"),
         ablation("hit", LOSSES, "rule reward: hits", "align.rewards.p_score=0", "align.rewards.hit=1"),
-        Row("long", LOSSES, "2,000 steps", (LONG,), against="ecpo", measured="lists", seeds=SEEDS[:1]),
+        row_of(KUAIRAND, "long", LOSSES, "2,000 steps", LONG, against="ecpo", seeds=SEEDS[:1], measured="lists"),
         ablation("drift_ecpo", DRIFT, "ECPO", *DRIFTING),
         ablation("drift_grpo", DRIFT, "GRPO", *DRIFTING, "align.objective=grpo", against="drift_ecpo"),
         ablation("drift_gbpo", DRIFT, "GBPO", *DRIFTING, "align.objective=gbpo", against="drift_ecpo"),
-        Row("start_free", LEGALITY, "not aligned", FREE_GENERATOR, "start_free", "start_free", "legality", FEWER),
+        row_of(KUAIRAND, "start_free", LEGALITY, "not aligned", *FREE_GENERATOR, **unaligned),
         free("format_none", "without format reward"),
         free("format_random", "format reward, 5 at random", "align.format.weight=1"),
         free("format_top", "format reward, the 5 most probable", "align.format.weight=1", MOST_PROBABLE),
@@ -134,34 +152,14 @@ def beauty_rows() -> list[Row]:
 
     def rule(name: str, label: str, hit: float, rank: float) -> Row:
         weights = (f"align.rewards.hit={hit}", f"align.rewards.rank={rank}")
-        return Row(name, MAIN, label, weights, measured="ranks")
+        return row_of(BEAUTY, name, MAIN, label, *weights, measured="ranks")
 
     return [
-        Row("start", MAIN, "not aligned", start="start", measured="ranks"),
+        row_of(BEAUTY, "start", MAIN, "not aligned", needs="", measured="ranks"),
         rule("next_code", "the next-code loss alone, as many steps", 1e-9, 0),
         rule("hit", "ECPO, hits", 1, 0),
         rule("hit_rank", "ECPO, hits and ranks, as shipped", 1, 1),
     ]
 
 
-FREE_GENERATOR = ("generator.softmax=full", "generator.item_head=false")
-# Rewards so small that advantages are those of a group whose rewards are all alike: none.
-NO_OBJECTIVE = ("align.rewards.p_score=1e-9",)
-# DPO's gradient is about a third as long as that of the others, and so is what holds against it.
-SHORTER = "align.next_code.weight=2.5"
-ONCE = "align.next_code.weight=1"
-NEVER = "align.refresh_every=1000000"
-NO_LIMIT = "align.limits.entropy=0"
-# Generations of the generator before alignment alone, ten times the rate, and nothing that holds the policy: ratios grow.
-DRIFTING = (
-    NEVER,
-    "align.next_code.weight=0",
-    NO_LIMIT,
-    "align.learning_rate=0.002",
-    "align.final_learning_rate_share=1",
-)
-TENFOLD = "align.format.weight=10"
-LONG = "align.steps=2000"
-MOST_PROBABLE = "align.format.by=most_probable"
-TOP_K_TOP_P = ("align.rollouts.method=sample", "align.rollouts.top_k=50", "align.rollouts.top_p=0.9")
 ROWS = {KUAIRAND: kuairand_rows, BEAUTY: beauty_rows}

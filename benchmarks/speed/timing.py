@@ -24,8 +24,8 @@ def in_turns(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, l
 
 
 def ratios(slow: list[float], fast: list[float]) -> dict[str, float]:
-    """How many times faster `fast` was, turn by turn, as `spread`."""
-    return spread([one / other for one, other in zip(slow, fast, strict=True)])
+    """How many times more `slow` took than `fast`, turn by turn, as `spread`; turns that only one of them had are left out."""
+    return spread([one / other for one, other in zip(slow, fast, strict=False)])
 
 
 def spread(values: list[float]) -> dict[str, float]:

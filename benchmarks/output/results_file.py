@@ -1,12 +1,24 @@
-"""The one place that writes results files: whole files only, laid out so that they stay small and a change is one line."""
+"""Results files: the facts of a run, and the one place that writes them, so that they stay small and a change is one line."""
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 from onerec.files import write_text
 
 SHORT = 100  # characters of a value that stays on the line of its key
+
+
+def run_facts(name: str, **facts: Any) -> dict[str, Any]:
+    """What the figures of this process come from: benchmark, command line, code, versions, machine, and `facts`."""
+    from onerec.provenance import code_version, machine, versions
+
+    commit, dirty = code_version()
+    command = shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]])
+    origin = {"name": name, "command": command, "commit": commit, "dirty": dirty}
+    return {**origin, "versions": versions(), "machine": machine(), **facts}
 
 
 def write_results_file(path: Path, content: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Charts of the alignment benchmark, drawn with matplotlib from its results file alone.
 
-    python -m benchmarks.alignment_charts benchmarks/results/alignment-kuairand.json --out docs/figures
+    python -m benchmarks.alignment.charts benchmarks/results/alignment-kuairand.json --out docs/figures
 
 Writes `alignment-tradeoff.svg`, `alignment-legality.svg`, `alignment-gradients.svg`, `alignment-pass-at-k.svg` and
 `alignment-curves.svg`. Rows that the file lacks are left out, and charts without any row are not written. The same file gives
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.alignment_rows import MAIN
+from benchmarks.alignment.rows import MAIN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

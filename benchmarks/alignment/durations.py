@@ -1,7 +1,7 @@
 """How strongly a reward follows the length of a video: raw play time and the duration-aware reward on logged exposures.
 
 OneRec-V2 (arXiv 2508.20900, section 3.4) ranks a play time among the user's own for videos of about the same length, because
-raw play time rewards long videos. Spearman's correlation with the duration says how far either goes.
+raw play time rewards long videos. Spearman's correlation with the duration shows how far each reward does so.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.cells import BOOTSTRAP_SEED, SAMPLES
+from benchmarks.study.samples import BOOTSTRAP_SEED, SAMPLES
 
 CLICK = "is_click"
 BATCH = 4096  # exposures in time order whose top quarter is rewarded
@@ -19,8 +19,8 @@ DISLIKE = "is_hate"
 def duration_rows(folder: Any) -> list[dict[str, Any]]:
     """Rows of raw play time, its longest quarter, and the reward with choices that the report leaves open; intervals over users.
 
-    All exposures, and those that were clicked: most others end within seconds however long the video is, which hides what play
-    times of watched videos say about their length. Rewards are those of all exposures in both.
+    There are rows of all exposures, and rows of those that were clicked: most others end within seconds however long the video
+    is, which hides how play times of watched videos follow their length. Rewards are computed from all exposures for both.
 
     Args:
         folder: of a dataset that records play time and duration for some of its events at least.

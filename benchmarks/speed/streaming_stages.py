@@ -1,6 +1,6 @@
 """One stage of `benchmarks.streaming`, in a process of its own; prints its figures as the last line, in JSON.
 
-python -m benchmarks.streaming_stages STAGE FOLDER SETTINGS
+python -m benchmarks.speed.streaming_stages STAGE FOLDER SETTINGS
 """
 
 import json
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.simulated_log import write_log
-from benchmarks.tokenizer_memory import peak
+from benchmarks.speed.memory import peak
+from benchmarks.speed.simulated_log import write_log
+from benchmarks.study.runs import CONFIGS
 
-CONFIG = Path(__file__).parent.parent / "configs" / "own.yaml"
 SMALL = {"selection": "null", "baselines.sasrec": "null", "baselines.item_knn": "null", "tokenizer.alignment": "null"}
 
 
@@ -119,7 +119,7 @@ def _run(folder: Path, settings: dict[str, Any]) -> Any:
             return replace(windows, **{part: getattr(windows, part)[rows] for part in parts})
 
     overrides = {**SMALL, **settings["config"], **settings.get("more", {}), "dataset.folder": folder / "data"}
-    config = load_config(CONFIG, [f"{key}={value}" for key, value in overrides.items()])
+    config = load_config(CONFIGS / "own.yaml", [f"{key}={value}" for key, value in overrides.items()])
     return ShortRun(config, folder / "run")
 
 

@@ -1,6 +1,6 @@
 """MiB by which this process grows while fitting and while encoding; `benchmarks.tokenizer` starts it once per case.
 
-python -m benchmarks.tokenizer_memory METHOD MEMORY_MIB ROWS
+python -m benchmarks.speed.memory METHOD MEMORY_MIB ROWS
 """
 
 import sys

@@ -1,9 +1,11 @@
-"""What lists are judged by: the held-out item, the reward model that did not reward, and what users did in the test part."""
+"""What judges the lists: the held-out item, the reward model that did not reward, and what users did in the test part."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from benchmarks.study.runs import training_counts_of
 
 TOP = 10
 
@@ -27,9 +29,11 @@ class Yardstick:
     taken: np.ndarray
 
     def measure(self, prompts: Any, items_CK: np.ndarray) -> dict[str, np.ndarray]:
-        """Figures of each list `[C]`: recall and NDCG of the case's target, and of the first ten items the mean P-Score
-        (`judge`), how many were taken (`long_views`, `hit` if any) and shown in the test part, the shares of items without
-        training events (`cold`), and the mean length in seconds."""
+        """Figures of each list `[C]`: recall and NDCG of the case's target, and these of its first ten items.
+
+        `judge`: their mean P-Score. `long_views`, `hit`: how many the user took in the test part, and whether any. `shown`: how
+        many the test part showed. `cold`: the share of items without training events. `seconds`: their mean length.
+        """
         from onerec.evaluate.metrics import ndcg, ranks_of, recall
 
         cases, top_CK = prompts.cases, items_CK[:, :TOP].astype(np.int64)
@@ -69,10 +73,9 @@ class Yardstick:
 def yardstick_of(run: Any, judge: Any) -> Yardstick:
     """The yardstick of a run; `judge`: see `Yardstick`."""
     from onerec.data.split import TEST
-    from onerec.evaluate.breakdown import training_counts
 
     items = len(run.item_ids)
-    counts, nothing = training_counts(run.training[0], items), np.zeros(0, dtype=np.int64)
+    counts, nothing = training_counts_of(run), np.zeros(0, dtype=np.int64)
     if judge is None:
         return Yardstick(counts, np.zeros(0), None, nothing, nothing)
     log = judge.log

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from command_line import TinyRun
 
-from benchmarks import decoders, generator_cells, scaling
-from benchmarks.generator_cells import some_windows
-from benchmarks.random_models import random_generator
+from benchmarks import decoders, scaling
+from benchmarks.generators import counted_cell
+from benchmarks.generators.counted_cell import some_windows
+from benchmarks.speed.random_models import random_generator
+from benchmarks.study import runs
 from onerec.data.windows import every_position_windows
 from onerec.model.counting import size_without_tables
 
@@ -21,7 +23,8 @@ def tiny_data(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     """The tiny log as a dataset of the benchmarks; what they write stays in a folder of its own."""
     name = tiny_run.dataset.name
     monkeypatch.setenv("ONEREC_DATA", str(tiny_run.dataset.parent))
-    monkeypatch.setattr(generator_cells, "DATASETS", {name: ("own.yaml", "tokenizer.quantizer.level_sizes=[8,8]")})
+    monkeypatch.setitem(runs.CONFIG_FILES, name, "own.yaml")
+    monkeypatch.setattr(counted_cell, "DATASETS", {name: ("tokenizer.quantizer.level_sizes=[8,8]",)})
     monkeypatch.setattr(scaling, "DATASETS", {name: ()})
     monkeypatch.setattr(scaling, "BATCH_SIZES", {name: 16})
     monkeypatch.setattr(decoders, "BUDGETS", {(name, mode): () for mode in decoders.MODES})
@@ -82,7 +85,7 @@ def test_decoders_are_compared_on_equal_terms_and_once(tiny_data: str, monkeypat
     assert lengths[0]["flops_ratio"] < lengths[1]["flops_ratio"]
     text = decoders.markdown(results)
     assert text.count(f"| {tiny_data}, ") == 2
-    monkeypatch.setattr(generator_cells, "run_cell", refuse)
+    monkeypatch.setattr(decoders, "measure", refuse)
     monkeypatch.setattr(decoders, "measure_contexts", refuse)
     assert run_main(decoders, monkeypatch, *asked)["rows"] == results["rows"]
 
@@ -104,6 +107,6 @@ def test_sizes_are_fitted_once_and_grow(tiny_data: str, monkeypatch: pytest.Monk
         assert np.allclose(np.array(law["fitted"]) + residuals, [row["loss"]["value"] for row in rows])
         assert law["irreducible"]["low"] >= 0
     assert f"{tiny_data}, encoder_decoder" in scaling.markdown(results)
-    monkeypatch.setattr(generator_cells, "run_cell", refuse)
+    monkeypatch.setattr(scaling, "measure", refuse)
     assert run_main(scaling, monkeypatch, *asked, "--finished", "--run", "a_run")["fits"] == fits
     assert json.loads(Path("a_run/scaling.json").read_text()) == json.loads(Path("out.json").read_text())
