@@ -7,7 +7,7 @@ from benchmarks.output.text import markdown_table, share, signed_interval
 
 FILES = {"demo": "MovieLens-100K", "beauty": "Amazon Beauty", "kuairand": "KuaiRand-Pure"}
 MODELS = ("onerec", "onerec_selection", "sasrec", "item_knn")
-PAIRS = ("onerec - sasrec", "onerec - item_knn", "onerec_selection - sasrec")
+PAIRS = (("onerec", "sasrec"), ("onerec", "item_knn"), ("onerec_selection", "sasrec"))
 
 
 def summary(folder: Path) -> str:
@@ -17,16 +17,16 @@ def summary(folder: Path) -> str:
         folder: of results files of complete runs over several seeds.
     """
     results = [json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in FILES]
-    labels = {name: results[0]["models"][name]["label"] for name in MODELS}
+    models = [{row["model"]: row for row in one["rows"]} for one in results]
+    labels = {name: models[0][name]["label"] for name in MODELS}
     rows = []
     for name in MODELS:
-        tests = [one["models"][name]["test"] for one in results]
+        tests = [one[name]["test"] for one in models]
         cells = [f"{share(test['recall@10']['value'])} / {share(test['ndcg@10']['value'])}" for test in tests]
         rows.append([labels[name], *cells])
-    for pair in PAIRS:
-        first, second = (labels[name] for name in pair.split(" - "))
-        cells = [signed_interval(one["paired"][pair]["recall@10"]) for one in results]
-        rows.append([f"Recall@10: {first} − {second}", *cells])
+    for first, second in PAIRS:
+        cells = [signed_interval(one["figures"][f"{first}_minus_{second}_recall@10"]) for one in results]
+        rows.append([f"Recall@10: {labels[first]} − {labels[second]}", *cells])
     counts = [[f"{one['dataset'][key]:,}" for key in ("users", "items", "events")] for one in results]
     rows.append(["users; items; events", *("; ".join(numbers) for numbers in counts)])
     return markdown_table(("Recall@10 / NDCG@10", *FILES.values()), rows)

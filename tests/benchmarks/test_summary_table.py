@@ -12,10 +12,10 @@ from benchmarks.output.summary import FILES, MODELS, PAIRS
 
 def results(recall: float) -> dict[str, Any]:
     test = {"recall@10": {"value": recall}, "ndcg@10": {"value": recall / 2}}
-    difference = {"recall@10": {"value": recall / 4, "low": -recall / 8, "high": recall}}
+    difference = {"value": recall / 4, "low": -recall / 8, "high": recall}
     return {
-        "models": {model: {"label": model.upper(), "test": test} for model in MODELS},
-        "paired": dict.fromkeys(PAIRS, difference),
+        "rows": [{"model": model, "label": model.upper(), "test": test} for model in MODELS],
+        "figures": {f"{first}_minus_{second}_recall@10": difference for first, second in PAIRS},
         "dataset": {"users": 1234, "items": 56, "events": 7890},
     }
 
