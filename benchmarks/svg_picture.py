@@ -81,7 +81,7 @@ def style_sheet() -> str:
 
 def palettes() -> tuple[dict[str, str], dict[str, str]]:
     """The report's colours by name (`paper`, `ink`, `s0` …), light and dark."""
-    template = (Path(charts.__file__).parent / "templates" / "report.css.jinja").read_text(encoding="utf-8")
+    template = (Path(charts.__file__).parent / "templates" / "page.css.jinja").read_text(encoding="utf-8")
     blocks = re.findall(r":root \{(.*?)\}", template, flags=re.DOTALL)
     light, dark = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block)) for block in blocks[:2])
     return light, dark

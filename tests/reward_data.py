@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 from command_line import configured
 
-from onerec.run.config import load_config
 from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns, UserColumns, write_dataset
-from onerec.run.run import Run, open_run
+from onerec.run.config_files import load_config
+from onerec.run.opening import open_run
+from onerec.run.run import Run
 
 ITEMS, HISTORY, LATER = 40, 14, 6
 SIGNALS = ["click", "long", "like"]

@@ -62,7 +62,6 @@ def measure(opened: "Run") -> dict[str, Any]:
     from onerec.run.results import write_results
 
     results = write_results(opened, " ".join(["onerec", *sys.argv[1:]]))
-    page = write_report(opened.folder)
-    print_comparison(results, opened.console)
-    opened.say(f"results: {opened.folder / 'results.json'}\nreport:  {page}")
+    write_report(opened.folder)
+    print_comparison(results, opened.folder, opened.console)
     return results

@@ -23,7 +23,9 @@ class Lists:
 
     @classmethod
     def empty(cls, requests: int, k: int) -> Self:
-        """Lists without an item, to be filled in place."""
+        """Lists without an item, to be filled in place. Raises ValueError for k below 1."""
+        if k < 1:
+            raise ValueError(f"k, the length of the lists, must be at least 1, got {k}")
         return cls(np.full((requests, k), NO_ITEM, np.int32), np.full((requests, k), -np.inf, np.float32))
 
     @property

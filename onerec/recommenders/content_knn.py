@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onerec.data.candidates import Lists
 from onerec.data.item_order import check_sequences
 from onerec.data.requests import Requests
-from onerec.recommenders.recommender import TrainingData, check_list_length
+from onerec.recommenders.recommender import TrainingData
 from onerec.scorers.content_likeness import CELLS_PER_CHUNK, history_means
 from tokenizer.common.vectors import normalise_rows
 
@@ -29,6 +29,7 @@ class ContentKNN:
 
     name, label = "content_knn", "Content-kNN"
     description = "cosine of item vectors with the history's mean, items without events included"
+    reads_vectors = True
 
     def __init__(
         self, vectors_ND: np.ndarray, decay: float, candidates_M: NDArray[np.integer] | None = None, seed: int = 0
@@ -49,7 +50,6 @@ class ContentKNN:
         """
         history_items, history_offsets = requests.history_items, requests.history_offsets
         check_sequences(history_items, history_offsets, len(self.unit_ND))
-        check_list_length(k)
         lists, candidates = Lists.empty(len(requests), k), len(self.candidates_M)
         place_N = np.full(len(self.unit_ND), candidates)
         place_N[self.candidates_M] = np.arange(candidates)

@@ -11,7 +11,7 @@ from scipy import sparse
 from onerec.data.candidates import Lists
 from onerec.data.requests import Requests
 from onerec.recommenders.popularity import best_free_places
-from onerec.recommenders.recommender import TrainingData, check_list_length
+from onerec.recommenders.recommender import TrainingData
 from onerec.scorers.co_occurrence import CELLS_PER_CHUNK, CoOccurrence, CoOccurrenceConfig
 
 _COLUMN_MASK = (1 << 31) - 1
@@ -26,6 +26,7 @@ class ItemKNN:
 
     name, label = "item_knn", "Item-kNN"
     description = "weighted co-occurrence with order, no training"
+    reads_vectors = False
 
     def __init__(self, counts: CoOccurrence) -> None:
         self.counts = counts
@@ -41,7 +42,6 @@ class ItemKNN:
         Items without any score fill the list by popularity, with negative scores: always below every scored item. Works
         in chunks of users, so memory does not grow with their number.
         """
-        check_list_length(k)
         counts, similarity_NN = self.counts, self.counts.similarity_NN
         item_count = similarity_NN.shape[0]
         weights_CN, seen_CN = counts.history_weights(requests), self._seen(requests)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from onerec.data.candidates import Lists
 from onerec.data.item_order import PopularityOrder, check_sequences
 from onerec.data.requests import Requests
-from onerec.recommenders.recommender import TrainingData, check_list_length
+from onerec.recommenders.recommender import TrainingData
 
 _CELLS_PER_CHUNK = 1 << 22
 
@@ -16,6 +16,7 @@ class Popularity:
 
     name, label = "popularity", "Popularity"
     description = "most frequent training items"
+    reads_vectors = False
 
     def __init__(self, order: PopularityOrder) -> None:
         self.order = order
@@ -33,7 +34,6 @@ class Popularity:
         """
         order, item_count = self.order, len(self.order.order_N)
         check_sequences(requests.history_items, requests.history_offsets, item_count)
-        check_list_length(k)
         lengths_C = requests.history_lengths_C if exclude_seen else np.zeros(len(requests), dtype=np.int64)
         width = min(item_count, k + int(lengths_C.max(initial=0)))
         chunk = max(1, _CELLS_PER_CHUNK // max(1, width))

@@ -5,10 +5,12 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 from rich.table import Table
 
 from onerec.data.candidates import Lists
 from onerec.data.requests import Requests
+from onerec.data.split import rows_of
 from onerec.errors import UserError
 from onerec.run.results import titles_of
 from onerec.run.run import Run
@@ -70,24 +72,25 @@ def print_list(run: Run, user: str | None, request: Requests, lists: Lists, *, s
 
 def row_of_user(run: Run, user: str) -> int:
     """Where a user stands among those of the sequences; UserError when there is no such user."""
-    names = run.sequences.user_ids.cast(str).to_list()
-    if user not in names:
+    names = run.sequences.user_ids.cast(pl.String)
+    rows = (names == user).arg_true()
+    if not len(rows):
         raise UserError(f'no user "{user}" in {run.dataset.folder}{_nearest(user, names)}')
-    return names.index(user)
+    return int(rows[0])
 
 
 def items_of_history(run: Run, history: list[str]) -> np.ndarray:
     """Item numbers of item ids; UserError names the first unknown one."""
-    names = run.item_ids.cast(str).to_list()
-    rows = {name: row for row, name in enumerate(names)}
-    for item in history:
-        if item not in rows:
-            raise UserError(f'no item "{item}" in {run.dataset.folder}{_nearest(item, names)}')
     if not history:
         raise UserError("--history needs at least one item id")
-    return np.array([rows[item] for item in history], dtype=np.int32)
+    names = run.item_ids.cast(pl.String)
+    rows = rows_of(pl.Series(history), names)
+    if (unknown := np.flatnonzero(rows < 0)).size:
+        item = history[int(unknown[0])]
+        raise UserError(f'no item "{item}" in {run.dataset.folder}{_nearest(item, names)}')
+    return rows
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known[:100_000], n=3)
-    return f"; did you mean {', '.join(close)}?" if close else f"; ids look like {', '.join(known[:3])}"
+def _nearest(name: str, known: pl.Series) -> str:
+    close = difflib.get_close_matches(name, known.head(100_000).to_list(), n=3)
+    return f"; did you mean {', '.join(close)}?" if close else f"; ids look like {', '.join(known.head(3))}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from onerec.report import charts
 from onerec.report.charts import Interval
-from onerec.report.values import as_interval, as_mapping, as_number, as_sequence, count
+from onerec.report.values import as_interval, as_mapping, as_number, as_sequence, count, with_interval
 
 CURVE_POINTS = 60
 CONSTANTS = {"irreducible": "E, what no size removes", "coefficient": "A", "alpha": "alpha"}
@@ -25,12 +25,11 @@ def scaling_section(study: dict[str, Any]) -> dict[str, Any] | None:
     fit = as_mapping(as_mapping(study.get("fits")).get("parameters"))
     constants = {name: found for name in CONSTANTS if (found := as_interval(fit.get(name))) is not None}
     fitted = _curve(constants, sizes[0], sizes[-1]) if len(constants) == len(CONSTANTS) else []
-    words = "; ".join(f"{name}: {_loss(loss)}" for _, loss, name in points)
     return {
-        "chart": charts.scaling_chart(points, fitted, f"Loss over parameters. {words}.", _loss),
+        "chart": charts.scaling_chart("Loss over parameters", points, fitted, "{:.3f}".format),
         "sizes": len(sizes),
         "law": "loss = E + A / N^alpha" if fitted else "",
-        "constants": [(CONSTANTS[name], _constant(found)) for name, found in constants.items()],
+        "constants": [(CONSTANTS[name], with_interval(found, "{:.4g}".format)) for name, found in constants.items()],
         "command": as_mapping(study.get("run")).get("command"),
     }
 
@@ -50,14 +49,3 @@ def _curve(constants: dict[str, Interval], low: float, high: float) -> list[tupl
     steps = [math.exp(math.log(low) + step / CURVE_POINTS * math.log(high / low)) for step in range(CURVE_POINTS + 1)]
     law = [(size, least + coefficient * size**-alpha) for size in steps]
     return [(size, loss) for size, loss in law if 0 < loss < math.inf]
-
-
-def _constant(found: Interval) -> str:
-    """`3.912 (95 % interval 3.801 to 4.010)`."""
-    if found.low is None or found.high is None:
-        return f"{found.value:.4g}"
-    return f"{found.value:.4g} (95 % interval {found.low:.4g} to {found.high:.4g})"
-
-
-def _loss(value: float) -> str:
-    return f"{value:.3f}"

@@ -1,94 +1,128 @@
-"""The comparison as a table on the terminal."""
+"""A run on the terminal: one table of all models, sentences on what it shows, and where to look next."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
 from onerec.evaluate.metrics import CUTOFFS
+from onerec.report.charts import Interval
+from onerec.report.models import HEADLINE, Model, read_models
+from onerec.report.values import (
+    BREAKDOWNS,
+    METRICS,
+    as_mapping,
+    as_sequence,
+    count,
+    figure,
+    metric_name,
+    signed,
+    verdict,
+    with_interval,
+)
+from onerec.report.verdicts import verdicts
 from onerec.run.models import P_SCORE
 
-WITH_INTERVALS = ("recall@10", "ndcg@10")
-BREAKDOWNS = {
-    "by_popularity": "recall@10 by training events of the target (cases)",
-    "by_history_length": "recall@10 by events before the target (cases)",
-    "by_cold": "recall@10 of items never seen in training (cases)",
+SENTENCES = 3  # of the verdicts; the page has all
+COLUMNS = {
+    "recall@10": "Recall@10",
+    "ndcg@10": "NDCG@10",
+    "recall@50": "Recall@50",
+    "coverage@10": "Coverage",
+    P_SCORE: "P-Score",
+    "training": "Training",
 }
+LEFT_OUT = ("coverage@10", "recall@50", "training", P_SCORE, "ndcg@10")  # in this order, on a narrow terminal
 
 
-def print_comparison(results: dict[str, Any], console: Console) -> None:
-    """Print test figures with 95 % intervals, parameters and seconds per model, and the paired differences."""
-    protocol, cases = results["protocol"], results["models"]["onerec"]["test"]["cases"]
-    table = Table(title=f"{results['dataset']['name']}: test, {cases:,} users", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    judge = results.get("judge")
-    for name in (*WITH_INTERVALS, "recall@50", "by ID@10", *([P_SCORE] if judge else []), "covered", "train s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for model in results["models"].values():
-        test = model["test"]
-        table.add_row(
-            model["label"],
-            *(interval_text(test[name]) for name in WITH_INTERVALS),
-            share_text(test["recall@50"]["value"]),
-            share_text(test["id_recall@10"]["value"]) if "id_recall@10" in test else "",
-            *([interval_text(test[P_SCORE])] if judge else []),
-            f"{test['coverage@10']:.0%}",
-            f"{model['train_seconds']:,.0f}",
-        )
-    # Where the terminal is narrower its lines wrap; figures cut off in the middle would be worse.
-    table.width = Measurement.get(console, console.options.update_width(200), table).maximum
-    console.print(table)
-    for pair, figures in results["paired"].items():
-        named = [name for name in (*WITH_INTERVALS, P_SCORE) if name in figures]
-        console.print(f"{pair}: " + ", ".join(f"{name} {_signed(figures[name])}" for name in named))
-    seen = "seen items excluded" if protocol["exclude_seen"] else "seen items allowed"
-    console.print(
-        f"Hits on items, full ranking, {seen}, beam {protocol['beam_width']}. (low-high): 95 % bootstrap interval. "
-        "by ID: recall@10 if any item with the target's codes before resolving counted, as open implementations do."
-    )
-    if judge:
-        console.print(f"{P_SCORE}: mean P-Score of the first ten by the {judge}, which neither rewarded nor selected.")
+def print_comparison(results: Mapping[str, Any], folder: Path, console: Console) -> None:
+    """Print the table of all models on test data, what it says, and where to look next.
+
+    Args:
+        results: content of `results.json`.
+        folder: of the run.
+        console: 100 columns hold all columns of the demo; a narrower one gets fewer columns, never half a figure.
+    """
+    comparison = read_models(results)
+    rows = {model.label: _cells(model) for model in comparison.models}
+    names = [name for name in COLUMNS if any(name in row for row in rows.values())]
+    cases = next((as_mapping(model.data.get("test")).get("cases", 0) for model in comparison.models), 0)
+    title = f"{results['dataset']['name']}: {count(cases)} test users, 95 % intervals in brackets"
+    for name in ("", *LEFT_OUT):
+        names = [kept for kept in names if kept != name]
+        cells = {label: [row.get(kept, "") for kept in names] for label, row in rows.items()}
+        table = _table(title, [COLUMNS[kept] for kept in names], cells)
+        if Measurement.get(console, console.options.update_width(1000), table).maximum <= console.width:
+            break
+    console.print(table, "")
+    for about, words in verdicts(comparison)[:SENTENCES]:
+        console.print(f"[bold]{about}[/bold]: {escape(words)}", highlight=False)
+    user = next((example["user"] for example in as_sequence(results.get("examples"))), "ID")
+    look = [
+        f"Page:     {folder / 'report.html'}  (figures: {folder / 'results.json'})",
+        f"A list:   onerec recommend {folder} --user {user}",
+        "Meaning:  docs/evaluation.md",
+    ]
+    # A path or a command that is broken over two lines cannot be copied.
+    console.print("\n".join(["", *look]), highlight=False, markup=False, soft_wrap=True)
 
 
-def print_details(results: dict[str, Any], console: Console) -> None:
-    """Print what the comparison leaves out: every cut-off, and recall@10 by popularity, history length and for cold items."""
-    for measure in ("recall", "ndcg", "mrr", "id_recall"):
-        rows = {
-            model["label"]: [share_text(model["test"][f"{measure}@{k}"]["value"]) for k in CUTOFFS]
-            for model in results["models"].values()
-            if f"{measure}@{CUTOFFS[0]}" in model["test"]
-        }
-        _print_rows(measure, [f"@{k}" for k in CUTOFFS], rows, console)
+def print_details(results: Mapping[str, Any], console: Console) -> None:
+    """Print what the comparison leaves out: every cut-off, Recall@10 by kinds of cases, and all paired differences."""
+    comparison = read_models(results)
+    for metric, title in METRICS.items():
+        found = {m.label: [m.interval(f"{metric}@{cutoff}") for cutoff in CUTOFFS] for m in comparison.models}
+        rows = {label: [figure(each.value) if each else "" for each in row] for label, row in found.items() if any(row)}
+        console.print(_table(title, [f"@{cutoff}" for cutoff in CUTOFFS], rows), "")
     for breakdown, title in BREAKDOWNS.items():
-        models = results["models"].values()
-        buckets = [f"{row['bucket']} ({row['cases']:,})" for row in next(iter(models))[breakdown]]
-        rows = {model["label"]: [share_text(row["recall@10"]["value"]) for row in model[breakdown]] for model in models}
-        _print_rows(title, buckets, rows, console)
+        buckets = {model.label: as_sequence(model.data.get(breakdown)) for model in comparison.models}
+        heads = [f"{bucket['bucket']}\n{count(bucket['cases'])} cases" for bucket in next(iter(buckets.values()), [])]
+        rows = {label: [figure(bucket["recall@10"]["value"]) for bucket in row] for label, row in buckets.items()}
+        console.print(_table(f"Recall@10. {title}", heads, rows), "")
+    metrics = [m for m in (*HEADLINE, P_SCORE) if any(comparison.difference(*pair, m) for pair in comparison.pairs)]
+    for left in comparison.own:
+        rows = {
+            right.label: [_difference(comparison.difference(left, right, metric)) for metric in metrics]
+            for own, right in comparison.pairs
+            if own is left
+        }
+        if rows:
+            console.print(
+                _table(f"On the same users: {left.label} minus", list(map(metric_name, metrics)), rows), end="\n\n"
+            )
+    console.print("In brackets: 95 % intervals over users. *: the interval leaves out zero.", highlight=False)
 
 
-def _print_rows(title: str, columns: list[str], rows: dict[str, list[str]], console: Console) -> None:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right")
+def _table(title: str, heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Table:
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("Model")
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
     for label, cells in rows.items():
-        table.add_row(label, *cells)
-    console.print(table)
+        table.add_row(escape(label), *cells)
+    return table
 
 
-def share_text(value: float) -> str:
-    """`.0653`: a share below one without its zero."""
-    return f"{value:.4f}".removeprefix("0")
+def _cells(model: Model) -> dict[str, str]:
+    """What a row of the table holds, by column; what was not measured is absent."""
+    cells = {metric: figure(found.value) for metric in COLUMNS if (found := model.interval(metric))}
+    if recall := model.interval("recall@10"):
+        cells["recall@10"] = with_interval(recall)
+    if coverage := model.interval("coverage@10"):
+        cells["coverage@10"] = f"{coverage.value:.0%}"
+    if (seconds := model.number("train_seconds")) is not None:
+        cells["training"] = f"{count(seconds)} s"
+    return cells
 
 
-def interval_text(figure: dict[str, float]) -> str:
-    """`.0653 (.0621-.0684)`."""
-    value, low, high = (share_text(figure[key]) for key in ("value", "low", "high"))
-    return f"{value} ({low}-{high})"
-
-
-def _signed(figure: dict[str, float]) -> str:
-    word = "above" if figure["low"] > 0 else "below" if figure["high"] < 0 else "level"
-    return f"{figure['value']:+.4f} ({figure['low']:+.4f} to {figure['high']:+.4f}, {word})"
+def _difference(difference: Interval | None) -> str:
+    """`+.0109* (+.0008 to +.0208)`"""
+    if difference is None:
+        return ""
+    value, bracket, ends = with_interval(difference, signed).partition(" (")
+    return f"{value}{'*' if verdict(difference) in ('above', 'below') else ''}{bracket}{ends}"

@@ -1,14 +1,34 @@
-"""Reading figures from JSON that may lack some of them, and writing them the way people do."""
+"""How the report speaks: labels of figures, the way numbers are written, and reading figures that a file may lack."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from onerec.report.charts import Interval
 
-METRICS = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
-NAMES = {**METRICS, "p_score": "P-Score"}
+METRICS = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "id_recall": "Recall by ID"}
+LABELS = {**METRICS, "p_score": "P-Score", "coverage": "Coverage"}
+BREAKDOWNS = {
+    "by_popularity": "By popularity of the true item, events in training",
+    "by_history_length": "By length of the history, events",
+    "by_cold": "Items that training never showed",
+}
+FEATURES = {
+    "log_probability": "log-probability of the generator, per nat",
+    "item_score": "score of the item scorer",
+    "co_occurrence": "logarithm of co-occurrence",
+    "co_occurrence_root": "square root of co-occurrence",
+    "directly_after": "logarithm of how often it came right after the newest event",
+    "never_together": "never together with the history in training",
+    "content_mean": "content like the history's mean, cosine",
+    "content_most": "content like one event of the history, cosine",
+    "behaviour_mean": "behaviour like the history's mean, cosine",
+    "behaviour_most": "behaviour like one event of the history, cosine",
+    "new": "never taken in training",
+    "new_content_mean": "never taken, and content like the history's mean, cosine",
+    "new_content_most": "never taken, and content like one event of the history, cosine",
+}
 
 
 def verdict(difference: Interval) -> str:
@@ -24,81 +44,79 @@ def verdict(difference: Interval) -> str:
 def metric_name(metric: str) -> str:
     """`recall@10` as people write it: Recall@10."""
     name, _, cutoff = metric.partition("@")
-    return NAMES.get(name, name.replace("_", " ")) + (f"@{cutoff}" if cutoff else "")
+    return LABELS.get(name, readable(name)) + (f"@{cutoff}" if cutoff else "")
+
+
+def readable(name: str) -> str:
+    """A name from a file in words: underscores become spaces."""
+    return name.replace("_", " ")
 
 
 def figure(value: float) -> str:
-    return f"{value:.4f}"
+    """`.0653`: a figure below one is written without its zero."""
+    return f"{value:.4f}".removeprefix("0")
 
 
 def signed(value: float) -> str:
-    return f"{value:+.4f}".replace("-", "−")
+    """`+.0109` or `−.0109`; what rounds to zero is `+.0000`."""
+    return ("−" if round(value, 4) < 0 else "+") + figure(abs(value))
 
 
-def figure_with_interval(interval: Interval) -> str:
-    low, high = interval.ends()
-    known = interval.low is not None and interval.high is not None
-    return (
-        f"{figure(interval.value)} (95 % interval {figure(low)} to {figure(high)})" if known else figure(interval.value)
-    )
+def with_interval(interval: Interval, write: Callable[[float], str] = figure) -> str:
+    """`.0653 (.0621–.0684)`, or `+.0109 (+.0008 to +.0208)` with `write=signed`."""
+    if interval.low is None or interval.high is None:
+        return write(interval.value)
+    between = " to " if write is signed else "–"
+    return f"{write(interval.value)} ({write(interval.low)}{between}{write(interval.high)})"
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    """`38.8 %`, with a space that no line is broken at."""
+    return f"{100 * share:.1f}\u00a0%"
 
 
 def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def plain(value: float | str | bool) -> str:
-    """A figure of unknown kind: whole numbers with grouped thousands, others with four significant digits."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str):
-        return value
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+def plain(value: float) -> str:
+    """A figure of unknown kind, with four significant digits."""
+    return f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the largest two units that matter: `< 0.1 s`, `0.4 s`, `12 s`, `7 min 12 s`, `2 h 5 min`."""
+    """Seconds in the largest two units that matter: `< 0.1 s`, `0.4 s`, `12 s`, `7 min 12 s`, `2 h`."""
     if seconds < 0.1:
         return "< 0.1 s"
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    units = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
+    return " ".join(f"{number} {unit}" for number, unit in units if number)
+
+
+def size(in_bytes: float) -> str:
+    """Bytes in a unit that leaves few digits: `512 B`, `1.6 MB`, `24 GB`."""
+    power = min(int(math.log10(max(in_bytes, 1)) / 3), 3)
+    number = in_bytes / 1000**power
+    return f"{number:.{1 if power and number < 10 else 0}f} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
 def date_in_words(started: object) -> str:
-    """An ISO date or Unix seconds as `3 May 2026, 14:05`; other text as it stands."""
+    """An ISO date as `3 May 2026, 14:05 UTC`; other text as it stands."""
     try:
-        if isinstance(started, int | float):
-            moment = datetime.fromtimestamp(started).astimezone()
-        else:
-            moment = datetime.fromisoformat(str(started))
-    except (ValueError, OverflowError, OSError):
+        moment = datetime.fromisoformat(str(started))
+    except ValueError:
         return "" if started is None else str(started)
     return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".rstrip()
 
 
 def in_words(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def as_pairs(value: object) -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        return [(str(key).replace("_", " "), str(entry)) for key, entry in value.items() if not is_missing(entry)]
-    return [("", str(value))] if value else []
-
-
-def title_of(entry: object) -> str:
-    fields = as_mapping(entry)
-    return str(fields.get("title") or fields.get("item") or (entry if not fields else ""))
+    """`a`, `a and b`, `a, b and c`; semicolons where a name holds a comma itself."""
+    comma = "; " if any("," in name for name in names) and len(names) > 1 else ", "
+    last = "; and " if comma == "; " else " and "
+    return last.join([comma.join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
 def as_interval(raw: object) -> Interval | None:
@@ -111,29 +129,9 @@ def as_number(raw: object) -> float | None:
     return float(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw) else None
 
 
-def flatten(mapping: dict[str, Any]) -> list[tuple[str, float | str]]:
-    """Single figures of a mapping and of the mappings in it as (readable name, value); lists are left out."""
-    found: list[tuple[str, float | str]] = []
-    for key, value in mapping.items():
-        name = str(key).replace("_", " ")
-        if isinstance(value, dict):
-            found += [(f"{name}: {inner}", figure) for inner, figure in flatten(value)]
-        elif isinstance(value, str | int | float):
-            found.append((name, value))
-    return found
-
-
-def is_missing(value: object) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and not math.isfinite(value))
-
-
 def as_mapping(raw: object) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else {}
 
 
 def as_sequence(raw: object) -> list[Any]:
     return raw if isinstance(raw, list) else []
-
-
-def entry_at(values: Sequence[Any], index: int) -> Any:
-    return values[index] if index < len(values) else None

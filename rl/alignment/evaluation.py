@@ -9,7 +9,8 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from onerec.files import write_json
-from onerec.report.terminal import interval_text, share_text
+from onerec.report.charts import Interval
+from onerec.report.values import figure, signed, with_interval
 from onerec.run.lists import lists_of
 from onerec.run.models import EVALUATED_PARTS, P_SCORE, Judge, Model
 from onerec.run.results import dataset_facts, generator_ids, judged_figures, measures_of, protocol_of, run_facts
@@ -17,7 +18,7 @@ from onerec.run.run import Run
 from onerec.run.stages.generator import GeneratorStage, seconds_of, training_facts
 from onerec.run.stages.semantic_ids import SemanticIdsStage
 from rl.alignment.stage import VALIDATION_LEARNT, aligned_model, aligned_name
-from rl.config import config_of
+from rl.config.run import config_of
 from rl.reward_model.choice import judging_name
 from rl.reward_model.judge import judge_named
 from rl.rsft.stage import RsftStage, alignment_start, rsft_model
@@ -122,9 +123,9 @@ def print_alignment(results: dict[str, Any], console: Console) -> None:
             table.add_column(name, justify="right", no_wrap=True)
         for model in results["models"].values():
             figures = model[part]
-            cells = [interval_text(figures[name]) for name in shown]
-            table.add_row(model["label"], *cells, share_text(figures["coverage@10"]))
-        table.add_row(CHANGES[after], *(_difference(paired[name]) for name in shown), "")
+            cells = [with_interval(Interval(**figures[name])) for name in shown]
+            table.add_row(model["label"], *cells, figure(figures["coverage@10"]))
+        table.add_row(CHANGES[after], *(with_interval(Interval(**paired[name]), signed) for name in shown), "")
         table.width = Measurement.get(console, console.options.update_width(220), table).maximum
         console.print(table)
     judge = results["judge"]
@@ -132,7 +133,3 @@ def print_alignment(results: dict[str, Any], console: Console) -> None:
         "(low to high): 95 % bootstrap interval over users; differences are paired. "
         + (f"{P_SCORE}: mean P-Score of the first ten, by the {judge}, which did not reward." if judge else "")
     )
-
-
-def _difference(figure: dict[str, float]) -> str:
-    return f"{figure['value']:+.4f} ({figure['low']:+.4f} to {figure['high']:+.4f})"

@@ -16,8 +16,9 @@ from onerec.data import event_log, mapped_arrays, split
 from onerec.data.contract import Dataset, DatasetSpec, check_events, check_tables, read_dataset
 from onerec.data.event_log import ROW, EventLog
 from onerec.data.order_statistics import values_at_ranks
+from onerec.data.requests import evaluation_requests
 from onerec.data.sequence_files import complete_folder, open_sequences
-from onerec.data.split import Sequences, evaluation_cases, split_sequences, training_sequences
+from onerec.data.split import Sequences, split_sequences, training_sequences
 from onerec.errors import UserError
 
 ITEMS = pl.DataFrame({"item": list(range(9, -1, -1))})
@@ -104,9 +105,9 @@ def test_pieces_make_no_difference_to_sequences(
         same(whole, outcome(lambda: split_sequences(dataset, **asked)))
         if isinstance(whole, str):
             return
-        in_pieces = training_sequences(whole), evaluation_cases(whole, "test", "all")
+        in_pieces = training_sequences(whole), evaluation_requests(whole, "test", "all")
     assert all(map(np.array_equal, in_pieces[0], training_sequences(whole)))
-    assert np.array_equal(in_pieces[1].history_items, evaluation_cases(whole, "test", "all").history_items)
+    assert np.array_equal(in_pieces[1].history_items, evaluation_requests(whole, "test", "all").history_items)
 
 
 @given(logs(in_order=False), st.integers(1, 12), st.booleans())

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from onerec.data import lifelong as module
 from onerec.data.lifelong import LifelongConfig, LifelongReader, LifelongSource, Representatives
-from onerec.data.stream import Readings, Stream, padded_readings, training_stream
+from onerec.data.requests import Requests
+from onerec.data.stream import Stream, training_stream
 from onerec.errors import UserError
 
 ITEMS = 200
@@ -151,7 +152,9 @@ def test_training_and_inference_read_the_same_past() -> None:
     trained_E = np.ones(600, bool)
     trained_E[[240, 241, 242, 243, 244, 245, 246, 247, 248, 249, 599]] = False
     part = training_stream(stream, trained_E)
-    ((_, batch),) = padded_readings(Readings(stream, np.array([1]), np.array([555])), 10, 0, 1)
+    asked = Requests.of_histories(stream.item_index[250:555], np.array([0, 305]))
+    asked = replace(asked, users_C=np.array([1]), stream=stream, stream_ends_C=np.array([555]))
+    ((_, batch),) = asked.batches(length=10, earlier_positives=0, batch_size=1)
     starts_B = np.array([240 + (545 - 250)])
     trained = part.context_features(starts_B[:, None], starts_B, np.array([1]), 0).lifelong
     assert batch.context_features is not None

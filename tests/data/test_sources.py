@@ -12,12 +12,13 @@ import polars as pl
 import pytest
 
 from onerec.data.contract import read_dataset
+from onerec.data.requests import evaluation_requests
 from onerec.data.sources import movielens
 from onerec.data.sources.amazon import convert_amazon, k_core
 from onerec.data.sources.kuairand import LOG_COLUMNS, USER_CATEGORIES, VIDEO_COLUMNS, convert_kuairand
 from onerec.data.sources.movielens import convert_movielens, fetch_movielens_100k
 from onerec.data.sources.tabular import import_table, tabular_spec
-from onerec.data.split import evaluation_cases, split_sequences
+from onerec.data.split import split_sequences
 from onerec.errors import UserError
 
 RATINGS = [(2, 1, 5, 30), (1, 3, 3, 20), (1, 2, 4, 20), (1, 1, 1, 10), (2, 267, 2, 40), (2, 1412, 4, 41)]
@@ -269,8 +270,8 @@ def test_kuairand_layouts(variant: str, parts: tuple[str, ...], tmp_path: Path) 
         "items.parquet",
         "users.parquet",
     ]
-    cases = evaluation_cases(split_sequences(dataset), "test", "first")
-    assert cases.target.tolist() == [0] and cases.history_items.tolist() == [1, 2]
+    requests = evaluation_requests(split_sequences(dataset), "test", "first")
+    assert requests.targets_C.tolist() == [0] and requests.history_items.tolist() == [1, 2]
     # Given the inner folder, with the random policy's impressions.
     everything = convert_kuairand(folder / "data", variant, tmp_path / "out", include_random=True)
     assert everything.events["is_rand"].to_list() == [0, 0, 0, 0, 0, 0, 1]

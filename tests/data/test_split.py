@@ -9,10 +9,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from request_cases import histories_of
 
 from onerec.data.contract import Dataset, DatasetSpec, read_dataset
 from onerec.data.event_log import EventLog
-from onerec.data.split import Sequences, evaluation_cases, rows_of, split_sequences, training_sequences
+from onerec.data.requests import evaluation_requests
+from onerec.data.split import Sequences, rows_of, split_sequences, training_sequences
 from onerec.errors import UserError
 
 PERIOD_NAMES = ["history", "valid", "test"]
@@ -113,35 +115,30 @@ def test_equals_slow_reference(
 
     for part, code in (("valid", 1), ("test", 2)):
         for which in ("first", "all"):
-            wanted, dropped = reference_cases(list(expected.values()), code, which == "first")
-            cases = evaluation_cases(sequences, part, which)  # type: ignore[arg-type]
-            found = [
-                (
-                    int(cases.user_index[case]),
-                    cases.history_items[cases.history_offsets[case] : cases.history_offsets[case + 1]].tolist(),
-                    int(cases.target[case]),
-                )
-                for case in range(len(cases))
-            ]
-            assert found == wanted
-            assert cases.dropped == dropped
+            wanted, dropped = reference_requests(list(expected.values()), code, which == "first")
+            asked = evaluation_requests(sequences, part, which)  # type: ignore[arg-type]
+            users, targets = asked.users_C.tolist(), asked.targets_C.tolist()
+            assert list(zip(users, histories_of(asked), targets, strict=True)) == wanted
+            assert asked.dropped == dropped
+            assert sequences.item_index[asked.target_events_C].tolist() == targets
+            assert np.isin(sequences.part[asked.target_events_C], code).all()
 
 
-def reference_cases(
+def reference_requests(
     users: list[list[tuple[int, int]]], code: int, first: bool
 ) -> tuple[list[tuple[int, list[int], int]], int]:
-    cases, dropped = [], 0
+    requests, dropped = [], 0
     for number, events in enumerate(users):
         for place, (item, part) in enumerate(events):
             if part != code:
                 continue
             if place:
-                cases.append((number, [other for other, _ in events[:place]], item))
+                requests.append((number, [other for other, _ in events[:place]], item))
             else:
                 dropped += 1
             if first:
                 break
-    return cases, dropped
+    return requests, dropped
 
 
 @settings(max_examples=60, deadline=None)
@@ -204,7 +201,7 @@ def test_sets_have_no_next_item() -> None:
     sequences = split_sequences(dataset, method="by_period")
     assert training_sequences(sequences)[0].tolist() == [18, 16]
     with pytest.raises(UserError, match="no next item"):
-        evaluation_cases(sequences, "test", "all")
+        evaluation_requests(sequences, "test", "all")
 
 
 @pytest.mark.parametrize(

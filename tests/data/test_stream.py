@@ -7,18 +7,18 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from request_cases import histories_of
 
 from onerec.data.contract import Dataset, DatasetSpec
 from onerec.data.event_log import EventLog
 from onerec.data.features import PathwaysConfig
-from onerec.data.split import Sequences, evaluation_cases, split_sequences, training_sequences
+from onerec.data.requests import evaluation_requests
+from onerec.data.split import Sequences, split_sequences, training_sequences
 from onerec.data.stream import (
     Stream,
-    case_readings,
     fit_vocabulary,
     make_stream,
     order_events,
-    padded_readings,
     stream_windows,
     training_stream,
 )
@@ -103,30 +103,15 @@ def test_training_ends_with_the_last_training_target(dataset: Dataset) -> None:
 
 
 @given(logs, st.sampled_from(["valid", "test"]))
-def test_a_case_reads_every_event_before_its_target(dataset: Dataset, part: str) -> None:
+def test_a_request_reads_every_event_before_its_target(dataset: Dataset, part: str) -> None:
     sequences, stream, _, _ = streamed(dataset)
-    cases = evaluation_cases(sequences, part, "first")  # type: ignore[arg-type]
-    readings = case_readings(stream, order_events(dataset, sequences, "all"), cases)
-    assert np.array_equal(stream.item_index[readings.ends_C], cases.target)
-    for case in range(len(cases)):
-        begin, end = stream.offsets[readings.users_C[case]], readings.ends_C[case]
-        positive = stream.item_index[begin:end][stream.is_target_E[begin:end]]
-        history = cases.history_items[cases.history_offsets[case] : cases.history_offsets[case + 1]]
-        assert np.array_equal(positive, history)
-    for rows, batch in padded_readings(readings, 4, 2, batch_size=2):
-        for row, items, length, older, filled in zip(
-            rows,
-            batch.items_BT,
-            batch.lengths_B,
-            batch.context_features.positive_items_BP,
-            batch.context_features.positive_filled_BP,
-            strict=True,
-        ):
-            begin, end = stream.offsets[readings.users_C[row]], readings.ends_C[row]
-            start = max(begin, end - 4)
-            assert items[: int(length)].tolist() == stream.item_index[start:end].tolist()
-            before = stream.item_index[begin:start][stream.is_target_E[begin:start]]
-            assert older[filled].tolist() == before[-2:].tolist()
+    plain = evaluation_requests(sequences, part, "first")  # type: ignore[arg-type]
+    asked = plain.reading(stream, order_events(dataset, sequences, "all"))
+    assert asked.stream is stream and asked.stream_ends_C is not None
+    assert np.array_equal(stream.item_index[asked.stream_ends_C], asked.targets_C)
+    for user, end, history in zip(asked.users_C, asked.stream_ends_C, histories_of(asked), strict=True):
+        read = slice(stream.offsets[user], end)
+        assert stream.item_index[read][stream.is_target_E[read]].tolist() == history
 
 
 def test_a_stream_of_positive_events_gives_the_windows_of_the_sequences() -> None:

@@ -4,22 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from request_cases import flat
 
-from onerec.data.windows import (
-    epoch_batches,
-    every_position_windows,
-    one_target_windows,
-    padded_histories,
-    share_of_batch,
-)
+from onerec.data.windows import epoch_batches, every_position_windows, one_target_windows, share_of_batch
 
 sequences = st.lists(st.lists(st.integers(0, 30), max_size=40), min_size=1, max_size=8).filter(
     lambda rows: any(len(row) > 1 for row in rows)
 )
-
-
-def flat(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array([item for row in rows for item in row], dtype=np.int32), np.cumsum([0] + [len(row) for row in rows])
 
 
 def targets_of(rows: list[list[int]]) -> list[tuple[int, int]]:
@@ -78,12 +69,3 @@ def test_an_empty_share_counts_nothing() -> None:
     windows = one_target_windows(*flat([[1, 2, 3]]), 5)
     batch = windows.batch(np.array([-1]))
     assert not batch.counted_BT.any()
-
-
-def test_histories_keep_their_latest_items_in_order() -> None:
-    item_index, offsets = flat([[1, 2, 3, 4, 5], [6], [7, 8]])
-    found = {}
-    for cases, batch in padded_histories(item_index, offsets, length=3, batch_size=2):
-        for case, items, length in zip(cases, batch.items_BT.tolist(), batch.lengths_B.tolist(), strict=True):
-            found[int(case)] = items[:length]
-    assert found == {0: [3, 4, 5], 1: [6], 2: [7, 8]}

@@ -11,7 +11,6 @@ from onerec.decode.beam_search import beam_search
 from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
 from onerec.model.generator_config import GeneratorConfig
-from onerec.recommenders.generator import GeneratorRecommender
 from tokenizer.semantic_ids import SemanticIds
 
 # The project promises 1e-5: sums of a few float32 log-softmaxes, computed in a different order.
@@ -57,14 +56,12 @@ def random_generator(seed: int) -> tuple[Generator, np.random.Generator]:
     return model, draw
 
 
-def random_requests(draw: np.random.Generator, items: int, count: int) -> Requests:
+def one_batch(draw: np.random.Generator, model: Generator, count: int) -> Batch:
+    """A batch of so many random histories."""
     lengths = draw.integers(1, 12, size=count)
-    return Requests.of_histories(draw.integers(0, items, size=lengths.sum()), np.concatenate([[0], np.cumsum(lengths)]))
-
-
-def random_batch(model: Generator, draw: np.random.Generator, count: int) -> Batch:
-    """Random histories as one batch."""
-    ((_, batch),) = random_requests(draw, model.trie.item_count, count).batches(model.config.history_length, 0, count)
+    items = draw.integers(0, model.trie.item_count, size=lengths.sum())
+    requests = Requests.of_histories(items, np.concatenate([[0], np.cumsum(lengths)]))
+    ((_, batch),) = requests.batches(model.config.history_length, earlier_positives=0, batch_size=count)
     return batch
 
 
@@ -74,7 +71,7 @@ def test_a_wide_beam_equals_scoring_every_item(block: int) -> None:
     for seed in range(20 * block, 20 * block + 20):
         model, draw = random_generator(seed)
         items = model.trie.item_count
-        batch = random_batch(model, draw, 3)
+        batch = one_batch(draw, model, 3)
         with torch.no_grad():
             beams = beam_search(bind(model, batch), model.trie, beam_width=items)
             reference = item_log_probabilities(model, batch, torch.arange(items).expand(3, -1))
@@ -89,7 +86,7 @@ def test_a_wide_beam_equals_scoring_every_item(block: int) -> None:
 def test_a_narrow_beam_is_legal_sorted_and_scored_exactly(seed: int) -> None:
     model, draw = random_generator(1000 + seed)
     items, width = model.trie.item_count, 3
-    batch = random_batch(model, draw, 4)
+    batch = one_batch(draw, model, 4)
     with torch.no_grad():
         beams = beam_search(bind(model, batch), model.trie, beam_width=width)
         reference = item_log_probabilities(model, batch, torch.arange(items).expand(4, -1))
@@ -104,7 +101,7 @@ def test_a_narrow_beam_is_legal_sorted_and_scored_exactly(seed: int) -> None:
 def test_excluded_items_never_appear_and_others_keep_their_scores(seed: int) -> None:
     model, draw = random_generator(2000 + seed)
     items = model.trie.item_count
-    batch = random_batch(model, draw, 4)
+    batch = one_batch(draw, model, 4)
     excluded = torch.from_numpy(draw.integers(-1, items, size=(4, 6)))
     with torch.no_grad():
         plain = beam_search(bind(model, batch), model.trie, beam_width=items)
@@ -122,31 +119,17 @@ def test_excluded_items_never_appear_and_others_keep_their_scores(seed: int) -> 
 def test_excluding_everything_leaves_an_empty_list() -> None:
     model, draw = random_generator(7)
     items = model.trie.item_count
-    batch = random_batch(model, draw, 2)
+    batch = one_batch(draw, model, 2)
     everything = torch.arange(items).expand(2, -1)
     beams = beam_search(bind(model, batch), model.trie, beam_width=5, excluded_BS=everything)
     assert (beams.items_BK == -1).all()
-
-
-def test_recommender_ignores_batch_size_and_order_of_requests() -> None:
-    model, draw = random_generator(12)
-    requests = random_requests(draw, model.trie.item_count, 17)
-    whole, single = (
-        GeneratorRecommender(model, beam_width=50, batch_size=size).recommend(requests, 10, exclude_seen=True)
-        for size in (17, 1)
-    )
-    assert (whole.items_CK == single.items_CK).all()
-    found = whole.items_CK >= 0
-    assert np.abs(whole.scores_CK[found] - single.scores_CK[found]).max() <= TOLERANCE
-    for items, seen in zip(whole.items_CK, requests.seen(np.arange(17)), strict=True):
-        assert not set(items[items >= 0].tolist()) & set(seen.tolist())
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_users_that_are_stepped_apart_get_the_same_as_together(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts may find different numbers of items, and each keeps its own cache."""
     model, draw = random_generator(3000 + seed)
-    batch = random_batch(model, draw, 5)
+    batch = one_batch(draw, model, 5)
     with torch.no_grad():
         bound = bind(model, batch)
         together = beam_search(bound, model.trie, beam_width=4, by_level=True)

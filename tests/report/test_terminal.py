@@ -1,61 +1,85 @@
-"""What the terminal shows are the figures of results.json, for every model and every bucket."""
+"""What the terminal shows are the figures of results.json; it fits the terminal, and it says where to look next."""
 
-from command_line import TinyRun, results_of
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import ROOT, TinyRun, results_of
 from rich.console import Console
 
-from onerec.report.terminal import BREAKDOWNS, print_comparison, print_details, share_text
+from onerec.report.models import read_models
+from onerec.report.terminal import print_comparison, print_details
+from onerec.report.values import BREAKDOWNS, count, figure, with_interval
+
+
+@pytest.fixture(scope="module")
+def demo() -> dict[str, Any]:
+    """Figures of a demo, with its nine models."""
+    results: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "demo-17.json").read_text(encoding="utf-8"))
+    return results
+
+
+def printed(results: dict[str, Any], width: int) -> list[str]:
+    console = Console(record=True, width=width)
+    print_comparison(results, Path("runs/demo"), console)
+    return [line.rstrip() for line in console.export_text().splitlines()]
 
 
 def test_every_cutoff_and_bucket_is_printed(tiny_run: TinyRun) -> None:
-    results, console = results_of(tiny_run.folder), Console(record=True, width=160)
+    results, console = results_of(tiny_run.folder), Console(record=True, width=100)
     print_details(results, console)
     shown = console.export_text()
     lines = [line.split() for line in shown.splitlines()]
     for model in results["models"].values():
         for measure in ("recall", "ndcg", "mrr"):
-            cells = [share_text(model["test"][f"{measure}@{k}"]["value"]) for k in (1, 5, 10, 20, 50)]
+            cells = [figure(model["test"][f"{measure}@{k}"]["value"]) for k in (1, 5, 10, 20, 50)]
             assert [*model["label"].split(), *cells] in lines
         for breakdown in BREAKDOWNS:
             for row in model[breakdown]:
-                assert f"({row['cases']:,})" in shown
-                assert share_text(row["recall@10"]["value"]) in shown
+                assert f"{count(row['cases'])} cases" in shown
+                assert figure(row["recall@10"]["value"]) in shown
 
 
-def test_the_comparison_says_on_which_side_of_zero_an_interval_lies() -> None:
-    figure = {"value": 0.1, "low": 0.05, "high": 0.15}
-    test = {"cases": 3, "coverage@10": 0.5, **dict.fromkeys(("recall@10", "ndcg@10", "recall@50"), figure)}
-    results = {
-        "dataset": {"name": "made up"},
-        "protocol": {"exclude_seen": True, "beam_width": 50},
-        "models": {"onerec": {"label": "OneRec", "parameters": 1, "train_seconds": 2.0, "test": test}},
-        "paired": {
-            "onerec - a": {"recall@10": figure, "ndcg@10": {"value": -0.1, "low": -0.2, "high": -0.01}},
-            "onerec - b": {"recall@10": {"value": 0.0, "low": -0.1, "high": 0.1}, "ndcg@10": figure},
-        },
-    }
-    console = Console(record=True, width=200)
-    print_comparison(results, console)
-    first, second = (line for line in console.export_text().splitlines() if line.startswith("onerec - "))
-    assert "above), ndcg@10" in first
-    assert first.endswith("below)")
-    assert "level), ndcg@10" in second
-    assert second.endswith("above)")
+def test_the_comparison_of_the_demo_fits_a_terminal(demo: dict[str, Any]) -> None:
+    lines = printed(demo, 100)
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= 100
+    for model in read_models(demo).models:
+        (row,) = (line for line in lines if re.match(rf"{re.escape(model.label)} +\.\d{{4}} \(", line))
+        recall = model.interval("recall@10")
+        assert recall is not None and with_interval(recall) in row
+        assert len(row.removeprefix(model.label).split()) == 8  # six columns; an interval and "s" stand apart
+    assert lines[-3].endswith("(figures: runs/demo/results.json)")
+    assert "onerec recommend runs/demo --user ID" in lines[-2], "committed figures show no users"
 
 
-def test_what_a_judge_says_stands_beside() -> None:
-    figure = {"value": 0.1, "low": 0.05, "high": 0.15}
-    test = {"cases": 3, "coverage@10": 0.5, **dict.fromkeys(("recall@10", "ndcg@10", "recall@50"), figure)}
-    judged = {"value": 0.4321, "low": 0.4, "high": 0.5}
-    results = {
-        "dataset": {"name": "made up"},
-        "protocol": {"exclude_seen": True, "beam_width": 50},
-        "judge": "reward model of second users",
-        "models": {"onerec": {"label": "OneRec", "train_seconds": 2.0, "test": {**test, "p_score@10": judged}}},
-        "paired": {"onerec - a": {"recall@10": figure, "ndcg@10": figure, "p_score@10": judged}},
-    }
-    console = Console(record=True, width=200)
-    print_comparison(results, console)
-    shown = console.export_text()
-    assert ".4321 (.4000-.5000)" in shown
-    assert "p_score@10 +0.4321 (+0.4000 to +0.5000, above)" in shown
-    assert "by the reward model of second users" in shown
+@pytest.mark.parametrize(("width", "columns"), [(80, 4), (72, 3), (40, 1)])
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_figures(demo: dict[str, Any], width: int, columns: int) -> None:
+    lines = printed(demo, width)
+    head = next(line for line in lines if line.startswith("Model"))
+    assert len(head.split()) == 1 + columns
+    assert max(map(len, lines[: lines.index(head) + 3])) <= width
+    assert not any("…" in line for line in lines)
+
+
+def test_differences_are_starred_where_zero_is_outside(demo: dict[str, Any]) -> None:
+    console = Console(record=True, width=100)
+    print_details(demo, console)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 100
+    (rows,) = (
+        lines[place + 3 :] for place, line in enumerate(lines) if line.rstrip() == "On the same users: OneRec minus"
+    )
+    row = next(line for line in rows if line.startswith("Item-kNN"))
+    assert row.split()[1:5] == ["+.0042", "(−.0201", "to", "+.0265)"]
+    row = next(line for line in rows if line.startswith("Popularity"))
+    assert row.split()[1:5] == ["+.1283*", "(+.0997", "to", "+.1570)"]
+
+
+def test_labels_are_no_markup(demo: dict[str, Any]) -> None:
+    results = json.loads(json.dumps(demo))
+    for model in results["models"].values():
+        model["label"] = f"[red]{model['label']}[/x]"
+    assert any("[red]SASRec[/x]" in line for line in printed(results, 140))
