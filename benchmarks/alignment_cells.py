@@ -61,8 +61,8 @@ def run_cell(row: Row, start: Row, dataset: str, seed: int, data: Path, cells: P
     from onerec.run.config import load_config
     from onerec.run.run import Run
     from onerec.train.runtime import set_threads
-    from rl.alignment.stage import align_generator, align_stage
     from rl.alignment.rewards import train_reward_models
+    from rl.alignment.stage import align_generator, align_stage
 
     folder = cell_folder(cells, dataset, row, seed)
     config = load_config(CONFIGS / CONFIG_FILES[dataset], row.overrides(start, seed, str(data / dataset), quick))
@@ -133,8 +133,8 @@ def lists_of(run: Any, row: Row, generator: Any, prompts: Any, part: str) -> dic
     reward model that rewards."""
     from onerec.evaluate.ranking import LIST_LENGTH
     from onerec.scorers.selection import best
-    from rl.alignment.stage import align_stage
     from rl.alignment.rewards import rewarding_section
+    from rl.alignment.stage import align_stage
     from rl.reward_model.selection import load_reward_selection, mixture
 
     cases, exclude_seen = prompts.cases, run.config.recommend.exclude_seen
@@ -176,7 +176,7 @@ def legality(generator: Any, prompts: Any, seed: int) -> np.ndarray:
     """Of free samples for each history, the share that is an item's codes, float32 `[C]`."""
     import torch
 
-    from rl.alignment.config import RolloutConfig
+    from rl.config.alignment import RolloutConfig
     from rl.rollouts.rollouts import generate_groups
 
     config = RolloutConfig(method="free", group_size=FREE_GROUP)

@@ -51,8 +51,8 @@ def main() -> int:
 def measure(overrides: list[str], share: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Facts of the run, and a row each for appended items and for the same items fitted with all others."""
     from onerec.run.config import load_config
-    from onerec.run.run import Run
     from onerec.run.provenance import code_version, machine, versions
+    from onerec.run.run import Run
     from tokenizer.content.encoder import ContentSpec, content_vectors
 
     config = load_config(CONFIG, overrides)

@@ -83,9 +83,9 @@ class Row:
 
 def run_cell(row: Row, seed: int, data: Path, folder: Path, quick: bool = False) -> dict[str, Any]:
     """Measure one cell into `folder`, or read it from there if it is finished; models are not kept."""
-    from onerec.run.config import load_config
     from onerec.data.split import held_out_pairs
     from onerec.evaluate.ranking import LIST_LENGTH
+    from onerec.run.config import load_config
     from onerec.run.run import Run
     from tokenizer.quality.neighbours import pair_hit_rate
 

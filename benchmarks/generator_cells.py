@@ -100,8 +100,8 @@ def run_cell(cell: Cell, data: Path, folder: Path) -> dict[str, Any]:
 
     from onerec.model.counting import count_parameters, size_without_tables
     from onerec.model.generator import Generator
-    from onerec.run.run import Run
     from onerec.run.provenance import code_version, machine, versions
+    from onerec.run.run import Run
     from onerec.train.runtime import set_threads
     from onerec.train.schedule import learning_rate_for
     from onerec.train.trainer import Trainer

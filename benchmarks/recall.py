@@ -50,12 +50,13 @@ def main() -> int:
 
 def complete_run(config: Path, overrides: list[str], runs: Path) -> dict[str, Any]:
     """Do all stages of a config in this process and return what it measured."""
+    from rl.stages import check_stages, further_of, train_stages
+
+    from onerec.report.report import write_report
+    from onerec.report.terminal import print_comparison
     from onerec.run.config import load_config
     from onerec.run.results import write_results
     from onerec.run.run import open_run
-    from onerec.report.report import write_report
-    from onerec.report.terminal import print_comparison
-    from rl.stages import check_stages, further_of, train_stages
 
     loaded = load_config(config, overrides)
     run = open_run(loaded, runs / loaded.name)

@@ -85,9 +85,10 @@ def combined(folders: list[Path]) -> dict[str, Any]:
 
 def figures_by_case(run: "Run", cases: dict[str, "Cases"]) -> dict[str, dict[str, dict[str, np.ndarray]]]:
     """By model, part and metric the figure of each case `[C]`, P-Scores included where the run has a judge."""
+    from rl.stages import further_of
+
     from onerec.evaluate.metrics import case_metrics, ranks_of
     from onerec.run.results import judged_figures, lists_of
-    from rl.stages import further_of
 
     further = further_of(run)
     lists = lists_of(run, further)

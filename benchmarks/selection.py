@@ -35,8 +35,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--users", type=int, default=6000, help="test users to measure on, at most")
     parsed = parser.parse_args()
-    from onerec.run.run import reopen_run
     from onerec.run.provenance import code_version, machine, versions
+    from onerec.run.run import reopen_run
 
     started = time.time()
     run = reopen_run(parsed.run, [])
@@ -93,8 +93,8 @@ def proposed(run: Any, rows: dict[str, np.ndarray]) -> tuple[list[str], dict[str
 
     To those of validation come the cases with new items that a scorer is fitted on; `even` tells them apart.
     """
-    from onerec.scorers.selection import FittingCases, fitting_cases, proposals
     from onerec.run.stages.selection import make_evidence, proposing_generator
+    from onerec.scorers.selection import FittingCases, fitting_cases, proposals
 
     section, exclude_seen = run.config.selection, run.config.recommend.exclude_seen
     generator = proposing_generator(run, section)
@@ -113,8 +113,8 @@ def proposed(run: Any, rows: dict[str, np.ndarray]) -> tuple[list[str], dict[str
 
 def ranked(parts: dict[str, Proposed], names: list[str], chosen: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Lists of 50 for validation (cross-fitted) and test cases by a scorer that sees the chosen features only."""
-    from onerec.scorers.selection import best, chosen_places, cross_fitted
     from onerec.scorers.linear_weights import Scorer
+    from onerec.scorers.selection import best, chosen_places, cross_fitted
 
     columns = [names.index(name) for name in chosen]
     valid, test = parts["valid"], parts["test"]

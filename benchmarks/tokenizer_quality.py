@@ -25,10 +25,10 @@ import polars as pl
 
 from benchmarks.quality_claims import claims_of
 from benchmarks.results_file import write_results_file
-from onerec.run.config import RunConfig, load_config
 from onerec.data.contract import Dataset, DatasetSpec, read_dataset
 from onerec.data.split import Sequences, held_out_pairs, items_of, split_sequences, training_sequences
 from onerec.errors import UserError
+from onerec.run.config import RunConfig, load_config
 from onerec.run.provenance import code_version, machine, versions
 from tokenizer.behaviour.alignment import AlignmentSpec
 from tokenizer.content.text import MISSING_WORDS

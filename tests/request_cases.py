@@ -17,9 +17,9 @@ def flat(sequences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def requests_of(histories: Sequence[Sequence[int]], targets: Sequence[int] | np.ndarray | None = None) -> Requests:
-    """Requests whose histories are all that is known, and the items that were taken next where `targets` names them."""
-    requests = Requests.of_histories(*flat(histories))
-    return requests if targets is None else replace(requests, targets_C=np.asarray(targets, dtype=np.int32))
+    """Requests whose histories are all that is known; with the items that were taken next where `targets` names them."""
+    asked = Requests.of_histories(*flat(histories))
+    return asked if targets is None else replace(asked, targets_C=np.asarray(targets, dtype=np.int32))
 
 
 def random_histories(seed: int, count: int, items: int, longest: int, shortest: int = 1) -> Histories:

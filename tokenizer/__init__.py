@@ -1,6 +1,6 @@
-"""Item content to semantic IDs: vectors in, one unique short code sequence per item out.
+"""Item content to semantic IDs: one short, unique code sequence per item.
 
-This package takes tables and arrays. It knows nothing of users, of the generator or of `onerec`.
+This package works on tables and arrays. It does not depend on users, on the generator or on `onerec`.
 
 Shapes are written as suffixes: B batch, T time, L code levels, K clusters or beams, V codebook size, N items, D width.
 """

@@ -1,5 +1,6 @@
-"""New items join: they get IDs from the quantizer as it is, and no ID that was published changes."""
+"""Add new items: they get IDs from the fitted quantizer, and no published ID changes."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from tokenizer.unique.collisions import extra_error, numbers_within_groups
 from tokenizer.unique.free_ids import CodeSpace, settle
 from tokenizer.unique.id_order import group_numbers, sort_keys
 
-LAST_RESORT = np.float32(1e30)  # price of codes without a codebook row: any other free code under the prefix goes first
+LAST_RESORT = np.float32(1e30)  # price of codes without a codebook row, so that they are used last
 
 
 def append_items(
@@ -26,26 +27,27 @@ def append_items(
     *,
     old_sample: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> SemanticIds:
-    """The artefact with M more items: the old rows first, untouched and in their order, then the new ones.
+    """Add M items: the old rows stay unchanged and in their order, and the new rows follow.
 
-    new_vectors_MD: one row per new id, in the space that the quantizer was fitted on. Each item asks for the codes it is
-    encoded to. Of those that want the same free ID the closest gets it; the others take the nearest free code of the last
-    level under their prefix, or, where it is full, a place under the nearest prefix with room. Where every ID is taken the
-    last level grows by as little as makes room. With an appended code the numbers of each group go on.
+    new_vectors_MD: one row per new id, in the space that the quantizer was fitted on. Each item wishes for its codes. Among
+    items that wish for the same free ID, the closest gets it. The others take the nearest free code of the last level under
+    their prefix or, if it is full, a place under the nearest prefix with room. If too few IDs are free, the last level grows
+    by as few codes as necessary. With an appended code, the numbers of each group continue.
 
     A report is added to the list `quality["appended"]`: `items`, `items_before`, `moved` (new items that did not get their
-    own codes; with an appended code those numbered above zero), `extra_error` (see UniqueCodes), `last_level_grew_by`,
-    `reconstruction_error` of the new items and of the fitted ones (`reconstruction_error_before`, None where unknown).
-    old_sample: rows of old items, and their vectors made the way the new ones were; then the report says under
-    `neighbours` how often a new item has the prefix of a similar old one, see `tokenizer.quality.landing`. All other figures of
-    `quality` stay those of the fit; growth of the last level is said in its notes.
+    own codes; with an appended code, items numbered above zero), `extra_error` (see UniqueCodes), `last_level_grew_by`,
+    `reconstruction_error` of the new items, and `reconstruction_error_before` of the fitted ones (None if unknown).
+    old_sample: rows of old items and their vectors, made in the same way as the new vectors. With it, the report says under
+    `neighbours` how often a new item has the prefix of a similar old one, see `tokenizer.quality.landing`. All other figures
+    of `quality` are still those of the fit; a note mentions growth of the last level.
 
-    TokenizerError: ids that are already there, twice or null (one is named), of another type; unusable vectors.
+    Raises TokenizerError for ids that exist already, are null or duplicated (naming one) or of another type, and for unusable
+    vectors.
     """
     new_ids = _checked_ids(ids.item_ids, new_ids)
     vectors_MD = check_vectors(new_vectors_MD, "vectors of new items")
     if len(vectors_MD) != len(new_ids):
-        raise TokenizerError(f"{len(vectors_MD)} vectors for {len(new_ids)} new item ids; there must be one each.")
+        raise TokenizerError(f"{len(vectors_MD)} vectors for {len(new_ids)} new item ids; give one vector per item.")
     quantizer = load_quantizer(ids)
     wishes_MQ = quantizer.encode_new(vectors_MD)
     if ids.codes_NL.shape[1] > wishes_MQ.shape[1]:
@@ -81,17 +83,17 @@ def append_items(
 
 
 def in_order_of(ids: SemanticIds, item_ids: pl.Series) -> SemanticIds:
-    """The same artefact with its rows in the order of `item_ids`, which must be the same items.
+    """The same semantic IDs with rows in the order of `item_ids`, which must be the same items.
 
-    TokenizerError names an item of the artefact that `item_ids` lacks, or the other way round.
+    TokenizerError names an item that is missing on one side.
     """
     known = pl.DataFrame({"item_id": ids.item_ids, "row": np.arange(len(ids.item_ids))})
     row = known.join(item_ids.alias("item_id").to_frame(), on="item_id", how="right", maintain_order="right")["row"]
     if row.null_count():
-        raise TokenizerError(f"item {item_ids.filter(row.is_null())[0]!r} has no semantic ID yet.")
+        raise TokenizerError(f"item {item_ids.filter(row.is_null())[0]!r} has no semantic ID yet; append it first.")
     if len(row) < len(known):
         lost = known.join(item_ids.alias("item_id").to_frame(), on="item_id", how="anti", maintain_order="left")
-        raise TokenizerError(f"item {lost['item_id'][0]!r} has a semantic ID but is not among the items asked for.")
+        raise TokenizerError(f"item {lost['item_id'][0]!r} has a semantic ID but is missing from the given items.")
     rows_N = row.to_numpy()
     return replace(
         ids,
@@ -102,15 +104,13 @@ def in_order_of(ids: SemanticIds, item_ids: pl.Series) -> SemanticIds:
 
 
 def with_room(level_sizes: list[int], items: int) -> list[int]:
-    """The level sizes with the last one grown as little as gives every item an ID."""
-    upper = 1
-    for size in level_sizes[:-1]:
-        upper *= size
-    return [*level_sizes[:-1], max(level_sizes[-1], -(-items // upper))]
+    """The level sizes with the last one just large enough for every item to have an ID."""
+    prefixes = math.prod(level_sizes[:-1])
+    return [*level_sizes[:-1], max(level_sizes[-1], -(-items // prefixes))]
 
 
 def format_report(report: dict[str, Any]) -> str:
-    """One report of `quality["appended"]` as plain lines for the terminal."""
+    """A report of `quality["appended"]` as plain lines for the terminal."""
     lines = [
         f"appended         {report['items']:,} items to {report['items_before']:,}; no ID changed",
         f"moved            {report['moved']:,} of them did not get the codes they were encoded to "
@@ -131,17 +131,17 @@ def format_report(report: dict[str, Any]) -> str:
 
 
 def _checked_ids(old: pl.Series, new: pl.Series) -> pl.Series:
-    """The new ids in the type of the old ones; TokenizerError unless all of them are new and different."""
+    """Return the new ids in the type of the old ones; TokenizerError unless all of them are new and different."""
     if not len(new):
-        raise TokenizerError("new items: there are none.")
+        raise TokenizerError("new items: there are none; pass at least one id.")
     if new.dtype != old.dtype and not (new.dtype.is_integer() and old.dtype.is_integer()):
-        raise TokenizerError(f"new items: their ids are {new.dtype}, those of the old items {old.dtype}.")
+        raise TokenizerError(f"new items: their ids are {new.dtype}, but the ids of the old items are {old.dtype}.")
     if new.null_count():
         raise TokenizerError(f"new items: the id at row {new.is_null().arg_max()} is null.")
     new = new.alias(old.name).cast(old.dtype)
     repeated = new.filter(new.is_duplicated())
     if len(repeated):
-        raise TokenizerError(f"new items: {repeated[0]!r} is there twice.")
+        raise TokenizerError(f"new items: {repeated[0]!r} occurs twice.")
     known = old.filter(old.is_in(new.implode()))
     if len(known):
         raise TokenizerError(f"new items: {known[0]!r} already has a semantic ID ({len(known)} such items).")
@@ -149,7 +149,7 @@ def _checked_ids(old: pl.Series, new: pl.Series) -> pl.Series:
 
 
 def _numbered(old_NL: np.ndarray, wishes_MQ: np.ndarray) -> np.ndarray:
-    """The wishes with the numbers that follow on those of the old items with the same codes, int32 [M,Q+1]."""
+    """The wishes with numbers that continue those of the old items with the same codes, int32 [M,Q+1]."""
     key = sort_keys(np.concatenate([old_NL[:, :-1], wishes_MQ]))
     group = group_numbers(key)
     next_G = np.zeros(int(group.max()) + 1, dtype=np.int64)
@@ -160,7 +160,7 @@ def _numbered(old_NL: np.ndarray, wishes_MQ: np.ndarray) -> np.ndarray:
 
 
 def _grown_space(quantizer: Quantizer, vectors_MD: np.ndarray, last_size: int) -> CodeSpace:
-    """The quantizer's code space; last-level codes it knows nothing of stand for the prefix alone, as a last resort."""
+    """The quantizer's code space; added last-level codes have a zero codebook row and a price, so that they come last."""
     *upper, last_VW = quantizer.codebooks
     grown_VW = np.zeros((last_size, last_VW.shape[1]), dtype=np.float32)
     grown_VW[: len(last_VW)] = last_VW
@@ -174,6 +174,6 @@ def _reported(ids: SemanticIds, report: dict[str, Any], level_sizes: list[int]) 
     if report["last_level_grew_by"]:
         notes.append(
             f"the last level grew from {ids.level_sizes[-1]} to {level_sizes[-1]} codes when {report['items']} items were "
-            "appended; a generator trained before cannot say the new codes"
+            "appended; a generator trained before cannot generate the new codes"
         )
     return {**ids.quality, "notes": notes, "appended": [*ids.quality.get("appended", []), report]}

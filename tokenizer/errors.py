@@ -1,9 +1,8 @@
-"""The one exception of this package that means "the input is wrong, and here is what to do about it"."""
+"""The exception of this package for unusable input."""
 
 
 class TokenizerError(Exception):
-    """Something handed to the tokenizer (a file, a column, an array, a setting) cannot be used.
+    """A file, a column, an array or a setting cannot be used.
 
-    The message is one or two sentences that name the file, row, column or setting and say what to do. The command line
-    prints it without a traceback.
+    The message names the file, row, column or setting and says what to do. The command line prints it without a traceback.
     """

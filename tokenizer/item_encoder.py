@@ -1,4 +1,4 @@
-"""One vector per item, from its content and from training behaviour: what a quantizer is given."""
+"""One vector per item from content and training behaviour, the input of a quantizer."""
 
 import json
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 
 
 class CollaborativeSection(Settings):
-    """A vector per item from co-occurrence in training histories, joined to its content; weight 0 leaves it out."""
+    """A vector per item from co-occurrence in training histories, joined to the content vector; weight 0 leaves it out."""
 
     weight: float = Field(1.0, ge=0)
     dimensions: int = Field(64, gt=0)
@@ -32,10 +32,10 @@ class CollaborativeSection(Settings):
 
 
 class TokenizerSection(Settings):
-    """From items to semantic IDs: the settings of every step, as a run config holds them.
+    """Settings of all steps from items to semantic IDs, as a run config holds them.
 
-    alignment: how content is bent towards behaviour; the aligned vector then replaces the content. None uses the content as
-    it is.
+    alignment: how content is aligned with behaviour; the aligned vector then replaces the content vector. None uses the
+    content vector unchanged.
     """
 
     content: ContentSection = ContentSection()
@@ -49,7 +49,7 @@ class ItemTable:
     """The items of a dataset and the columns that describe them.
 
     table: one row per item. columns: names by kind of content (`text`, `categorical`, ... as in `ContentSpec`).
-    folder: where the files lie that these columns name. dataset: its name, noted in what is made from the items.
+    folder: contains the files that these columns name. dataset: its name, saved with the semantic IDs.
     """
 
     table: pl.DataFrame
@@ -59,16 +59,16 @@ class ItemTable:
 
 
 class ItemEncoder:
-    """Items to vectors: content, aligned with behaviour where the config asks for it, joined with a collaborative vector.
+    """Turns items into vectors: content, optionally aligned with behaviour, joined with a collaborative vector.
 
-    Fitted once, saved beside the semantic IDs, and used unchanged for items that join later. Items without behaviour, old
-    or new, take the collaborative vector of the items that their content is nearest to (`fill_cold`). Items without any
-    column that describes them are embedded by behaviour alone.
+    The encoder is fitted once, saved beside the semantic IDs, and used unchanged for items that join later. Items without
+    behaviour take the collaborative vectors of the items with the most similar content (`fill_cold`). If no column describes
+    the items, their vectors come from behaviour alone.
 
     Attributes:
-        vectors_ND: float32 `[N, D]`, of the fitted items: content or aligned vectors first, the collaborative ones after.
-        behaviour_ND: float32 `[N, dimensions]`, collaborative vectors of the fitted items, zero where there is no event.
-        source: a note on what went into the vectors, plain JSON values, to be kept with the semantic IDs.
+        vectors_ND: float32 `[N, D]`, vectors of the fitted items: content or aligned columns, then collaborative columns.
+        behaviour_ND: float32 `[N, dimensions]`, collaborative vectors of the fitted items, zero for items without events.
+        source: the origin of the vectors as plain JSON values, saved with the semantic IDs.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class ItemEncoder:
         self.source: dict[str, Any] = {}
         self._content: ContentEncoder | None = None
         self._aligner: Aligner | None = None
-        self._weight = 1.0  # of the collaborative vector, when the content's rows have length one
+        self._weight = 1.0  # of the collaborative vector; content vectors have length one
 
     def fit(
         self, items: ItemTable, training: tuple[np.ndarray, np.ndarray], section: TokenizerSection, seed: int
@@ -86,9 +86,9 @@ class ItemEncoder:
         Args:
             items: the items and their columns.
             training: item rows and offsets of the training sequences; they must not hold later events.
-            section: how to embed. Without a column that describes items there is nothing to align, and the
-                collaborative vector has weight 1.
-            seed: of the truncated SVDs and of the alignment.
+            section: the settings. If no column describes the items, there is no alignment, and the collaborative vector has
+                weight 1.
+            seed: for the truncated SVDs and the alignment.
 
         Raises:
             TokenizerError: a column or file of the items, or the behaviour, cannot be used.
@@ -117,24 +117,24 @@ class ItemEncoder:
 
     @property
     def described(self) -> np.ndarray:
-        """What the content says about items, aligned where the config asked for it, `[N, E]`; E is 0 without content."""
+        """The content or aligned columns of the fitted items, `[N, E]`; E is 0 without content."""
         return self.vectors_ND[:, : self.vectors_ND.shape[1] - (self.behaviour_ND.shape[1] if self._weight else 0)]
 
     def encode_new(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray:
-        """Vectors float32 `[M, D]` of items that joined after `fit`, by their content; nothing is learnt.
+        """Vectors float32 `[M, D]` of items that joined after `fit`, from their content; nothing is learnt.
 
         Args:
-            items: the table with all items of now, old and new.
-            folder: where files that the content names lie.
-            rows: positions in the table of the items to embed.
+            items: the current table with all items, old and new.
+            folder: contains the files that the columns name.
+            rows: positions in the table of the items to encode.
 
         Raises:
             TokenizerError: the encoder was fitted without content, or a column or file of the items cannot be used.
         """
         if self._content is None:
             raise TokenizerError(
-                "items that join later are placed by their content, but dataset.yaml named no column that describes "
-                "items when the tokenizer was fitted; name some and tokenize again."
+                "new items need content, but dataset.yaml named no column that describes items when the tokenizer was "
+                "fitted; name some and tokenize again."
             )
         described_ME = self._described(self._content.encode_blocks(items, folder, rows), len(rows))
         known = self.behaviour_ND.any(axis=1)
@@ -147,7 +147,7 @@ class ItemEncoder:
         return joined[len(described_KE) :]
 
     def save(self, folder: Path) -> None:
-        """Write the encoder; one already in `folder` is replaced as a whole."""
+        """Write the encoder; an encoder already in `folder` is replaced as a whole."""
         from safetensors.numpy import save_file
 
         arrays = {"vectors": self.vectors_ND, "behaviour": self.behaviour_ND}
@@ -168,7 +168,7 @@ class ItemEncoder:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The encoder that `save` wrote; TokenizerError names what is missing, damaged or does not fit."""
+        """Load the encoder that `save` wrote; TokenizerError names what is missing, damaged or does not fit."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -177,9 +177,13 @@ class ItemEncoder:
             description = json.loads(path.read_text(encoding="utf-8"))
             arrays = load_file(folder / ARRAYS_FILE)
         except (OSError, ValueError, SafetensorError) as error:
-            raise TokenizerError(f"{folder}: no readable item encoder there ({error}); tokenize again.") from error
+            raise TokenizerError(
+                f"{folder}: no readable item encoder in this folder ({error}); tokenize again."
+            ) from error
         if not isinstance(description, dict) or description.get("format") != FORMAT_VERSION:
-            raise TokenizerError(f"{path}: not in the format {FORMAT_VERSION} that this version reads; tokenize again.")
+            raise TokenizerError(
+                f"{path}: does not have format {FORMAT_VERSION}, which this version reads; tokenize again."
+            )
         encoder = cls()
         try:
             encoder.vectors_ND, encoder.behaviour_ND = arrays["vectors"], arrays["behaviour"]
@@ -189,13 +193,11 @@ class ItemEncoder:
             if description["aligner"]:
                 encoder._aligner = Aligner.load(description["aligner"], _below("aligner", arrays))
         except KeyError as error:
-            raise TokenizerError(f"{folder}: the item encoder there lacks {error}; tokenize again.") from error
+            raise TokenizerError(f"{folder}: its item encoder lacks {error}; tokenize again.") from error
         except TokenizerError as error:
             raise TokenizerError(f"{folder / ARRAYS_FILE}: {error}") from error
-        except ValueError as error:  # of pydantic: a setting that this version does not have
-            raise TokenizerError(
-                f"{path}: settings there do not fit this version ({error}); tokenize again."
-            ) from error
+        except ValueError as error:  # from pydantic: an unknown setting
+            raise TokenizerError(f"{path}: its settings do not fit this version ({error}); tokenize again.") from error
         if not len(encoder.vectors_ND) == len(encoder.behaviour_ND) == description.get("items"):
             raise TokenizerError(f"{folder}: its two files do not belong together; tokenize again.")
         return encoder
@@ -204,7 +206,7 @@ class ItemEncoder:
         self, spec: AlignmentSpec, blocks: list[np.ndarray], training: tuple[np.ndarray, np.ndarray], seed: int
     ) -> None:
         pairs = pairs_from_behaviour(spec, *training, self.behaviour_ND)
-        if not len(pairs):  # a log too small for it; the content is then used as it is
+        if not len(pairs):  # a very small log; the content is then used unchanged
             self.source["alignment"] = f"left out: training holds no pair of the kinds {', '.join(spec.pairs)}"
             return
         self._aligner = Aligner(spec, seed=seed).fit(blocks, pairs)
@@ -212,7 +214,7 @@ class ItemEncoder:
         self.source["alignment"] = {**spec.model_dump(mode="json"), **figures}
 
     def _described(self, blocks: list[np.ndarray], items: int) -> np.ndarray:
-        """What the content says about items, aligned where the config asks for it, `[N, E]`; E is 0 without content."""
+        """Content vectors, aligned if the config asks for it, `[N, E]`; E is 0 without content."""
         if not blocks:
             return np.zeros((items, 0), dtype=np.float32)
         return self._aligner.encode(blocks) if self._aligner else normalise_rows(np.hstack(blocks))

@@ -1,4 +1,4 @@
-"""The artefact of this stage: a folder with every item's ID, the quantizer that made them and how good they are."""
+"""The semantic IDs of all items, saved as a folder with the quantizer and the quality figures."""
 
 import json
 from dataclasses import dataclass, field
@@ -21,12 +21,12 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class SemanticIds:
-    """Unique IDs of all items and what made them.
+    """Unique IDs of all items, and the quantizer that made them.
 
     item_ids: the dataset's item ids in the order of its items table. codes_NL: int32 [N,L], all rows different.
     quantizer_codes_NQ: int32 [N,Q] before collisions were resolved. level_sizes: codes per level of codes_NL.
-    quality: figures of `tokenizer.quality.figures`. config: how the IDs were made, plain JSON values.
-    quantizer_state: the quantizer's learnt arrays. Building one checks that the parts fit (TokenizerError).
+    quality: figures of `tokenizer.quality.figures`. config: method, settings and source of the IDs, plain JSON values.
+    quantizer_state: the quantizer's learnt arrays. Raises TokenizerError when the parts do not fit together.
     """
 
     item_ids: pl.Series
@@ -40,7 +40,7 @@ class SemanticIds:
     def __post_init__(self) -> None:
         items = len(self.item_ids)
         if items == 0 or self.item_ids.null_count() or self.item_ids.n_unique() != items:
-            raise TokenizerError("item_ids: there must be at least one item, none of them null and none of them twice.")
+            raise TokenizerError("item_ids: expected at least one item, without nulls and duplicates.")
         check_level_sizes(self.level_sizes)
         check_codes(self.codes_NL, self.level_sizes)
         if len(self.codes_NL) != items or len(self.quantizer_codes_NQ) != items:
@@ -49,14 +49,13 @@ class SemanticIds:
             )
         if not all_different(self.codes_NL):
             raise TokenizerError(
-                "codes: two items share one semantic ID; resolve collisions with tokenizer.unique first."
+                "codes: two items share a semantic ID; resolve collisions with tokenizer.unique first."
             )
 
     def save(self, folder: Path) -> None:
-        """Write the artefact; an artefact already in `folder` is replaced as a whole.
+        """Write the semantic IDs; a folder of semantic IDs at this place is replaced as a whole.
 
-        Everything is written beside `folder` first and renamed into place. TokenizerError when `folder` exists and is
-        something else than an artefact of this kind.
+        The new folder is written beside it and then renamed. TokenizerError when `folder` contains something else.
         """
         from safetensors.numpy import save_file
 
@@ -69,7 +68,7 @@ class SemanticIds:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read and check an artefact; TokenizerError names the file that is missing, damaged or does not fit."""
+        """Read and check a saved folder; TokenizerError names a file that is missing, damaged or does not fit."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -86,7 +85,7 @@ class SemanticIds:
         if len(item_ids) != description["items"]:
             raise TokenizerError(
                 f"{folder / CODES_FILE}: {len(item_ids)} items, but {DESCRIPTION_FILE} says {description['items']}; "
-                "the folder mixes two artefacts, tokenize again."
+                "the folder mixes files of two tokenizations, tokenize again."
             )
         try:
             return cls(
@@ -140,7 +139,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise TokenizerError(f"{path}: level_sizes should be whole numbers above zero; tokenize again.")
     if description["format"] != FORMAT_VERSION:
         raise TokenizerError(
-            f"{path}: format {description['format']}, this version reads {FORMAT_VERSION}; tokenize again."
+            f"{path}: has format {description['format']}, but this version reads {FORMAT_VERSION}; tokenize again."
         )
     return dict(description)
 
@@ -159,12 +158,12 @@ def _read_codes(path: Path) -> tuple[pl.Series, np.ndarray, np.ndarray]:
         lists = table[column]
         if not isinstance(lists.dtype, pl.List) or not lists.dtype.inner.is_integer():
             raise TokenizerError(
-                f"{path}: column {column!r} should hold lists of whole numbers, it holds {lists.dtype}."
+                f"{path}: column {column!r} should hold lists of whole numbers but holds {lists.dtype}; tokenize again."
             )
         lengths = lists.list.len()
         if lists.null_count() or lengths.n_unique() > 1 or lists.explode().null_count():
             raise TokenizerError(
-                f"{path}: column {column!r} should hold lists of one length without gaps; tokenize again."
+                f"{path}: column {column!r} should hold lists of equal length without nulls; tokenize again."
             )
         arrays.append(lists.explode().to_numpy().reshape(len(table), -1).astype(np.int32))
     return table["item_id"], arrays[0], arrays[1]

@@ -1,4 +1,4 @@
-"""From item vectors to the artefact: fit a quantizer, encode, make the IDs unique, measure."""
+"""From item vectors to semantic IDs: fit a quantizer, encode, make the IDs unique, measure their quality."""
 
 import hashlib
 from typing import Any
@@ -25,27 +25,29 @@ def tokenize_items(
     neighbours_P2: np.ndarray | None = None,
     source: dict[str, Any] | None = None,
 ) -> SemanticIds:
-    """Give every item a unique semantic ID and say how good the IDs are.
+    """Give every item a unique semantic ID and measure the quality of the IDs.
 
-    vectors_ND: one row per item id. A level with more codes than there are items is cut to the number of items, which
-    `quality["notes"]` says. behaviour_ND: a row per item from training behaviour, zero where there is none; only RQ-VAE
-    with LETTER's behaviour term reads it. neighbours_P2: pairs of rows that behaviour brought together and that no part
-    of the tokenizer has learnt from; the quality then says how well they are kept together. source: plain JSON values on
-    where the vectors come from, kept in the artefact's config beside a SHA-256 of the vectors and ids. Raises
-    TokenizerError for unusable vectors (naming the item) or too few possible IDs.
+    vectors_ND: one row per item id. A level with more codes than items is reduced to the number of items, with a note in
+    `quality["notes"]`. behaviour_ND: one row per item from training behaviour, zero without behaviour; only RQ-VAE with
+    LETTER's behaviour term uses it. neighbours_P2: pairs of rows with similar behaviour that no part of the tokenizer has
+    learnt from; the quality then includes how often the IDs keep them together. source: plain JSON values about the origin
+    of the vectors, saved in the config of the IDs beside a SHA-256 of the vectors and ids. Raises TokenizerError for unusable
+    vectors (naming the item) or too few possible IDs.
     """
     if np.ndim(vectors_ND) == 2 and len(vectors_ND) != len(item_ids):
-        raise TokenizerError(f"{len(vectors_ND)} vectors for {len(item_ids)} item ids; there must be one each.")
+        raise TokenizerError(f"{len(vectors_ND)} vectors for {len(item_ids)} item ids; give one vector per item.")
     vectors_ND = check_vectors(vectors_ND, names=item_ids)
     notes = []
     level_sizes = [min(size, len(vectors_ND)) for size in spec.level_sizes]
     if level_sizes != spec.level_sizes:
-        notes.append(f"levels of {spec.level_sizes} codes cut to {level_sizes}: there are only {len(vectors_ND)} items")
+        notes.append(
+            f"levels of {spec.level_sizes} codes reduced to {level_sizes}: there are only {len(vectors_ND)} items"
+        )
     if zero := int((~vectors_ND.any(axis=1)).sum()):
         notes.append(f"{zero} of {len(vectors_ND)} items have no content at all (their vector is zero)")
     quantizer = make_quantizer(spec, level_sizes)
     if spec.method == "rq_vae":
-        quantizer.fit(vectors_ND, behaviour_ND)  # type: ignore[call-arg]  # the one quantizer that can look at behaviour
+        quantizer.fit(vectors_ND, behaviour_ND)  # type: ignore[call-arg]  # the only quantizer that uses behaviour
     else:
         quantizer.fit(vectors_ND)
     quantizer_codes_NQ, latent_NW = quantizer.encode(vectors_ND), quantizer.latent(vectors_ND)
@@ -80,7 +82,7 @@ def tokenize_items(
 def make_unique(
     way: Uniqueness, codes_NL: np.ndarray, level_sizes: list[int], latent_NW: np.ndarray, codebooks: list[np.ndarray]
 ) -> UniqueCodes:
-    """Unique IDs in the way a spec names; see `tokenizer.unique.collisions`."""
+    """Make IDs unique by the method of a spec; see `tokenizer.unique.collisions`."""
     if way == "append_code":
         return append_code(codes_NL, level_sizes)
     if way == "sinkhorn":
@@ -89,15 +91,15 @@ def make_unique(
 
 
 def load_quantizer(semantic_ids: SemanticIds) -> Quantizer:
-    """The fitted quantizer inside an artefact; TokenizerError when its settings or arrays do not fit this version."""
+    """The fitted quantizer of these IDs; TokenizerError when its settings or arrays do not fit this version."""
     return restore_quantizer(semantic_ids.config, semantic_ids.quantizer_state)
 
 
 def coded_vectors(semantic_ids: SemanticIds) -> np.ndarray:
-    """What the codes alone say about each item: the sum of its codebook rows, float32 [N,W].
+    """A vector per item from its codes alone: the sum of its codebook rows, float32 [N,W].
 
-    In the space where codebook rows add up, which for autoencoders is their latent space. Items with equal codes before
-    collisions were resolved have equal vectors. TokenizerError when the quantizer does not fit this version.
+    For autoencoders, these are vectors of the latent space. Items with equal codes before collisions were resolved have equal
+    vectors. TokenizerError when the quantizer does not fit this version.
     """
     return sum_of_rows(semantic_ids.quantizer_codes_NQ, load_quantizer(semantic_ids).codebooks)
 

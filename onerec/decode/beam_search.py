@@ -141,7 +141,7 @@ def _search(
     root_B1 = torch.zeros((len(hidden_BQD), 1), dtype=torch.long, device=hidden_BQD.device)
     score_B1 = torch.zeros_like(root_B1, dtype=torch.float32)
     beams = _Prefixes(root_B1, score_B1, root_B1[:, :0], score_B1[:, :0])
-    # On other devices, the shapes of a step should not depend on the beams.
+    # Settled prefixes make the shapes of a step depend on the beams, so only CPUs use them.
     settle = decoder.legal_only and hidden_BQD.device.type == "cpu"
     prefixes: list[tuple[Tensor, Tensor]] = []
     for level in range(trie.levels - 1):

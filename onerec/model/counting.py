@@ -27,14 +27,14 @@ from onerec.model.layers.attention import CrossAttention
 from onerec.model.layers.experts import MixtureOfExperts
 
 PARTS = (
-    "embeddings",
-    "item_tokens",
-    "prefix",
+    "embeddings",  # tables of codes, own items and features
+    "item_tokens",  # joins the embeddings of an item
+    "prefix",  # makes the tokens before the history
     "encoder",
-    "context",
-    "decoder",
-    "start",
-    "heads",
+    "context",  # makes keys and values of the history, with a context processor or the projections of all cross-attention
+    "decoder",  # the rest of the decoder's layers
+    "start",  # level embeddings, and the projection of the last state
+    "heads",  # norms and output layers
     "item_head",
     "item_scorer",
 )
@@ -45,10 +45,7 @@ class Parameters:
     """Numbers of trained parameters.
 
     Attributes:
-        parts: `embeddings` of codes, own items and features; `item_tokens` joins them; `prefix` makes the tokens before the
-            history; `encoder`; `context` makes keys and values of the history, by the lazy decoder's context processor or by
-            the projections of all cross-attention; `decoder` is the rest of its layers; `start` holds level embeddings and the
-            projection of the last state; `heads` are norms and output layers; `item_head`; `item_scorer`.
+        parts: parameters of each of `PARTS`.
         inactive: parameters of routed experts that a single token does not use.
     """
 

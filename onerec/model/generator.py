@@ -231,8 +231,9 @@ class Generator(nn.Module, ModelHubMixin):
         with that item's own vector.
 
         Args:
-            hidden: `[..., D]`, decoder states before the code of `level`. states: int64 `[...]`, their trie states. ahead:
-            maps child states `[..., M]` to lookahead logits, which are added to the codes' logits; None without lookahead.
+            hidden: `[..., D]`, decoder states before the code of `level`.
+            states: int64 `[...]`, their trie states.
+            ahead: from child states `[..., M]` to lookahead logits, which are added to the codes' logits; None without lookahead.
         """
         codes, starts, legal = self.trie.edges(states, level)
         normed = self.decoder.head_norms[level](hidden)

@@ -29,6 +29,7 @@ class ContentKNN:
 
     name, label = "content_knn", "Content-kNN"
     description = "cosine of item vectors with the history's mean, items without events included"
+    reads_vectors = True
 
     def __init__(
         self, vectors_ND: np.ndarray, decay: float, candidates_M: NDArray[np.integer] | None = None, seed: int = 0

@@ -26,6 +26,7 @@ class ItemKNN:
 
     name, label = "item_knn", "Item-kNN"
     description = "weighted co-occurrence with order, no training"
+    reads_vectors = False
 
     def __init__(self, counts: CoOccurrence) -> None:
         self.counts = counts

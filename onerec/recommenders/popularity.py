@@ -16,6 +16,7 @@ class Popularity:
 
     name, label = "popularity", "Popularity"
     description = "most frequent training items"
+    reads_vectors = False
 
     def __init__(self, order: PopularityOrder) -> None:
         self.order = order

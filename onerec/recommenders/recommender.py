@@ -56,11 +56,17 @@ class FittedRecommender(Recommender, Protocol):
     """A recommender without training: it is fitted again whenever lists are made, and nothing is stored.
 
     `section` is the value of `baselines.<name>` in the config.
+
+    Attributes:
+        name: in config, results and folders.
+        label, description: for readers.
+        reads_vectors: whether it uses `TrainingData.vectors_ND`; its lists are then made again when the vectors change.
     """
 
     name: str
     label: str
     description: str
+    reads_vectors: bool
 
     @classmethod
     def fit(cls, section: Any, data: TrainingData) -> Self:
@@ -69,11 +75,15 @@ class FittedRecommender(Recommender, Protocol):
 
 
 class TrainedRecommender(Recommender, Protocol):
-    """A recommender around a network. Its config section has a key `train` with a `TrainConfig`."""
+    """A recommender around a network. Its config section has a key `train` with a `TrainConfig`.
+
+    Attributes are those of `FittedRecommender`.
+    """
 
     name: str
     label: str
     description: str
+    reads_vectors: bool
 
     def __init__(self, model: nn.Module, batch_size: int) -> None: ...
 

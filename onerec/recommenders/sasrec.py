@@ -81,6 +81,7 @@ class SASRecRecommender:
 
     name, label = "sasrec", "SASRec"
     description = "causal transformer over items, full-softmax cross-entropy, every item scored"
+    reads_vectors = False
 
     def __init__(self, model: nn.Module, batch_size: int = 256) -> None:
         assert isinstance(model, SASRec)

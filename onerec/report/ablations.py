@@ -4,63 +4,55 @@ The table is the file that `benchmarks.generator_ablations --run` leaves in a ru
 `against`, `test` (figures), `difference` (by part of the data, paired, to the row named `against`), `parameters` and `seconds`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from onerec.report import charts
 from onerec.report.charts import Mark, Row
-from onerec.report.values import as_interval, as_mapping, as_number, as_sequence, metric_name, readable, signed
+from onerec.report.values import as_interval, as_mapping, as_sequence, metric_name, readable, signed
 
 METRIC = "ndcg@10"
 PARTS = (("test", "Test", 0), ("valid", "Validation", 1))
 REFERENCE = "base"
 
 
-def ablation_section(study: dict[str, Any]) -> dict[str, Any] | None:
+def ablation_section(study: Mapping[str, Any]) -> dict[str, Any] | None:
     """Charts of differences and a table, heading by heading; None where no row has a difference."""
-    rows = [row for raw in as_sequence(study.get("rows")) if (row := as_mapping(raw))]
-    groups: list[dict[str, Any]] = [
-        {"name": name.capitalize(), "rows": [_row(row) for row in rows if str(row.get("group")) == name]}
-        for name in dict.fromkeys(str(row.get("group")) for row in rows)
-    ]
-    panels = [_panel(group["name"], drawn) for group in groups if (drawn := [r for r in group["rows"] if r["marks"]])]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in as_sequence(study.get("rows")):
+        groups.setdefault(str(row["group"]).capitalize(), []).append(_row(row))
+    panels = []
+    for name, rows in groups.items():
+        drawn = [Row(row["label"], row["marks"], row["note"]) for row in rows if row["marks"]]
+        if drawn:
+            panels.append(charts.interval_chart(f"{name}: difference in {metric_name(METRIC)}", drawn, signed))
     if not panels:
         return None
-    run = as_mapping(study.get("run"))
+    legend = [{"label": name, "style": style} for _, name, style in PARTS]
     return {
         "panels": panels,
         "groups": groups,
         "metric": metric_name(METRIC),
-        "parts": [(name, style) for _, name, style in PARTS],
-        "seeds": as_sequence(run.get("seed")),
-        "quick": run.get("quick") is True,
-        "command": run.get("command"),
+        "legend": legend,
+        "run": study.get("run"),
     }
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    difference, label = as_mapping(row.get("difference")), str(row.get("label"))
-    found = {part: as_interval(as_mapping(difference.get(part)).get(METRIC)) for part, *_ in PARTS}
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table: its marks, and its figures on test data."""
+    found = {
+        part: as_interval(as_mapping(as_mapping(row.get("difference")).get(part)).get(METRIC)) for part, *_ in PARTS
+    }
     marks = tuple(Mark(name, interval, style) for part, name, style in PARTS if (interval := found[part]))
     against = str(row.get("against"))
-    if marks and against != REFERENCE:
-        label += f", against: {readable(against)}"
-    trained = row.get("trained") is True
     return {
-        "label": label,
+        "label": f"{row['label']}, against: {readable(against)}"
+        if marks and against != REFERENCE
+        else str(row["label"]),
         "marks": marks,
+        "note": signed(found["test"].value) if found["test"] else "",
         "difference": found["test"],
         "figure": as_interval(as_mapping(row.get("test")).get(METRIC)),
-        "parameters": as_number(as_mapping(row.get("parameters")).get("total")),
-        "seconds": as_number(as_mapping(row.get("seconds")).get("training")) if trained else None,
+        "parameters": as_mapping(row.get("parameters")).get("total"),
+        "seconds": as_mapping(row.get("seconds")).get("training") if row.get("trained") else None,
     }
-
-
-def _panel(title: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    drawn = [
-        Row(row["label"], row["marks"], signed(row["difference"].value) if row["difference"] else "") for row in rows
-    ]
-    words = "; ".join(
-        f"{row.label}: " + ", ".join(f"{m.name} {signed(m.interval.value)}" for m in row.marks) for row in drawn
-    )
-    title = f"{title}: difference in {metric_name(METRIC)}"
-    return {"title": title, "chart": charts.interval_chart(drawn, f"{title}. {words}.", signed)}

@@ -13,6 +13,7 @@ from textwrap import wrap
 from markupsafe import Markup, escape
 
 SERIES_STYLES = 9
+DRAWN_POINTS = 120  # of a line
 LETTER = 6.8  # width of a letter of 12.5 px, on the wide side: which font a reader has is not known
 SHAPES = ("circle", "square", "diamond", "triangle")
 
@@ -133,17 +134,12 @@ def thin(points: Sequence[tuple[float, float]], limit: int) -> list[tuple[float,
 
 
 def interval_chart(
-    rows: Sequence[Row],
-    description: str,
-    figure: Callable[[float], str],
-    *,
-    width: int = 400,
-) -> Markup:
-    """Dots with whiskers, one row a label, on a common axis that includes zero.
+    title: str, rows: Sequence[Row], write: Callable[[float], str], *, width: int = 400
+) -> dict[str, str | Markup]:
+    """A titled chart of dots with whiskers, one row a label, on a common axis that includes zero.
 
-    `figure` writes a number the way the page does; it is used in the hover texts. The axis starts at zero, so that
-    twice the distance is twice the figure; with negative values the zero line is drawn stronger. A label that has no
-    room beside its note goes on in the next line.
+    `write` says a number the way the page does. The axis starts at zero, so that twice the distance is twice the figure;
+    with negative values the zero line is drawn stronger. A label that has no room beside its note goes on in the next line.
     """
     ends = [end for row in rows for mark in row.marks for end in (*mark.interval.ends(), mark.interval.value)]
     low, high = padded_range(ends, with_zero=True)
@@ -152,15 +148,12 @@ def interval_chart(
     body: list[Markup] = []
     top = 4.0
     for row in rows:
-        letters = int(width / LETTER) - len(row.note) - 2
-        for line in wrap(row.label, max(letters, 8)):
-            body.append(draw_text(0, top + 13, line, "label"))
-            top += 15
-        top -= 15
+        lines = wrap(row.label, max(int(width / LETTER) - len(row.note) - 2, 8))
+        body += [draw_text(0, top + 13 + 15 * place, line, "label") for place, line in enumerate(lines)]
         if row.note:
-            body.append(draw_text(width, top + 13, row.note, "note", anchor="end"))
-        for index, mark in enumerate(row.marks):
-            body.append(_whisker(mark, scale, top + 28 + 13 * index, figure))
+            body.append(draw_text(width, top + 13 + 15 * (len(lines) - 1), row.note, "note", anchor="end"))
+        top += 15 * (len(lines) - 1)
+        body += [_whisker(mark, scale, top + 28 + 13 * place, write) for place, mark in enumerate(row.marks)]
         # Groups of several marks need more air than single ones to be seen as groups.
         top += 26 + 13 * len(row.marks) + (8 if len(row.marks) > 1 else 0)
     bottom = top + 2
@@ -169,13 +162,14 @@ def interval_chart(
         draw_text(scale(tick), bottom + 15, label, "tick", anchor=anchor_at(scale(tick), 14, width - 14))
         for tick, label in zip(ticks, tick_labels(ticks), strict=True)
     ]
-    return inline_svg(width, bottom + 20, description, [*axis, *body])
+    said = (f"{row.label}: " + ", ".join(_said(mark, write, row.label) for mark in row.marks) for row in rows)
+    return {"title": title, "chart": inline_svg(width, bottom + 20, f"{title}. {'; '.join(said)}.", [*axis, *body])}
 
 
 def line_chart(
+    title: str,
     points: Sequence[tuple[float, float]],
-    description: str,
-    figure: Callable[[float], str],
+    write: Callable[[float], str],
     *,
     style: int = 0,
     from_zero: bool = False,
@@ -184,18 +178,18 @@ def line_chart(
     best: tuple[float, float] | None = None,
     width: int = 300,
     height: int = 170,
-) -> Markup:
-    """A line over training steps.
+) -> dict[str, str | Markup]:
+    """A titled line over training steps; many points are drawn as means of neighbours.
 
     `top` and `last_step`: ends that the axes must reach, so that several charts share one scale. `best`: a point to
     single out and label.
     """
-    values = [value for _, value in points] + ([] if top is None else [top])
-    low, high = padded_range(values, with_zero=from_zero)
+    shown = sorted({*thin(points, DRAWN_POINTS), *([best] if best else [])})
+    low, high = padded_range([value for _, value in shown] + ([] if top is None else [top]), with_zero=from_zero)
     ticks = nice_ticks(low, high, 4)
     labels = tick_labels(ticks)
     left = 8 + 6.4 * max(len(label) for label in labels)
-    end = max(max(step for step, _ in points), last_step or 0.0, 1.0)
+    end = max(max(step for step, _ in shown), last_step or 0.0, 1.0)
     x = LinearScale(0, end, left, width - 6)
     y = LinearScale(low, high, height - 24, 16)
     body = [draw_line(left, y(tick), width, y(tick), "grid") for tick in ticks]
@@ -205,29 +199,30 @@ def line_chart(
         draw_text(x(step), height - 6, label, "tick", anchor=anchor_at(x(step), 0, width - 16))
         for step, label in zip(steps, tick_labels(steps), strict=True)
     ]
-    body.append(_curve(points, x, y, style))
+    body.append(_curve(shown, x, y, style))
     # Few points are measurements and get a dot; many are a curve, and their circles only catch the pointer.
-    kind, radius = ("dot", 3) if len(points) <= 40 else ("catch", 5)
-    body += [_circle(kind, style, x(s), y(v), radius, f"step {s:,.0f}: {figure(v)}") for s, v in points]
+    kind, radius = ("dot", 3) if len(shown) <= 40 else ("catch", 5)
+    body += [_circle(kind, style, x(s), y(v), radius, f"step {s:,.0f}: {write(v)}") for s, v in shown]
     if best is not None:
         anchor = anchor_at(x(best[0]), left + 24, width - 24)
         body.append(_circle("best", style, x(best[0]), y(best[1]), 4.5, ""))
-        body.append(draw_text(x(best[0]), y(best[1]) - 9, figure(best[1]), "peak", anchor=anchor))
-    return inline_svg(width, height, description, body)
+        body.append(draw_text(x(best[0]), y(best[1]) - 9, write(best[1]), "peak", anchor=anchor))
+    said = f"{title}, from {write(points[0][1])} to {write(points[-1][1])} at step {points[-1][0]:,.0f}."
+    return {"title": title, "chart": inline_svg(width, height, said, body)}
 
 
 def scaling_chart(
+    title: str,
     points: Sequence[tuple[float, float, str]],
     fitted: Sequence[tuple[float, float]],
-    description: str,
-    figure: Callable[[float], str],
+    write: Callable[[float], str],
     *,
     width: int = 460,
     height: int = 260,
-) -> Markup:
-    """Measured (size, loss, words) as dots and a fitted curve through (size, loss), both axes logarithmic.
+) -> dict[str, str | Markup]:
+    """A titled chart of measured (size, loss, words) as dots, and of a fitted curve through (size, loss).
 
-    All sizes and losses must be above zero. `figure` writes a loss.
+    Both axes are logarithmic: all sizes and losses must be above zero. `write` says a loss.
     """
     sizes = [size for size, *_ in points] + [size for size, _ in fitted]
     losses = [loss for _, loss, _ in points] + [loss for _, loss in fitted]
@@ -244,8 +239,11 @@ def scaling_chart(
         body.append(draw_text(x(tick), height - 12, short_number(tick), "tick", anchor=anchor))
     if fitted:
         body.append(_curve(fitted, x, y, 0))
-    body += [_circle("dot", 1, x(size), y(loss), 4.6, f"{words}: {figure(loss)}") for size, loss, words in points]
-    return inline_svg(width, height, description, body)
+    said = [f"{words}: {write(loss)}" for _, loss, words in points]
+    body += [
+        _circle("dot", 1, x(size), y(loss), 4.6, words) for (size, loss, _), words in zip(points, said, strict=True)
+    ]
+    return {"title": title, "chart": inline_svg(width, height, f"{title}. {'; '.join(said)}.", body)}
 
 
 def load_chart(counts: Sequence[float], description: str, *, width: int = 300, height: int = 96) -> Markup:
@@ -298,18 +296,22 @@ def _tick_texts_left(y: Scale, ticks: Sequence[float], labels: Sequence[str], ri
     ]
 
 
-def _whisker(mark: Mark, scale: LinearScale, y: float, figure: Callable[[float], str]) -> Markup:
-    low, high = mark.interval.ends()
-    words = f"{mark.name}: {figure(mark.interval.value)}"
-    bar = Markup("")
-    if mark.interval.low is not None and mark.interval.high is not None:
-        words += f" (95 % interval {figure(low)} to {figure(high)})"
-        bar = draw_line(scale(low), y, scale(high), y, f"whisker s{mark.style % SERIES_STYLES}")
+def _whisker(mark: Mark, scale: LinearScale, y: float, write: Callable[[float], str]) -> Markup:
+    low, high = (scale(end) for end in mark.interval.ends())
+    bar = draw_line(low, y, high, y, f"whisker s{mark.style % SERIES_STYLES}") if low < high else ""
     # The wide transparent line makes a thin whisker easy to hover.
-    catch = draw_line(scale(low) - 6, y, scale(high) + 6, y, "catch")
+    catch = draw_line(low - 6, y, high + 6, y, "catch")
     return Markup("<g>{}{}{}<title>{}</title></g>").format(
-        catch, bar, draw_shape(mark.style, scale(mark.interval.value), y), words
+        catch, bar, draw_shape(mark.style, scale(mark.interval.value), y), _said(mark, write)
     )
+
+
+def _said(mark: Mark, write: Callable[[float], str], known: str = "") -> str:
+    """The mark in words, with its name unless that is known already."""
+    words = f"{'' if mark.name == known else mark.name + ': '}{write(mark.interval.value)}"
+    if mark.interval.low is None or mark.interval.high is None:
+        return words
+    return f"{words} (95 % interval {write(mark.interval.low)} to {write(mark.interval.high)})"
 
 
 def draw_shape(style: int, x: float, y: float) -> Markup:

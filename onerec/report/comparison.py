@@ -7,17 +7,15 @@ from typing import Any
 from onerec.evaluate.metrics import CUTOFFS
 from onerec.report import charts
 from onerec.report.charts import Interval, Mark, Row
-from onerec.report.models import COMPARED, GENERATOR, HEADLINE, Comparison, Model
+from onerec.report.models import COMPARED, HEADLINE, Comparison, Model
 from onerec.report.values import (
     METRICS,
     as_mapping,
     as_number,
     figure,
     metric_name,
-    percent,
     signed,
     verdict,
-    with_interval,
 )
 
 
@@ -37,10 +35,10 @@ def main_table(models: Sequence[Model], part: str) -> dict[str, Any] | None:
         "cases": next((cases for model in measured if (cases := as_number(model.data[part].get("cases")))), None),
         "metrics": [metric_name(metric) for metric in metrics],
         **_table([(model, [model.interval(metric, part) for metric in metrics]) for model in measured]),
-        "coverages": ["" if share is None else percent(share) for share in coverages],
+        "coverages": coverages,
         "cutoffs": [f"@{cutoff}" for cutoff in CUTOFFS],
         "groups": [{"name": name, **table} for name, rows in groups.items() if (table := _table(rows))["rows"]],
-        "panels": [panel for metric in HEADLINE if (panel := figure_chart(measured, part, metric))],
+        "panels": [chart for metric in HEADLINE if (chart := figure_chart(measured, part, metric))],
     }
 
 
@@ -55,32 +53,23 @@ def _table(rows: Iterable[tuple[Model, list[Interval | None]]]) -> dict[str, Any
 def figure_chart(models: Sequence[Model], part: str, metric: str) -> dict[str, Any] | None:
     """One figure of all models with its intervals; None where no model has it."""
     found = [(model, interval) for model in models if (interval := model.interval(metric, part))]
-    if not found:
-        return None
     rows = [Row(model.label, (Mark(model.label, each, model.style),), figure(each.value)) for model, each in found]
-    words = "; ".join(f"{model.label} {with_interval(each)}" for model, each in found)
-    title = metric_name(metric)
-    return {"title": title, "chart": charts.interval_chart(rows, f"{title}. {words}.", figure)}
+    return charts.interval_chart(metric_name(metric), rows, figure) if rows else None
 
 
 def paired_section(comparison: Comparison) -> dict[str, Any] | None:
     """Charts against the generator alone and against the best baseline, and a table of every pair."""
-    labels = comparison.labels
-    rows: list[dict[str, Any]] = []
-    for name in comparison.paired:
-        left, _, right = name.partition(" - ")
-        pair = [model for side in (left, right) for model in comparison.models if model.name == side]
-        if len(pair) == 2:
-            found = {metric: comparison.difference(pair[0], pair[1], metric) for metric in COMPARED}
-            if any(found.values()):
-                rows.append({"label": f"{labels[left]} − {labels[right]}", "intervals": found})
-    if not rows:
+    metrics = [m for m in COMPARED if any(comparison.difference(left, right, m) for left, right in comparison.pairs)]
+    if not metrics:
         return None
-    metrics = {metric: metric_name(metric) for metric in COMPARED if any(row["intervals"][metric] for row in rows)}
     panels = []
     for other in (comparison.generator, comparison.best_baseline):
         panels += [panel for metric in HEADLINE if other and (panel := _differences(comparison, other, metric))]
-    return {"panels": panels, "rows": rows, "metrics": metrics}
+    rows = [
+        (f"{left.label} − {right.label}", [comparison.difference(left, right, metric) for metric in metrics])
+        for left, right in comparison.pairs
+    ]
+    return {"panels": panels, "rows": rows, "metrics": list(map(metric_name, metrics))}
 
 
 def _differences(comparison: Comparison, other: Model, metric: str) -> dict[str, Any] | None:
@@ -91,34 +80,17 @@ def _differences(comparison: Comparison, other: Model, metric: str) -> dict[str,
         if difference and model is not other:
             note = f"{signed(difference.value)} {verdict(difference).removesuffix(' with')}"
             rows.append(Row(model.label, (Mark(model.label, difference, model.style),), note.rstrip()))
-    if not rows:
-        return None
-    title = f"{metric_name(metric)} against {other.label}{' alone' if other.role == GENERATOR else ''}"
-    words = "; ".join(f"{row.label} {row.note}" for row in rows)
-    return {"title": title, "chart": charts.interval_chart(rows, f"{title}. {words}.", signed)}
+    title = f"{metric_name(metric)} against {other.label}{' alone' if other is comparison.generator else ''}"
+    return charts.interval_chart(title, rows, signed) if rows else None
 
 
-def cost_rows(models: Sequence[Model], folder: Path) -> list[dict[str, Any]]:
-    """Parameters, size on disk, training time and speed of every model; empty where no model has any of them."""
-    rows = []
-    for model in models:
-        costs = {
-            "parameters": model.number("parameters"),
-            "size": model.number("model_bytes") or bytes_on_disk(model, folder),
-            "train_seconds": model.number("train_seconds"),
-            "speed": model.number("recommend_users_per_second"),
-        }
-        rows.append({"model": model, "known": any(costs.values()), **costs})
-    return rows if any(row["known"] for row in rows) else []
-
-
-def bytes_on_disk(model: Model, folder: Path) -> int | None:
+def bytes_on_disk(model: Model, comparison: Comparison, folder: Path) -> int | None:
     """Bytes that a trained model takes in a run's folder; None for a model without a folder of its own there.
 
     A generator counts with the semantic IDs that its folder holds.
     """
     files = [folder / "baselines" / model.name / "best.safetensors"]
-    if model.role == GENERATOR:
+    if model is comparison.generator:
         files = list((folder / "generator" / "model").rglob("*"))
     elif objective := model.data.get("objective"):
         files = list((folder / f"aligned_{objective}" / "model").rglob("*"))

@@ -1,7 +1,7 @@
-"""The models of a run: in which order they stand, whose they are, and by how much two of them differ.
+"""The models of a run: in which order they stand, which are ours, and by how much two of them differ.
 
-No model is known by name here. `results.json` gives labels, and what each model is: its `role`; where it has none, the first
-model is the generator, and the left side of a comparison under `paired` is a list of the generator.
+No model is known by name here; `results.json` has their labels. `own` says which models are ours, and the first of these is the
+generator alone. In older files, ours are the first model and the left sides of the comparisons under `paired`.
 """
 
 import math
@@ -23,7 +23,6 @@ from onerec.report.values import (
 )
 from onerec.run.models import P_SCORE
 
-GENERATOR, DERIVED, BASELINE = "generator", "derived", "baseline"
 HEADLINE = ("recall@10", "ndcg@10")  # the figures of charts and verdicts
 COMPARED = (*HEADLINE, "recall@50", P_SCORE)  # those of the tables
 
@@ -35,14 +34,14 @@ class Model:
     Attributes:
         name: its key in `results.json`.
         label: what readers call it.
-        role: `generator` is the trained generator alone, `derived` one that was made from it, `baseline` any other.
+        own: whether it is one of ours; the others are the baselines.
         style: its series style in the charts; the generator has the accent.
         data: its part of `results.json`.
     """
 
     name: str
     label: str
-    role: str
+    own: bool
     style: int
     data: Mapping[str, Any]
 
@@ -59,32 +58,29 @@ class Comparison:
 
     Attributes:
         models: those of the run.
+        generator: the trained generator alone.
         paired: differences by `<left> - <right>`.
     """
 
     models: Sequence[Model]
+    generator: Model | None
     paired: Mapping[str, Any]
-
-    @cached_property
-    def generator(self) -> Model | None:
-        return next((model for model in self.models if model.role == GENERATOR), None)
 
     @cached_property
     def own(self) -> list[Model]:
         """The generator and what was made from it."""
-        return [model for model in self.models if model.role != BASELINE]
-
-    @cached_property
-    def derived(self) -> list[Model]:
-        return [model for model in self.models if model.role == DERIVED]
+        return [model for model in self.models if model.own]
 
     @cached_property
     def best_baseline(self) -> Model | None:
-        return next((model for model in self.models if model.role == BASELINE), None)
+        return next((model for model in self.models if not model.own), None)
 
     @cached_property
-    def labels(self) -> dict[str, str]:
-        return {model.name: model.label for model in self.models}
+    def pairs(self) -> list[tuple[Model, Model]]:
+        """The pairs of models that were compared, in the order of the file."""
+        by_name = {model.name: model for model in self.models}
+        names = (pair.partition(" - ")[::2] for pair in self.paired)
+        return [(by_name[left], by_name[right]) for left, right in names if left in by_name and right in by_name]
 
     def difference(self, left: Model, right: Model, metric: str) -> Interval | None:
         """What `left` has more than `right`, whichever way round the file holds it; None where it holds neither."""
@@ -122,26 +118,16 @@ def read_models(results: Mapping[str, Any]) -> Comparison:
     """The models of `results.json`, best NDCG@10 on test data first, on validation data where there is no test."""
     entries = {name: data for name, data in as_mapping(results.get("models")).items() if isinstance(data, dict)}
     paired = as_mapping(results.get("paired"))
-    roles = _roles(entries, list(paired))
-    by_role = sorted(entries, key=lambda name: (GENERATOR, DERIVED, BASELINE).index(roles[name]))
+    left = {*list(entries)[:1], *(pair.partition(" - ")[0] for pair in paired)}
+    own = {name: bool(data.get("own", name in left)) for name, data in entries.items()}
     models = [
-        Model(name, str(entries[name].get("label") or readable(name)), roles[name], style, entries[name])
-        for style, name in enumerate(by_role)
+        Model(name, str(entries[name].get("label") or readable(name)), own[name], style, entries[name])
+        for style, name in enumerate(sorted(entries, key=lambda name: not own[name]))
     ]
 
     def order(model: Model) -> float:
         best = model.interval("ndcg@10") or model.interval("ndcg@10", "valid")
         return -best.value if best else math.inf
 
-    return Comparison(sorted(models, key=order), paired)
-
-
-def _roles(entries: Mapping[str, Mapping[str, Any]], pairs: Sequence[str]) -> dict[str, str]:
-    """What each model is. Without `role`, the first model is the generator, and left sides of pairs are its lists."""
-    left = {pair.partition(" - ")[0] for pair in pairs}
-    roles = {}
-    for place, (name, data) in enumerate(entries.items()):
-        guess = DERIVED if name in left else BASELINE
-        told = data.get("role")
-        roles[name] = told if told in (GENERATOR, DERIVED, BASELINE) else guess if place else GENERATOR
-    return roles
+    generator = next((model for model in models if model.own), None)
+    return Comparison(sorted(models, key=order), generator, paired)

@@ -8,20 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from onerec.errors import UserError
 from onerec.files import write_text
 from onerec.report import sections
 from onerec.report.ablations import ablation_section
-from onerec.report.comparison import cost_rows, main_table, paired_section
+from onerec.report.codebook import level_panels
+from onerec.report.comparison import bytes_on_disk, figure_chart, main_table, paired_section
 from onerec.report.models import Comparison, read_models
 from onerec.report.page import render_template
-from onerec.report.rewards import rewards_section
 from onerec.report.scaling import scaling_section
-from onerec.report.values import as_mapping, as_pairs, as_sequence, date_in_words
+from onerec.report.values import as_mapping
 from onerec.report.verdicts import verdicts
 from onerec.run.artefact import STAGE_FILE
+from onerec.run.models import P_SCORE
 
 STUDIES = ("ablations", "scaling")  # files of a run folder that benchmarks write with --run
 Log = list[dict[str, Any]]
@@ -35,35 +34,30 @@ def write_report(folder: Path) -> Path:
     only when it is complete. Raises UserError when `results.json` is missing, or one of these files is no JSON object.
     """
     results = read_results(folder / "results.json")
-    run, comparison = as_mapping(results.get("run")), read_models(results)
     studies = {name: read_results(path) for name in STUDIES if (path := folder / f"{name}.json").is_file()}
-    test, validation = (main_table(comparison.models, part) for part in ("test", "valid"))
+    comparison = read_models(results)
+    models = comparison.models
+    test, validation = (main_table(models, part) for part in ("test", "valid"))
+    judged = sorted(models, key=lambda model: -(score.value if (score := model.interval(P_SCORE)) else 0.0))
     page = render_template(
         "report.html.jinja",
-        run=run,
-        started=date_in_words(run.get("started")),
-        machine=as_pairs(run.get("machine")),
-        versions=as_pairs(run.get("versions")),
-        config=yaml.safe_dump(run["config"], sort_keys=False, allow_unicode=True, width=100) if "config" in run else "",
-        dataset=as_mapping(results.get("dataset")),
-        protocol=as_mapping(results.get("protocol")),
-        models=comparison.models,
-        series=[(model.label, model.style) for model in comparison.models],
+        results=results,
+        models=models,
         generator=comparison.generator,
         verdicts=verdicts(comparison),
         comparison=test or validation,
         validation=validation if test else None,
         paired=paired_section(comparison),
-        costs=cost_rows(comparison.models, folder),
-        selection=sections.selection_section(comparison.models),
-        training=sections.training_section(comparison.models, read_training_logs(folder, comparison)),
-        rewards=rewards_section(results, comparison.models, read_alignment_logs(folder)),
-        breakdowns=sections.breakdown_section(comparison.models),
-        ablations=ablation_section(as_mapping(studies.get("ablations"))),
-        scaling=scaling_section(as_mapping(studies.get("scaling"))),
-        codebook=sections.codebook_section(results),
-        examples=sections.examples_section(results, comparison.models),
-        notes=[str(note) for note in as_sequence(results.get("notes"))],
+        sizes={
+            model.name: model.data.get("model_bytes") or bytes_on_disk(model, comparison, folder) for model in models
+        },
+        training=sections.training_section(models, read_training_logs(folder, comparison)),
+        judged=figure_chart(judged, "test", P_SCORE),
+        alignments=sections.alignment_section(read_alignment_logs(folder)),
+        breakdowns=sections.breakdown_section(models),
+        ablations=ablation_section(studies.get("ablations", {})),
+        scaling=scaling_section(studies.get("scaling", {})),
+        levels=level_panels(as_mapping(results.get("semantic_ids"))),
     )
     target = folder / "report.html"
     write_text(target, page)

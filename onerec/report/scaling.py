@@ -25,9 +25,8 @@ def scaling_section(study: dict[str, Any]) -> dict[str, Any] | None:
     fit = as_mapping(as_mapping(study.get("fits")).get("parameters"))
     constants = {name: found for name in CONSTANTS if (found := as_interval(fit.get(name))) is not None}
     fitted = _curve(constants, sizes[0], sizes[-1]) if len(constants) == len(CONSTANTS) else []
-    words = "; ".join(f"{name}: {loss:.3f}" for _, loss, name in points)
     return {
-        "chart": charts.scaling_chart(points, fitted, f"Loss over parameters. {words}.", "{:.3f}".format),
+        "chart": charts.scaling_chart("Loss over parameters", points, fitted, "{:.3f}".format),
         "sizes": len(sizes),
         "law": "loss = E + A / N^alpha" if fitted else "",
         "constants": [(CONSTANTS[name], with_interval(found, "{:.4g}".format)) for name, found in constants.items()],

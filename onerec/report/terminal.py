@@ -84,12 +84,12 @@ def print_details(results: Mapping[str, Any], console: Console) -> None:
         heads = [f"{bucket['bucket']}\n{count(bucket['cases'])} cases" for bucket in next(iter(buckets.values()), [])]
         rows = {label: [figure(bucket["recall@10"]["value"]) for bucket in row] for label, row in buckets.items()}
         console.print(_table(f"Recall@10. {title}", heads, rows), "")
-    metrics = [m for m in (*HEADLINE, P_SCORE) if any(m in as_mapping(pair) for pair in comparison.paired.values())]
+    metrics = [m for m in (*HEADLINE, P_SCORE) if any(comparison.difference(*pair, m) for pair in comparison.pairs)]
     for left in comparison.own:
         rows = {
             right.label: [_difference(comparison.difference(left, right, metric)) for metric in metrics]
-            for right in comparison.models
-            if f"{left.name} - {right.name}" in comparison.paired
+            for own, right in comparison.pairs
+            if own is left
         }
         if rows:
             console.print(

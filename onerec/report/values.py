@@ -71,20 +71,17 @@ def with_interval(interval: Interval, write: Callable[[float], str] = figure) ->
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    """`38.8 %`, with a space that no line is broken at."""
+    return f"{100 * share:.1f}\u00a0%"
 
 
 def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def plain(value: float | str | bool) -> str:
-    """A figure of unknown kind: whole numbers with grouped thousands, others with four significant digits."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str):
-        return value
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+def plain(value: float) -> str:
+    """A figure of unknown kind, with four significant digits."""
+    return f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
@@ -122,15 +119,6 @@ def in_words(names: Sequence[str]) -> str:
     return last.join([comma.join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
-def as_pairs(value: object) -> list[tuple[str, str]]:
-    return [(readable(str(key)), str(entry)) for key, entry in as_mapping(value).items() if entry not in (None, "")]
-
-
-def title_of(entry: object) -> str:
-    fields = as_mapping(entry)
-    return str(fields.get("title") or fields.get("item") or "")
-
-
 def as_interval(raw: object) -> Interval | None:
     fields = raw if isinstance(raw, dict) else {"value": raw}
     value = as_number(fields.get("value"))
@@ -139,17 +127,6 @@ def as_interval(raw: object) -> Interval | None:
 
 def as_number(raw: object) -> float | None:
     return float(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw) else None
-
-
-def flatten(mapping: dict[str, Any]) -> list[tuple[str, str]]:
-    """Single figures of a mapping and of the mappings in it as (name, value) in words; lists are left out."""
-    found: list[tuple[str, str]] = []
-    for key, value in mapping.items():
-        if isinstance(value, dict):
-            found += [(f"{readable(key)}: {inner}", figure) for inner, figure in flatten(value)]
-        elif isinstance(value, str) or as_number(value) is not None:
-            found.append((readable(key), plain(value)))
-    return found
 
 
 def as_mapping(raw: object) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def _pays(comparison: Comparison) -> str:
         return ""
     groups: dict[str, list[str]] = {}
     liked = []
-    for model in comparison.derived:
+    for model in (model for model in comparison.own if model is not generator):
         difference = comparison.difference(model, generator, "ndcg@10")
         if difference and (word := verdict(difference)):
             gain = "" if word == "level with" else f" {in_brackets(difference)}"

@@ -1,7 +1,8 @@
 """What a stage leaves behind: a folder, and a small file in it that says from what it was made.
 
 A stage is skipped when its key (config and inputs, hashed) is the one on file and it had finished. With the same key and
-unfinished, it goes on from its own checkpoint. With another key its folder is emptied first.
+unfinished, it goes on from its own checkpoint. With another key it begins with an empty folder; what lay there is deleted when
+the stage is finished, and comes back where the stage refuses its input before it has made anything.
 """
 
 import hashlib
@@ -57,10 +58,11 @@ class Artefact:
         return float(self._on_file().get("seconds", 0.0))
 
     def begin(self) -> None:
-        """Prepare the folder: emptied unless an unfinished attempt with the same key can be continued."""
+        """Prepare the folder: empty unless an unfinished attempt with the same key can be continued."""
         on_file = self._on_file()
         if (on_file.get("key") != self.key or on_file.get("finished")) and self.folder.exists():
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self._replaced, ignore_errors=True)
+            self.folder.rename(self._replaced)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / STAGE_FILE, {"key": self.key, "finished": False})
         self._began = time.perf_counter()
@@ -70,6 +72,18 @@ class Artefact:
         taken = time.perf_counter() - self._began if seconds is None else seconds
         content = {"key": self.key, "recipe": self.recipe, "finished": True, "seconds": taken}
         write_json(self.folder / STAGE_FILE, content)
+        shutil.rmtree(self._replaced, ignore_errors=True)
+
+    def give_up(self) -> None:
+        """Undo `begin` where nothing was made since: what it replaced comes back."""
+        if [path.name for path in self.folder.iterdir()] == [STAGE_FILE]:
+            shutil.rmtree(self.folder)
+            if self._replaced.exists():
+                self._replaced.rename(self.folder)
+
+    @property
+    def _replaced(self) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.replaced")
 
     def _on_file(self) -> dict[str, Any]:
         try:

@@ -15,13 +15,13 @@ def lists_of(run: Run, model: Model) -> dict[str, np.ndarray]:
     exclude_seen = run.config.recommend.exclude_seen
     artefact = lists_artefact(model, run.folder, exclude_seen, run.config.seed)
     if not artefact.done:
-        artefact.begin()
         run.say(f"{model.label}: recommending to validation and test users")
         set_threads(run.config.threads, run.config.generator.width)
         asked = {part: run.requests(part) for part in EVALUATED_PARTS}  # type: ignore[arg-type]
         made = make_lists(model, asked, LIST_LENGTH, exclude_seen=exclude_seen)
+        artefact.begin()  # only now: loading may make a stage anew whose folder holds the lists
         np.savez(artefact.folder / LISTS_FILE, **made)  # type: ignore[arg-type]
-        artefact.finish()
+        artefact.finish(float(made["fit_seconds"] + made["seconds"]))
     with np.load(artefact.folder / LISTS_FILE) as stored:
         return dict(stored)
 

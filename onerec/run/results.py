@@ -245,8 +245,8 @@ def _notes(run: Run, counts: np.ndarray, requests: Requests) -> list[str]:
     cold = int((counts[requests.targets_C] == 0).sum())
     if cold:
         notes.append(f"{cold} of {len(requests)} test targets never occur in training; they are kept in every figure.")
-    asked = [stage for stage in run.stages.values() if stage.asked(run)]
-    return [*notes, *(note for stage in asked for note in stage.notes(run))]
+    measured = [stage for stage in run.stages.values() if stage.asked(run) and any(True for _ in stage.models(run))]
+    return list(dict.fromkeys([*notes, *(note for stage in measured for note in stage.notes(run))]))
 
 
 def _share_seen(requests: Requests) -> float:

@@ -107,6 +107,7 @@ class Run:
     trained_with: RunConfig | None = None
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
     started: float = field(default_factory=time.time)
+    _waited_for: set[str] = field(default_factory=set, init=False)
 
     # -- stages -------------------------------------------------------------------------------------------------------
 
@@ -128,22 +129,26 @@ class Run:
             the artefact's folder.
         """
         stage, artefact = self.stages[name], self.artefact(name)
-        if stage.processes == "first":
-            for name in (*stage.after, *stage.needs):
-                self.make(name)
-            with self.state.main_process_first():
-                if not artefact.done:
-                    self._make(stage, artefact)
-        elif not artefact.done:
-            for name in (*stage.after, *stage.needs):
-                self.make(name)
-            if stage.processes == "all":
-                with self.state.main_process_first():
-                    if self.state.is_main_process:
-                        artefact.begin()
-                self._fill(stage, artefact)
-            elif self.state.is_main_process:
+        alone = stage.processes == "main"
+        if alone and not self.state.is_main_process:
+            return artefact.folder
+        # Of a stage that one process makes first, the others know that it is done once they have waited for it.
+        if artefact.done and (stage.processes != "first" or name in self._waited_for):
+            return artefact.folder
+        for needed in (*stage.after, *stage.needs):
+            self.make(needed)
+        if alone:
+            self._make(stage, artefact)
+            return artefact.folder
+        with self.state.main_process_first():
+            if stage.processes == "first" and not artefact.done:
                 self._make(stage, artefact)
+            elif stage.processes == "all" and self.state.is_main_process:
+                artefact.begin()
+        if stage.processes == "all":
+            self._fill(stage, artefact)
+            self.state.wait_for_everyone()  # so that no process takes it for unfinished
+        self._waited_for.add(name)
         return artefact.folder
 
     def _make(self, stage: Stage, artefact: Artefact) -> None:
@@ -151,7 +156,12 @@ class Run:
         self._fill(stage, artefact)
 
     def _fill(self, stage: Stage, artefact: Artefact) -> None:
-        facts = stage.make(self, artefact.folder)
+        try:
+            facts = stage.make(self, artefact.folder)
+        except UserError:
+            if self.state.is_main_process:
+                artefact.give_up()
+            raise
         if stage.processes == "all" and not self.state.is_main_process:
             return
         if facts:

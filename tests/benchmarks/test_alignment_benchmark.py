@@ -20,8 +20,8 @@ from benchmarks.alignment_measures import Yardstick
 from benchmarks.alignment_rows import LEGALITY, LOSSES, MAIN, Row, beauty_rows, kuairand_rows
 from benchmarks.alignment_table import table, with_kept
 from benchmarks.cells import write_cell
-from onerec.run.config import load_config
 from onerec.data.split import Cases
+from onerec.run.config import load_config
 from rl.rollouts.prompts import Prompts
 
 NAME = "planted"

@@ -14,9 +14,9 @@ from benchmarks import ablation_cells, generator_ablations
 from benchmarks.ablation_cells import EVERY_ITEM, Row, cell_folder
 from benchmarks.ablation_table import markdown, table
 from benchmarks.cells import write_cell
-from onerec.run.config import load_config
 from onerec.model.counting import count_parameters
 from onerec.model.generator import Generator
+from onerec.run.config import load_config
 from tokenizer.semantic_ids import SemanticIds
 
 USERS = 300

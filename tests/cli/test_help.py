@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import environment, imported_modules, onerec
 
-from onerec.cli import build_parser, main
+from onerec.cli.entry import build_parser, main
 
 HEAVY = {"torch", "polars", "numpy", "pydantic", "accelerate", "trl", "wandb", "sklearn", "rich"}
 

@@ -1,4 +1,4 @@
-"""Beam search against scoring every item: on random tries with real generators, and on nasty corners."""
+"""Beam search against scoring every item, on random tries with real generators, and corner cases."""
 
 import numpy as np
 import polars as pl
@@ -13,12 +13,12 @@ from onerec.model.generator import Generator
 from onerec.model.generator_config import GeneratorConfig
 from tokenizer.semantic_ids import SemanticIds
 
-# float32 sums of a few log-softmaxes, computed in a different order: 1e-5 is what the project promises.
+# The project promises 1e-5: sums of a few float32 log-softmaxes, computed in a different order.
 TOLERANCE = 1e-5
 
 
 def random_generator(seed: int) -> tuple[Generator, np.random.Generator]:
-    """A random catalogue of 1 to 60 items with 1 to 4 levels and an untrained model with weights larger than at its start."""
+    """A random catalogue of 1 to 60 items with 1 to 4 levels, and an untrained model with larger weights than at its start."""
     draw = np.random.default_rng(seed)
     sizes = draw.integers(1, 7, size=draw.integers(1, 5))
     heads, decoder_layers = int(draw.choice([1, 2, 4])), int(draw.integers(1, 3))
@@ -35,7 +35,7 @@ def random_generator(seed: int) -> tuple[Generator, np.random.Generator]:
         key_value_layers=int(draw.integers(1, decoder_layers + 1)),
         key_value_split=int(draw.integers(1, 3)),
         key_value_groups=int(draw.choice([groups for groups in (1, 2, 4) if heads % groups == 0])),
-        # Not more often: two ways to compute the same router score may, once in millions, choose two different experts.
+        # Rare on purpose: two ways to compute the same router score may choose different experts once in millions.
         experts=3 if seed % 10 == 0 else 0,
         experts_active=int(draw.integers(1, 3)),
         expert_hidden_width=12,
@@ -127,7 +127,7 @@ def test_excluding_everything_leaves_an_empty_list() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_users_that_are_stepped_apart_get_the_same_as_together(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts may find different numbers of items and keep caches of their own."""
+    """Parts may find different numbers of items, and each keeps its own cache."""
     model, draw = random_generator(3000 + seed)
     batch = one_batch(draw, model, 5)
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_users_that_are_stepped_apart_get_the_same_as_together(seed: int, monkey
 
 
 def test_full_softmax_loses_the_share_of_illegal_codes() -> None:
-    """Two items under four codes: with all logits equal each gets a quarter, among legal codes a half."""
+    """Two items and four codes: with equal logits each item gets a quarter, and among legal codes a half."""
     codes = np.array([[1], [2]], dtype=np.int32)
     ids = SemanticIds(pl.Series([0, 1]), codes, codes, [4])
     for softmax, expected in (("full", 0.25), ("legal", 0.5)):

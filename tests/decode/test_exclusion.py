@@ -1,4 +1,4 @@
-"""Forbidden edges against a plain walk over items, and beams that stay full whatever is excluded."""
+"""Forbidden edges against a plain loop over items."""
 
 import numpy as np
 import torch

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.result_tables import PAGES, README, with_tables
-from onerec.cli import build_parser
+from onerec.cli.entry import build_parser
 
 ROOT = README.parent
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)

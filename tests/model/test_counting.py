@@ -1,4 +1,4 @@
-"""Counts of parameters and operations, against the tensors themselves and torch's own counter."""
+"""Counts of parameters and operations, compared with the tensors and with torch's own counter."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from onerec.model.counting import batch_flops, count_parameters, forward_flops, 
 @every_kind
 @torch.no_grad()
 def test_operations_are_those_that_torch_counts(settings: dict[str, object]) -> None:
-    """With the plain attention kernel: torch's counter does not know the fused one of the CPU."""
+    """With the plain attention kernel, because torch's counter does not know the fused kernel of CPUs."""
     model, rows, history = make_generator(**settings), 3, 7
     batch = make_batch([list(range(history))] * rows)
     targets = rows * (1 if model.last_positions_only else history)
@@ -24,7 +24,7 @@ def test_operations_are_those_that_torch_counts(settings: dict[str, object]) -> 
 
 
 def counted_by_torch(counter: FlopCounterMode, ends: tuple[str, ...]) -> int:
-    """Operations of the modules whose names end so."""
+    """Operations of the modules whose names have one of these endings."""
     found = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
     return sum(flops for name, flops in found.items() if name.endswith(ends))
 
@@ -34,7 +34,7 @@ def counted_by_torch(counter: FlopCounterMode, ends: tuple[str, ...]) -> int:
 def test_a_training_step_costs_three_forward_passes_and_every_part_its_share(
     settings: dict[str, object], item_loss: float
 ) -> None:
-    """Rows of different lengths: the decoder runs over padded places, heads and item scorer only over targets."""
+    """With rows of different lengths: the decoder runs over padding too, heads and item scorer only over targets."""
     model = make_generator(**{**settings, "dropout": 0.0, "item_loss": item_loss}).train()
     batch = make_batch([[1, 2, 3, 4, 5], [6, 7], [8]])
     counted = batch_flops(model, batch)
@@ -50,7 +50,7 @@ def test_a_training_step_costs_three_forward_passes_and_every_part_its_share(
         "start": counted_by_torch(forward, ("last_state",)),
         "decoder": counted_by_torch(forward, ("Generator.decoder",)),
         "heads": counted_by_torch(forward, tuple(f"decoder.heads.{level}" for level in range(model.levels))),
-        "item_scorer": counted["item_scorer"],  # its products with the catalogue belong to no module
+        "item_scorer": counted["item_scorer"],  # no module does its products with the catalogue
     }
     assert sum(counted.values()) == forward.get_total_flops()
     assert backward.get_total_flops() == 2 * sum(counted.values())
@@ -73,7 +73,7 @@ def test_inactive_parameters_are_those_of_experts_not_chosen() -> None:
 
 
 def test_tables_are_no_part_of_the_size() -> None:
-    """Embeddings and output vectors of items grow with the catalogue; of routed experts those that a token uses count."""
+    """Embeddings and item vectors grow with the catalogue, so they do not count. Of the routed experts, active ones count."""
     plain = make_generator(own_embedding=False, item_head=False)
     with_tables = make_generator(own_embedding=True, item_head=True)
     joining = 24 * 24  # the own embedding is one more block of the tokens' projection

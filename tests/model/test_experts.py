@@ -1,4 +1,4 @@
-"""Mixture of experts: against a loop over tokens, and the balance of its loads."""
+"""Mixture of experts: compared with a loop over tokens, and the balance of loads."""
 
 import pytest
 import torch
@@ -64,7 +64,7 @@ def skewed_load(balance_step: float) -> float:
     balance, draw = ExpertBalance(layer), torch.Generator().manual_seed(1)
     for step in range(300):
         if step == 250:
-            balance.figures()  # what came before is the warm-up
+            balance.figures()  # forgets the warm-up
         x = torch.randn(256, WIDTH, generator=draw)
         x[:, 0] = 1.0
         with torch.no_grad():
@@ -75,7 +75,7 @@ def skewed_load(balance_step: float) -> float:
 
 def test_balancing_evens_out_a_skewed_router() -> None:
     assert skewed_load(balance_step=0.01) <= 1.5
-    assert skewed_load(balance_step=0.0) >= 2.5  # 8 experts, 2 active: 4 is the most there can be
+    assert skewed_load(balance_step=0.0) >= 2.5  # with 8 experts and 2 active, 4 is the maximum
 
 
 def test_the_bias_chooses_and_does_not_weigh() -> None:

@@ -59,7 +59,7 @@ def test_every_position_of_a_causal_window_is_trained_as_if_alone(settings: dict
 @every_kind
 @torch.no_grad()
 def test_order_of_the_history_matters(settings: dict[str, object]) -> None:
-    """Even the order of items before the last one, which alone has an input of its own."""
+    """Even the order of items before the last one, whose state is a direct input of the decoder."""
     model, items = make_generator(**settings), torch.arange(30)[None]
     forward = item_log_probabilities(model, make_batch([[1, 2, 3]]), items)
     backward = item_log_probabilities(model, make_batch([[2, 1, 3]]), items)
@@ -68,7 +68,7 @@ def test_order_of_the_history_matters(settings: dict[str, object]) -> None:
 
 @every_kind
 def test_every_parameter_gets_a_gradient(settings: dict[str, object]) -> None:
-    """Also of experts that no token chose, and every tensor as a whole gets one that is not zero."""
+    """Even in experts that no token chose. No gradient of a whole tensor is zero."""
     model = make_generator(**settings).train()
     model(make_batch([[1, 2, 3, 4, 5], [6, 7, 8]])).sum().backward()
     assert parameters_without_gradient(model) == []
@@ -89,7 +89,7 @@ def test_saved_generators_load_with_their_ids(tmp_path: Path, settings: dict[str
     model = make_generator(**settings)
     for module in model.modules():
         if isinstance(module, MixtureOfExperts):
-            module.bias_E.uniform_()  # what balancing learnt belongs to the model
+            module.bias_E.uniform_()  # learnt biases are part of the model
     model.save_pretrained(tmp_path / "model")
     loaded = Generator.from_pretrained(tmp_path / "model")
     batch, items = make_batch([[1, 2, 3]]), torch.arange(20)[None]
@@ -150,7 +150,7 @@ def test_a_sampled_item_loss_is_the_softmax_over_sample_and_targets() -> None:
     batch = make_batch([[1, 2, 3, 4], [5, 6], [7]])
     exact = float(whole(batch)[-1])
     drawn = [float(sampled(batch)[-1]) for _ in range(20)]
-    assert max(drawn) < exact  # fewer items to tell the target from
+    assert max(drawn) < exact  # the target competes with fewer items
     assert len(set(drawn)) > 1
 
 

@@ -1,4 +1,4 @@
-"""The lazy decoder against the equations of the report, and what it must not contain."""
+"""The lazy decoder follows the equations of the report, and its layers project no context."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Query tokens of long histories: padding and order say nothing, nothing from the window on is seen, the past is."""
+"""Query tokens of long histories: they read the past and nothing from the window on; padding and order have no effect."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ START, STOP = 8, 12  # of a window of the first user, who has eight events befor
 
 
 def lifelong_model(**settings: object) -> Generator:
-    """A generator that reads all older events and nothing else beside its history."""
+    """A generator that reads its history and all earlier events, and nothing else."""
     return make_model(PATHWAYS, **settings)
 
 
@@ -40,7 +40,7 @@ def featureless(stream: Stream) -> Stream:
 
 
 @torch.no_grad()
-def test_there_are_as_many_tokens_as_queries_whatever_the_past() -> None:
+def test_the_number_of_tokens_does_not_depend_on_the_past() -> None:
     model, stream = lifelong_model(), featureless(make_stream())
     for start in (0, 1, 4, 9):
         prefix = prefix_of(model, stream, start)
@@ -51,7 +51,7 @@ def test_there_are_as_many_tokens_as_queries_whatever_the_past() -> None:
 
 
 @torch.no_grad()
-def test_padding_and_the_order_of_representatives_say_nothing() -> None:
+def test_padding_and_the_order_of_representatives_have_no_effect() -> None:
     model, lifelong = lifelong_model(), representatives_of(featureless(make_stream()))
     assert model.prefix is not None
     assert model.prefix.lifelong is not None
@@ -65,7 +65,7 @@ def test_padding_and_the_order_of_representatives_say_nothing() -> None:
 
 @torch.no_grad()
 def test_events_from_the_window_on_never_reach_the_tokens() -> None:
-    """Neither their items nor their features, nor what the same user did after the window; every event before it does."""
+    """Neither items nor features of the window, or of events after it. Every event before the window reaches them."""
     model = make_model({**PATHWAYS, "event_features": "all", "stream": "all"})
     stream = make_stream()
     before = prefix_of(model, stream).tokens_BPD
@@ -83,7 +83,7 @@ def test_events_from_the_window_on_never_reach_the_tokens() -> None:
 
 @pytest.mark.parametrize("decoder", ["encoder_decoder", "lazy"])
 def test_the_past_before_the_history_can_be_learnt_from(decoder: str) -> None:
-    """Windows are the same but for older events, which alone tell the targets apart."""
+    """All windows are the same. Only the earlier events tell the targets apart."""
     model = lifelong_model(decoder=decoder, dropout=0.0, own_dropout=0.0).train()
     draw = np.random.default_rng(0)
     users, vectors_NW = 16, draw.normal(size=(ITEMS, 3)).astype(np.float32)

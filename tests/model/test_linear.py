@@ -1,4 +1,4 @@
-"""The products of inference: oneDNN's, the same as torch's own up to rounding, and never where something is differentiated."""
+"""`Linear` uses oneDNN in inference only, and its products equal torch's own up to rounding."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def uses_onednn(layer: Linear, x: torch.Tensor) -> bool:
     [
         torch.randn(ROWS, WIDTH),
         torch.randn(2, ROWS, WIDTH),
-        torch.randn(ROWS, 3, WIDTH)[:, 1],  # one level's states among others
+        torch.randn(ROWS, 3, WIDTH)[:, 1],  # as the states of one level
         torch.randn(WIDTH, ROWS).T,
         torch.randn(ROWS, WIDTH).expand(2, -1, -1),
     ],
@@ -41,7 +41,7 @@ def test_products_are_those_of_torch(x: torch.Tensor, bias: bool) -> None:
     with torch.no_grad():
         found = layer(x)
     assert found.shape == expected.shape
-    # 96 products of numbers of about 1 and .1, summed in float32.
+    # Float32 sums of 96 products of numbers around 1 and 0.1.
     assert (found - expected).abs().max() <= 1e-5
 
 

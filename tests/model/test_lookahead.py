@@ -1,4 +1,4 @@
-"""Lookahead: exact sums over subtrees, the same in training and in decoding, and the item softmax where heads say nothing."""
+"""Lookahead: exact sums over subtrees, the same in training and decoding, and the item softmax where all heads give 0."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_gradients_are_those_of_the_sums() -> None:
     targets, weights = torch.randint(trie.item_count, (4,)), torch.randn(3, 4, max(trie.branches), dtype=torch.float64)
 
     def loss(scores_NX: torch.Tensor) -> torch.Tensor:
-        # A softmax over children is what the generator makes of them; the constant of a context drops out of it.
+        # The generator takes a softmax over children, in which the constant of a context cancels.
         ahead, losses = ahead_of_targets(scores_NX, trie, targets)
         found = [(a.softmax(-1) * w[:, : a.shape[1]]).sum() for a, w in zip(ahead, weights, strict=True)]
         return torch.stack(found).sum() + losses.sum()
@@ -69,7 +69,7 @@ def test_gradients_are_those_of_the_sums() -> None:
 
 @pytest.mark.parametrize("decoder", ["encoder_decoder", "lazy"])
 @torch.no_grad()
-def test_with_silent_heads_the_generator_is_the_item_softmax(decoder: str) -> None:
+def test_with_heads_of_zero_the_generator_is_the_item_softmax(decoder: str) -> None:
     model = make_generator(decoder=decoder, item_loss=0.5, lookahead=True)
     for head in model.decoder.heads:
         head.weight.zero_()

@@ -24,7 +24,7 @@ def test_whiskers_end_where_the_interval_does() -> None:
         Row("a", (Mark("a", Interval(0.10, 0.08, 0.12), 0),)),
         Row("b", (Mark("b", Interval(-0.02, -0.04, 0.01), 1),)),
     ]
-    root = ElementTree.fromstring(str(charts.interval_chart(rows, "words", figure, width=402)))
+    root = ElementTree.fromstring(str(charts.interval_chart("title", rows, figure, width=402)["chart"]))
     # Range -0.04 … 0.12 with 4 % of air on both sides, drawn on 1 … 401.
     scale = LinearScale(-0.04 - 0.0064, 0.12 + 0.0064, 1, 401)
     whiskers = [line for line in root.iter("line") if "whisker" in str(line.get("class"))]
@@ -42,7 +42,7 @@ def test_whiskers_end_where_the_interval_does() -> None:
 
 def test_interval_axis_begins_at_zero_for_positive_figures() -> None:
     rows = [Row("a", (Mark("a", Interval(0.10, 0.08, 0.12), 0),))]
-    root = ElementTree.fromstring(str(charts.interval_chart(rows, "words", figure)))
+    root = ElementTree.fromstring(str(charts.interval_chart("title", rows, figure)["chart"]))
     (zero,) = (line for line in root.iter("line") if line.get("class") == "zero")
     assert float(str(zero.get("x1"))) == 1.0
 
@@ -62,7 +62,7 @@ def test_no_text_of_an_interval_chart_covers_another() -> None:
     long = "a model whose name is far too long for one line beside its figure, with + everything, aligned"
     marks = (Mark("a", Interval(0.1, -0.08, 0.12), 0), Mark("b", Interval(0.05), 1))
     rows = [Row(long, marks[:1], "+.0044 level"), Row("short", marks, "+.1234 above"), Row(long * 2, marks[:1], "")]
-    drawing = str(charts.interval_chart(rows, "words", figure))
+    drawing = str(charts.interval_chart("title", rows, figure)["chart"])
     found = boxes(drawing)
     assert "".join(words for words, *_ in found[-99:]).count("far too long") == 3
     for place, (words, left, right, top, bottom) in enumerate(found):
@@ -84,7 +84,7 @@ def test_load_chart_draws_bars_in_proportion() -> None:
 
 def test_line_chart_singles_out_the_best_point() -> None:
     points = [(0.0, 0.01), (50.0, 0.05), (100.0, 0.04)]
-    root = ElementTree.fromstring(str(charts.line_chart(points, "words", figure, best=points[1])))
+    root = ElementTree.fromstring(str(charts.line_chart("title", points, figure, best=points[1])["chart"]))
     (ring,) = (circle for circle in root.iter("circle") if "best" in str(circle.get("class")))
     dots = [circle for circle in root.iter("circle") if "dot" in str(circle.get("class"))]
     assert (ring.get("cx"), ring.get("cy")) == (dots[1].get("cx"), dots[1].get("cy"))
@@ -116,16 +116,18 @@ def test_thinning_keeps_the_mean_of_equal_runs(points: list[tuple[float, float]]
 
 def test_constant_curves_and_zeros_have_an_axis() -> None:
     for value in (0.0, 3.0, -2.0):
-        drawing = str(charts.line_chart([(0.0, value), (10.0, value)], "words", count))
+        drawing = str(charts.line_chart("title", [(0.0, value), (10.0, value)], count)["chart"])
         ElementTree.fromstring(drawing)
-    ElementTree.fromstring(str(charts.interval_chart([Row("a", (Mark("a", Interval(0.0), 0),))], "words", figure)))
+    ElementTree.fromstring(
+        str(charts.interval_chart("title", [Row("a", (Mark("a", Interval(0.0), 0),))], figure)["chart"])
+    )
     ElementTree.fromstring(str(charts.load_chart([0, 0], "words")))
 
 
 def test_both_axes_of_a_scaling_chart_are_logarithmic() -> None:
     points = [(1e4, 4.0, "a"), (1e5, 2.0, "b"), (1e6, 1.0, "c <")]
     fitted = [(size, loss) for size, loss, _ in points]
-    root = ElementTree.fromstring(str(charts.scaling_chart(points, fitted, "words", figure)))
+    root = ElementTree.fromstring(str(charts.scaling_chart("title", points, fitted, figure)["chart"]))
     places = [(float(str(dot.get("cx"))), float(str(dot.get("cy")))) for dot in root.iter("circle")]
     (x1, y1), (x2, y2), (x3, y3) = places
     assert x2 - x1 == pytest.approx(x3 - x2, abs=0.2) and x1 < x2  # equal ratios are equal distances

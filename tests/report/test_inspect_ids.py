@@ -13,14 +13,15 @@ import polars as pl
 import pytest
 from command_line import CONFIGS, TINY
 
-from onerec.run.config import load_config
 from onerec.data.contract import DatasetSpec, EventColumns, ItemColumns, write_dataset
 from onerec.errors import UserError
-from onerec.run.run import Run
 from onerec.report.inspect import data as inspect_data
 from onerec.report.inspect.ids import render_page, write_page
+from onerec.run.config_files import load_config
+from onerec.run.opening import make_run
+from onerec.run.run import Run
+from onerec.run.stages.semantic_ids import item_encoder, semantic_ids
 from tokenizer.errors import TokenizerError
-from tokenizer.item_encoder import ItemEncoder
 from tokenizer.quantizers.spec import QuantizerSpec
 from tokenizer.tokenize import tokenize_items
 
@@ -75,8 +76,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tokenized(folder: Path, runs: Path, *overrides: str) -> Run:
     config = load_config(CONFIGS / "own.yaml", [*TINY, "name=shop", f"dataset.folder={folder}", *overrides])
-    run = Run(config, runs)
-    run.tokenize()
+    run = make_run(config, runs)
+    run.make("semantic_ids")
     return run
 
 
@@ -91,7 +92,7 @@ def page(run: Run) -> Path:
 
 
 def test_every_item_is_on_the_page_with_its_codes_and_columns(run: Run, page: Path) -> None:
-    data, ids = data_of(page), run.tokenize()
+    data, ids = data_of(page), semantic_ids(run)
     codes = unpack(data["codes"]).reshape(-1, data["levels"])
     assert codes.tolist() == sorted(ids.codes_NL.tolist())
     by_id = dict(zip(ids.item_ids.to_list(), ids.codes_NL.tolist(), strict=True))
@@ -113,7 +114,7 @@ def test_every_item_is_on_the_page_with_its_codes_and_columns(run: Run, page: Pa
 def test_neighbours_equal_a_slow_search(run: Run, page: Path) -> None:
     data = data_of(page)
     order = [run.dataset.items["item"].to_list().index(item) for item in data["ids"]]
-    vectors = ItemEncoder.load(run.ids_stage.folder / "encoder").vectors_ND[order].astype(float)
+    vectors = item_encoder(run).vectors_ND[order].astype(float)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosine = vectors @ vectors.T
     codes = unpack(data["codes"]).reshape(-1, data["levels"])
@@ -132,7 +133,7 @@ def test_neighbours_equal_a_slow_search(run: Run, page: Path) -> None:
 
 
 def test_confused_items_are_those_that_collided_or_lie_far(run: Run, page: Path) -> None:
-    data, ids = data_of(page), run.tokenize()
+    data, ids = data_of(page), semantic_ids(run)
     given = dict(zip(ids.item_ids.to_list(), map(tuple, ids.quantizer_codes_NQ.tolist()), strict=True))
     sizes = [len(group) for group in data["collided"]]
     assert sizes == sorted(sizes, reverse=True)
@@ -213,14 +214,14 @@ def test_large_catalogues_are_sampled_and_the_page_says_so(run: Run, monkeypatch
 def test_other_shapes_of_ids(folder: Path, tmp_path: Path, overrides: list[str]) -> None:
     run = tokenized(folder, tmp_path / "run", *overrides)
     data = data_of(write_page(run))
-    assert data["levels"] == len(run.tokenize().level_sizes)
+    assert data["levels"] == len(semantic_ids(run).level_sizes)
     assert len(data["ids"]) == ITEMS
 
 
 def test_a_run_without_ids_is_refused_and_nothing_is_tokenized(folder: Path, tmp_path: Path) -> None:
     config = load_config(CONFIGS / "own.yaml", [*TINY, "name=none", f"dataset.folder={folder}"])
     with pytest.raises(TokenizerError, match="make semantic IDs with `onerec tokenize` first"):
-        write_page(Run(config, tmp_path / "none"))
+        write_page(make_run(config, tmp_path / "none"))
     assert not (tmp_path / "none").exists()
 
 

@@ -67,7 +67,7 @@ def test_everything_that_was_measured_is_shown(tmp_path: Path, results: dict[str
     assert len(charts_of(shown)) == 5 + 1  # a curve per figure in the log, and the judge's
     for words in (
         "Alignment by ECPO",
-        "from 0.11 to 0.4.",
+        "from 0.11 to 0.4 at step 30",
         "step 21: 3",
         "The judge is the reward model of second users",
     ):
@@ -108,5 +108,3 @@ def test_without_such_stages_there_is_no_section(tmp_path: Path, results: dict[s
     page = page_of(tmp_path, results)
     assert 'id="rewards"' not in page and 'href="#rewards"' not in page
     assert "The judge" not in page
-    results["reward_models"] = {"reward": {"objectives": None, "all": []}}
-    assert 'id="rewards"' not in page_of(tmp_path, results)

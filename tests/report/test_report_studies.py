@@ -77,7 +77,7 @@ def test_studies_are_figures_of_the_page(tmp_path: Path) -> None:
 def test_rows_that_train_nothing_have_no_seconds_of_training() -> None:
     section = ablation_section(ablations())
     assert section is not None
-    rows = {row["label"]: row for group in section["groups"] for row in group["rows"]}
+    rows = {row["label"]: row for group in section["groups"].values() for row in group}
     assert rows["as shipped"]["seconds"] == 125.0
     assert rows["beam of 300, against: less"]["seconds"] is None
     assert [mark.style for mark in rows[HOSTILE]["marks"]] == [0, 1]
@@ -86,13 +86,13 @@ def test_rows_that_train_nothing_have_no_seconds_of_training() -> None:
 def test_the_law_runs_through_points_that_obey_it() -> None:
     section = scaling_section(scaling())
     assert section is not None and section["sizes"] == 3
-    root = ElementTree.fromstring(str(section["chart"]))
+    root = ElementTree.fromstring(str(section["chart"]["chart"]))
     (path,) = root.iter("path")
     ends = [tuple(map(float, one.split())) for one in re.split("[ML]", str(path.get("d")))[1:]]
     dots = [(float(str(dot.get("cx"))), float(str(dot.get("cy")))) for dot in root.iter("circle")]
     assert ends[0] == dots[0] and ends[-1] == dots[-1]
     without = {**scaling(), "fits": {"parameters": {"alpha": 0.5}}}
-    assert "<path" not in str((scaling_section(without) or {})["chart"])
+    assert "<path" not in str((scaling_section(without) or {})["chart"]["chart"])
 
 
 def test_a_broken_study_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from pages import around, complete_results
 
 from onerec.report.charts import Interval
-from onerec.report.models import Comparison, read_models
+from onerec.report.models import read_models
 from onerec.report.values import date_in_words, duration, figure, in_words, signed, size, verdict, with_interval
 from onerec.report.verdicts import verdicts
 
@@ -20,10 +20,6 @@ def said(results: dict[str, Any]) -> dict[str, str]:
     return dict(verdicts(read_models(results)))
 
 
-def roles(comparison: Comparison) -> dict[str, str]:
-    return {model.name: model.role for model in comparison.models}
-
-
 def test_models_stand_best_first_and_the_generator_has_the_accent(results: dict[str, Any]) -> None:
     comparison = read_models(results)
     assert [model.name for model in comparison.models] == ["picked", "reader", "speller", "counts"]
@@ -34,14 +30,16 @@ def test_models_stand_best_first_and_the_generator_has_the_accent(results: dict[
     )
 
 
-def test_roles_come_from_the_pairs_or_are_told(results: dict[str, Any]) -> None:
-    guessed = {"picked": "derived", "speller": "generator", "counts": "baseline", "reader": "baseline"}
-    assert roles(read_models(results)) == guessed
+def test_which_models_are_ours_is_told_or_follows_from_the_pairs(results: dict[str, Any]) -> None:
+    assert {model.name for model in read_models(results).own} == {"picked", "speller"}
     results["paired"] |= {"reader - counts": {"ndcg@10": around(0.05)}}
-    for name, role in guessed.items():
-        results["models"][name]["role"] = role
-    assert roles(read_models(results)) == guessed
-    assert roles(read_models({"models": {"one": {}, "two": {}}})) == {"one": "generator", "two": "baseline"}
+    for name in results["models"]:
+        results["models"][name]["own"] = name in ("counts", "picked")
+    told = read_models(results)
+    assert {model.name for model in told.own} == {"picked", "counts"}
+    assert told.generator is not None and told.generator.name == "picked", "the first of ours in the file"
+    alone = read_models({"models": {"one": {}, "two": {}}})
+    assert [model.own for model in alone.models] == [True, False]
 
 
 def test_differences_are_found_either_way_round(results: dict[str, Any]) -> None:

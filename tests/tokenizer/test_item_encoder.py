@@ -140,7 +140,7 @@ def test_damage_is_named(fitted: tuple[str, ItemEncoder], tmp_path: Path) -> Non
         ItemEncoder.load(folder)
     encoder.save(folder)
     description = json.loads((folder / "encoder.json").read_text())
-    for change, message in (({"format": 99}, "not in the format"), ({"items": 7}, "do not belong together")):
+    for change, message in (({"format": 99}, "does not have format"), ({"items": 7}, "do not belong together")):
         (folder / "encoder.json").write_text(json.dumps({**description, **change}))
         with pytest.raises(TokenizerError, match=message):
             ItemEncoder.load(folder)
@@ -167,7 +167,7 @@ def test_without_columns_behaviour_stands_alone_and_nobody_can_join(
     assert "alignment" not in encoder.source
     np.testing.assert_allclose(encoder.vectors_ND, normalise_rows(encoder.behaviour_ND), atol=1e-6)
     encoder.save(tmp_path / "encoder")
-    with pytest.raises(TokenizerError, match="placed by their content"):
+    with pytest.raises(TokenizerError, match="new items need content"):
         ItemEncoder.load(tmp_path / "encoder").encode_new(bare.table, bare.folder, np.array([0]))
 
 

@@ -116,12 +116,12 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path: Path, change: dict
     ("table", "message"),
     [
         ({"item_id": [1, 2], "codes": [[0, 0], [1, 0]]}, "'quantizer_codes' is missing"),
-        ({"item_id": [1, 2], "codes": [[0, 0], [1]], "quantizer_codes": [[0], [0]]}, "lists of one length"),
-        ({"item_id": [1, 2], "codes": [[0, 0], [1, None]], "quantizer_codes": [[0], [0]]}, "without gaps"),
-        ({"item_id": [1, 2], "codes": [[0, 0], None], "quantizer_codes": [[0], [0]]}, "lists of one length"),
+        ({"item_id": [1, 2], "codes": [[0, 0], [1]], "quantizer_codes": [[0], [0]]}, "lists of equal length"),
+        ({"item_id": [1, 2], "codes": [[0, 0], [1, None]], "quantizer_codes": [[0], [0]]}, "without nulls"),
+        ({"item_id": [1, 2], "codes": [[0, 0], None], "quantizer_codes": [[0], [0]]}, "lists of equal length"),
         ({"item_id": [1, 2], "codes": ["0", "1"], "quantizer_codes": [[0], [0]]}, "whole numbers"),
-        ({"item_id": [1, 1], "codes": [[0, 0], [1, 0]], "quantizer_codes": [[0], [0]]}, "none of them twice"),
-        ({"item_id": [1, 2], "codes": [[0, 0], [0, 0]], "quantizer_codes": [[0], [0]]}, "share one semantic ID"),
+        ({"item_id": [1, 1], "codes": [[0, 0], [1, 0]], "quantizer_codes": [[0], [0]]}, "without nulls and duplicates"),
+        ({"item_id": [1, 2], "codes": [[0, 0], [0, 0]], "quantizer_codes": [[0], [0]]}, "share a semantic ID"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, table: dict[str, list[object]], message: str) -> None:

@@ -57,7 +57,7 @@ def test_codes_alone_give_vectors_in_which_items_keep_their_places(tmp_path: Pat
 def test_levels_larger_than_the_catalogue_are_cut_and_said() -> None:
     made = tokenize_items(vectors(5), pl.Series(range(5)), QuantizerSpec(level_sizes=[256, 4]))
     assert made.level_sizes == [5, 4]
-    assert made.quality["notes"] == ["levels of [256, 4] codes cut to [5, 4]: there are only 5 items"]
+    assert made.quality["notes"] == ["levels of [256, 4] codes reduced to [5, 4]: there are only 5 items"]
 
 
 def test_one_item_and_items_without_content() -> None:

@@ -1,4 +1,4 @@
-"""Balancing experts while training: once per optimizer step, logged, averaged and resumed with everything else."""
+"""Balance of experts in training: once per optimizer step, logged, averaged, and kept in checkpoints."""
 
 import json
 from pathlib import Path
@@ -98,7 +98,7 @@ def layer_and_tokens() -> tuple[MixtureOfExperts, torch.Tensor]:
 
 
 def test_two_processes_move_the_biases_as_one_would(tmp_path: Path) -> None:
-    # Forked, because a fresh process takes long to import all this; the children's few products need no threads.
+    # Fork, because a fresh process takes long to import all this. The children's few products need no threads.
     torch.multiprocessing.start_processes(balance_in_process, (str(tmp_path),), nprocs=2, start_method="fork")
     layer, tokens = layer_and_tokens()
     layer(tokens)

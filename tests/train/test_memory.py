@@ -1,4 +1,4 @@
-"""Freed memory is kept: the same allocation again costs no page faults."""
+"""Freed memory is kept: repeating an allocation costs no page faults."""
 
 import json
 import platform
@@ -38,8 +38,8 @@ def measured(how: str) -> dict[str, int]:
 def test_an_allocation_that_was_just_freed_is_not_paged_in_again() -> None:
     usual, keeping = measured("usual"), measured("keep")
     assert keeping["kept"]
-    # Up to 400 pages of 4 KiB for each of 13 pieces and 20 rounds, if all come from the system each time; glibc keeps some of
-    # them by itself, how many depends on what was freed before. Kept memory needs none.
+    # If all memory came from the system each time, there would be 400 faults for each of 13 pieces and 20 rounds. glibc keeps
+    # some pages by itself; how many depends on what was freed before. Kept memory needs none.
     assert keeping["faults"] < min(1_000, usual["faults"] / 5)
 
 

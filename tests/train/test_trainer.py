@@ -1,4 +1,4 @@
-"""The trainer: resuming, splitting batches, choosing weights."""
+"""The trainer: it resumes, splits batches, and keeps the best weights."""
 
 import json
 from itertools import pairwise
@@ -52,7 +52,7 @@ def log_of(folder: Path) -> list[dict[str, float]]:
 def test_a_killed_run_ends_as_if_it_had_never_been_killed(
     tmp_path: Path, stop_after: int, average_decay: float
 ) -> None:
-    """Stopped in the middle of an epoch, on its border, and between checkpoints: same log, same weights."""
+    """Stopped within an epoch, at its end, and between checkpoints: the log and the weights stay the same."""
     whole = make_trainer(tmp_path / "whole", average_decay=average_decay)
     whole.run()
     killed = make_trainer(tmp_path / "killed", average_decay=average_decay)
@@ -86,7 +86,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("accumulation", [2, 3, 11])
 def test_micro_batches_give_the_same_trajectory(tmp_path: Path, accumulation: int) -> None:
-    """Without dropout, splitting a batch is only a different order of summation: 1e-4 over 20 steps of float32."""
+    """Without dropout, splitting a batch only changes the order of summation: 1e-4 over 20 steps of float32."""
     make_trainer(tmp_path / "one", dropout=0.0).run()
     make_trainer(tmp_path / "split", dropout=0.0, accumulation=accumulation).run()
     for one, split in zip(log_of(tmp_path / "one"), log_of(tmp_path / "split"), strict=True):
@@ -141,7 +141,7 @@ def test_the_rule_gives_the_rates_of_the_reports_table(parameters: float, rate: 
 
 
 def test_without_a_learning_rate_the_size_of_the_model_decides(tmp_path: Path) -> None:
-    """Of SASRec here; its tables of items and positions do not count."""
+    """The size of SASRec, without its tables of items and positions."""
     assert TrainConfig().learning_rate is None
     by_rule, by_hand = make_trainer(tmp_path / "rule"), make_trainer(tmp_path / "hand", learning_rate=0.003)
     model = by_rule.bare_model

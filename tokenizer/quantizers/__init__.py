@@ -1,11 +1,11 @@
-"""Quantizers, one per file, all with the same three verbs.
+"""Quantizers, one per file, and the parts that they share. All quantizers have the same three main methods.
 
     fit(x_ND) -> self            learn the codebooks
     encode(x_ND) -> codes_NL     int32, level l in 0..level_sizes[l]-1
     decode(codes_NL) -> x_ND     float32, in the space of the input
 
-All quantizers here are additive: in a space of their own (`latent`) a vector is the sum of one codebook row per level.
-`codebooks` and `latent` let `tokenizer.unique.collisions` measure what it costs to give an item another code.
+All of them are additive: in its latent space, a vector is approximated by the sum of one codebook row per level.
+`tokenizer.unique.collisions` uses `codebooks` and `latent` to compute the cost of giving an item another code.
 """
 
 from typing import Any, Protocol, Self
@@ -14,7 +14,7 @@ import numpy as np
 
 
 class Quantizer(Protocol):
-    """What the rest of the tokenizer asks of a quantizer."""
+    """The methods that the rest of the tokenizer uses."""
 
     level_sizes: list[int]
 
@@ -25,13 +25,13 @@ class Quantizer(Protocol):
         """Codes, int32 [N,L]."""
 
     def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
-        """Codes of items that join later, each for itself; `encode` itself unless codes depend on the other rows."""
+        """Codes of items that join later, each row independent of the others, int32 [N,L]."""
 
     def decode(self, codes_NL: np.ndarray) -> np.ndarray:
-        """Vectors in the space of the input, float32 [N,D]."""
+        """Vectors that the codes represent, in the space of the input, float32 [N,D]."""
 
     def latent(self, x_ND: np.ndarray) -> np.ndarray:
-        """The vectors in the space where codebook rows add up, float32 [N,W]."""
+        """The vectors in the latent space, where codebook rows add up, float32 [N,W]."""
 
     @property
     def codebooks(self) -> list[np.ndarray]:
@@ -45,4 +45,4 @@ class Quantizer(Protocol):
 
     @classmethod
     def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
-        """Restore; TokenizerError naming the array that is missing or has a wrong shape."""
+        """Restore from `config()` and `state_dict()`; TokenizerError names an array that is missing or has a wrong shape."""

@@ -1,14 +1,13 @@
-"""What the quantizers with networks share: one training loop, networks applied by parts, the verbs, saving and loading.
+"""The base of quantizers with networks: training loop, encoding and decoding in chunks, saving and loading.
 
-A quantizer of this family scales the vectors, has an encoder that maps them to a latent space where one codebook row per
-level adds up to them, and a decoder back. Its own file says which networks those are and how they and the codebooks are
-learnt; everything else is here.
+Such a quantizer scales the vectors, encodes them into a latent space, where the sum of one codebook row per level
+approximates them, and decodes that sum. A subclass defines its networks and how it learns them and the codebooks.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict
 
 import numpy as np
 import torch
@@ -20,29 +19,41 @@ from tokenizer.quantizers.residual import ResidualEncoder, sum_of_rows
 from tokenizer.quantizers.scaling import Scaling
 
 CLIP_NORM = 1.0
-MOST_CHUNK_ROWS = 1 << 14  # more at once is no faster
-ROWS_PER_CODE = 256  # codebooks start from, and are checked on, at most this many rows a code: a random sample
+MOST_CHUNK_ROWS = 1 << 14  # larger chunks are no faster
+ROWS_PER_CODE = 256  # rows per code, at most, of the random sample on which codebooks start and are checked
+
+
+class TrainingSettings(TypedDict, total=False):
+    """Settings that all quantizers with networks share; see `Autoencoder`."""
+
+    hidden: list[int] | None
+    steps: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    memory_mib: int
 
 
 class Autoencoder(ABC):
-    """Base of the quantizers with networks; `fit` trains, the other verbs read what was trained.
+    """Base of the quantizers with networks.
 
-    hidden: widths of the encoder's hidden layers, mirrored in the decoder. steps: optimizer steps of Adam with cosine decay
-    (steps, not epochs: the time does not grow with the catalogue), each on batch_size rows.
+    hidden: widths of the encoder's hidden layers, mirrored in the decoder. steps: steps of Adam with cosine decay, each on
+    batch_size rows. They are steps and not epochs, so that the time does not grow with the catalogue. memory_mib: bound of the
+    scratch memory.
     """
 
-    title: ClassVar[str]  # what error messages call the quantizer
+    title: ClassVar[str]  # the quantizer's name in error messages
 
     def __init__(
         self,
         level_sizes: list[int],
         *,
-        hidden: list[int] | None,
-        steps: int,
-        batch_size: int,
-        learning_rate: float,
-        seed: int,
-        memory_mib: int,
+        hidden: list[int] | None = None,
+        steps: int = 1000,
+        batch_size: int = 512,
+        learning_rate: float = 3e-3,
+        seed: int = 0,
+        memory_mib: int = 256,
     ) -> None:
         self.level_sizes = check_level_sizes(level_sizes)
         self.hidden = [256] if hidden is None else list(hidden)
@@ -65,7 +76,7 @@ class Autoencoder(ABC):
         """Untrained encoder and decoder for vectors of `width` columns."""
 
     def fit(self, x_ND: np.ndarray) -> Self:
-        """Train on [N,D] vectors, leaving torch's random state alone; TokenizerError for NaN, infinity or no rows."""
+        """Train on [N,D] vectors without changing torch's random state; TokenizerError for NaN, infinity or no rows."""
         x_ND = check_vectors(x_ND)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -77,10 +88,10 @@ class Autoencoder(ABC):
 
     @abstractmethod
     def _learn(self, x_ND: np.ndarray) -> None:
-        """Train the fresh networks and set the codebooks; torch's random state may be used."""
+        """Train the new networks and set the codebooks; this may use torch's random state."""
 
     def encode(self, x_ND: np.ndarray) -> np.ndarray:
-        """Codes int32 [N,L] of vectors [N,D]: level by level the codebook row nearest to what is left of the latent."""
+        """Codes int32 [N,L] of vectors [N,D]: on each level the codebook row nearest to the residual of the latent."""
         x_ND = self._checked(x_ND)
         encoder = ResidualEncoder(self._codebooks, memory_mib=max(1, self.memory_mib // 2))
         codes_NL = np.empty((len(x_ND), len(self.level_sizes)), dtype=np.int32)
@@ -89,11 +100,11 @@ class Autoencoder(ABC):
         return codes_NL
 
     def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
-        """Codes int32 [N,L] of items that join later: `encode`, which looks at each row alone."""
+        """Codes int32 [N,L] of items that join later: the same as `encode`, which encodes each row independently."""
         return self.encode(x_ND)
 
     def decode(self, codes_NL: np.ndarray) -> np.ndarray:
-        """Vectors float32 [N,D] that the codes stand for: the decoder's reading of the sum of codebook rows."""
+        """Vectors float32 [N,D] that the decoder makes from the sums of codebook rows."""
         self._check_fitted()
         codes_NL = check_codes(codes_NL, self.level_sizes)
         decoded_ND = np.empty((len(codes_NL), len(self._scaling.mean_D)), dtype=np.float32)
@@ -102,7 +113,7 @@ class Autoencoder(ABC):
         return decoded_ND
 
     def latent(self, x_ND: np.ndarray) -> np.ndarray:
-        """The encoder's output float32 [N,W], where codebook rows add up."""
+        """The encoder's output, float32 [N,W]; codebook rows add up in this space."""
         x_ND = self._checked(x_ND)
         latent_NW = np.empty((len(x_ND), self._latent_width(x_ND.shape[1])), dtype=np.float32)
         for rows in self._chunks(len(x_ND)):
@@ -124,7 +135,7 @@ class Autoencoder(ABC):
             raise TokenizerError(f"this {self.title} has not been fitted; call fit first, or load a saved artefact.")
 
     def _chunks(self, rows: int) -> Iterator[slice]:
-        """Row ranges so short that a pass through the networks stays within half of memory_mib; codes take the other half."""
+        """Row ranges whose pass through the networks fits into half of memory_mib; the codes take the other half."""
         width = len(self._scaling.mean_D)
         floats = 4 * (width + self._latent_width(width)) + 2 * sum(self.hidden)
         chunk = max(1, min(MOST_CHUNK_ROWS, self.memory_mib * 2**20 // 2 // (4 * floats)))
@@ -144,14 +155,14 @@ class Autoencoder(ABC):
         self._decoder.eval().requires_grad_(False)
 
     def _sample(self, rows: int) -> np.ndarray:
-        """The rows on which codebooks start and are checked, sorted: all, or a random sample of a large catalogue."""
+        """The rows on which codebooks start and are checked, sorted: all rows, or a random sample of a large catalogue."""
         most = ROWS_PER_CODE * max(self.level_sizes)
         if rows <= most:
             return np.arange(rows)
         return np.sort(np.random.default_rng(self.seed).choice(rows, most, replace=False))
 
     def _latent_of(self, x_ND: np.ndarray, sample_S: np.ndarray) -> Tensor:
-        """Latents [S,W] of the rows in sample_S, with the encoder as it is now."""
+        """Latents [S,W] of the rows in sample_S, from the current encoder."""
         latent_SW = np.empty((len(sample_S), self._latent_width(x_ND.shape[1])), dtype=np.float32)
         for rows in self._chunks(len(sample_S)):
             latent_SW[rows] = self._encode_rows(x_ND[sample_S[rows]])
@@ -178,7 +189,7 @@ class Autoencoder(ABC):
 
     @classmethod
     def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
-        """Restore from `config()` and `state_dict()`; TokenizerError when an array is missing or has a wrong shape."""
+        """Restore from `config()` and `state_dict()`; TokenizerError names an array that is missing or has a wrong shape."""
         quantizer = cls(**config)
         width = state["mean"].shape[-1] if "mean" in state else 1
         with torch.random.fork_rng(devices=[]):
@@ -189,7 +200,7 @@ class Autoencoder(ABC):
         blanks = quantizer.state_dict()
         arrays = check_arrays(cls.title, state, {name: blank.shape for name, blank in blanks.items()})
         for name, blank in blanks.items():
-            blank[...] = arrays[name]  # the arrays of state_dict are views of what they describe
+            blank[...] = arrays[name]  # these arrays are views of the quantizer's own arrays
         quantizer._freeze()
         return quantizer
 
@@ -205,8 +216,8 @@ def train(
 ) -> None:
     """Minimise `loss_of(step, rows_B)` by Adam with cosine decay to zero and gradients clipped to a norm of one.
 
-    rows: how many there are; rows_B are the numbers of those of one step, each row once before any row again (rows left
-    over at the end of a pass wait for a later one). A parameter that a step's loss does not touch is left as it is.
+    rows: number of rows. rows_B: the row numbers of one step; a pass uses each row at most once, and rows that do not fill a
+    batch are skipped until the next pass. A parameter without a gradient in a step does not change.
     """
     parameters = list(parameters)
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)

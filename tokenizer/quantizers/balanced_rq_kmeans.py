@@ -1,4 +1,4 @@
-"""Balanced RQ-KMeans: on every level all codes are used by the same number of items, up to one (OneRec, V1)."""
+"""Balanced RQ-KMeans (OneRec, V1): on every level, the numbers of items per code differ by at most one."""
 
 from typing import Any, Self
 
@@ -14,19 +14,19 @@ from tokenizer.quantizers.scaling import Scaling
 
 
 class BalancedRQKMeans(ResidualKMeans):
-    """Residual quantizer whose k-means clusters are of equal size on every level, up to one row.
+    """Residual quantizer whose k-means clusters on every level have sizes that differ by at most one.
 
-    As in OneRec V1 (arXiv 2502.18965, Algorithm 1), with another way to assign: all rows at once at prices per code
-    instead of cluster after cluster, which leaves the last clusters what nobody wanted; see
-    `tokenizer.clustering.balanced_assignment`. Vectors are shifted and scaled as in `tokenizer.quantizers.rq_kmeans`.
+    This is OneRec V1 (arXiv 2502.18965, Algorithm 1) with another assignment: all rows at once at one price per code, and not
+    cluster by cluster, which leaves only unwanted rows to the last clusters; see `tokenizer.clustering.balanced_assignment`.
+    Vectors are shifted and scaled as in `tokenizer.quantizers.rq_kmeans`.
 
-    `encode` spreads the rows it is given evenly, so a row's codes depend on the others; rows that are equal are parted
-    where a code has no room for all of them. `encode_new` is for items that join later: each goes, for itself, where
-    squared distance plus the fitted price of the code is least, which spreads items like the fitted ones about evenly.
+    `encode` spreads its rows evenly, so a row's codes depend on the other rows. Equal rows get different codes where a code
+    has no room for all of them. `encode_new` is for items that join later: each row independently takes the code with the
+    least squared distance plus fitted price, which spreads items similar to the fitted ones about evenly.
 
-    level_sizes: codes per level, may differ. iterations: rounds of assignment and means per level at most. fit_rows: a
-    random sample of this many rows is used for fitting (None: all). memory_mib: bound of the scratch memory, beside the
-    vectors, the result, a few numbers per item and, while fitting, one copy of the fitted rows.
+    level_sizes: codes per level, may differ. iterations: rounds of assignment and means per level, at most. fit_rows: size of
+    a random sample to fit on (None: all rows). memory_mib: bound of the scratch memory, beside the vectors, the result, a few
+    numbers per item and, while fitting, one copy of the fitted rows.
     """
 
     title = "balanced RQ-KMeans"
@@ -61,7 +61,7 @@ class BalancedRQKMeans(ResidualKMeans):
         return self
 
     def encode(self, x_ND: np.ndarray) -> np.ndarray:
-        """Codes int32 [N,L] of vectors [N,D]; on each level every code is given to N/V of these rows, rounded up or down."""
+        """Codes int32 [N,L] of vectors [N,D]; each code of a level gets N/V of these rows, rounded up or down."""
         x_ND = self._checked(x_ND)
         codes_NL = np.empty((len(x_ND), len(self.level_sizes)), dtype=np.int32)
         for level, (codebook_VD, price_V) in enumerate(zip(self._codebooks, self._prices, strict=True)):
@@ -77,7 +77,7 @@ class BalancedRQKMeans(ResidualKMeans):
         return codes_NL
 
     def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
-        """Codes int32 [N,L] of vectors [N,D], each row for itself: least squared distance plus fitted price of the code."""
+        """Codes int32 [N,L] of vectors [N,D], each row independently: least squared distance plus fitted price of the code."""
         x_ND = self._checked(x_ND)
         codes_NL = np.empty((len(x_ND), len(self.level_sizes)), dtype=np.int32)
         for part, residual_RD in scaled_parts(x_ND, self._scaling, self.memory_mib):
@@ -102,7 +102,7 @@ class BalancedRQKMeans(ResidualKMeans):
 
     @classmethod
     def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
-        """Restore from `config()` and `state_dict()`; TokenizerError when an array is missing or has a wrong shape."""
+        """Restore from `config()` and `state_dict()`; TokenizerError names an array that is missing or has a wrong shape."""
         quantizer = super().load(config, state)
         shapes = {f"price_{level}": (size,) for level, size in enumerate(quantizer.level_sizes, start=1)}
         quantizer._prices = list(check_arrays(cls.title, state, shapes).values())

@@ -1,23 +1,23 @@
-"""What random and hash IDs share: codes that say nothing about content, so every item decodes to the mean.
+"""The base of random and hash IDs, whose codes say nothing about content, so that every item decodes to the mean.
 
-They are the floor that a tokenizer has to rise above: a generator can still learn which IDs follow which, item by item,
-but nothing it learns about one item carries over to another.
+They are a lower bound for every tokenizer. A generator can still learn which ID follows which, but nothing that it learns
+about one item helps with another.
 """
 
 from typing import Any, Self
 
 import numpy as np
 
-from tokenizer.common.checks import check_codes, check_level_sizes, check_vectors
+from tokenizer.common.checks import check_arrays, check_codes, check_level_sizes, check_vectors
 from tokenizer.errors import TokenizerError
 
 
 class ContentFree:
     """Base of quantizers without codebooks; a subclass adds `encode`.
 
-    So that `tokenizer.unique` can treat them like the others, their latent space has one column in which every item and every
-    codebook row is zero: all free codes are then equally near, and a collider takes the first.
-    memory_mib is accepted for the sake of the common interface; the work is done in blocks far below it.
+    Their latent space has one column, in which every item and every codebook row is zero. So `tokenizer.unique` can treat
+    them like the others: all free codes are equally near, and a colliding item takes the first.
+    memory_mib is part of the common interface; the scratch memory stays far below it.
     """
 
     def __init__(self, level_sizes: list[int], *, seed: int = 0, memory_mib: int = 256) -> None:
@@ -64,18 +64,15 @@ class ContentFree:
         return {"level_sizes": self.level_sizes, "seed": self.seed, "memory_mib": self.memory_mib}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """The mean and how many rows were fitted."""
+        """The mean and the number of the fitted rows."""
         return dict(self._state)
 
     @classmethod
     def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
-        """Restore from `config()` and `state_dict()`; TokenizerError when an array is missing or has a wrong shape."""
+        """Restore from `config()` and `state_dict()`; TokenizerError names an array that is missing or has a wrong shape."""
         quantizer = cls(**config)
         width = state["mean"].shape[-1] if "mean" in state and state["mean"].ndim else 0
-        for name, shape in {"mean": (width,), "fitted_rows": (1,)}.items():
-            if name not in state or state[name].shape != shape:
-                found = state[name].shape if name in state else "nothing"
-                raise TokenizerError(f"{cls.__name__}: array {name!r} should have shape {shape}, found {found}.")
+        check_arrays(cls.__name__, state, {"mean": (width,), "fitted_rows": (1,)})
         quantizer._state = {
             "mean": np.asarray(state["mean"], dtype=np.float32),
             "fitted_rows": np.asarray(state["fitted_rows"], dtype=np.int64),
@@ -94,9 +91,9 @@ class ContentFree:
 
 
 def mix(key_N: np.ndarray) -> np.ndarray:
-    """Scramble uint64 keys one to one; every bit of the result depends on every bit of the key.
+    """Map uint64 keys one to one to scrambled ones; every bit of the result depends on every bit of the key.
 
-    The finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
+    This is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
     """
     key_N = (key_N ^ (key_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     key_N = (key_N ^ (key_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -104,7 +101,7 @@ def mix(key_N: np.ndarray) -> np.ndarray:
 
 
 def scatter(key_N: np.ndarray, level_sizes: list[int], seed: int) -> np.ndarray:
-    """Codes int32 [N,L], spread evenly over every level and fixed by the uint64 key and the seed alone."""
+    """Codes int32 [N,L], evenly spread over every level; they depend only on the uint64 key and the seed."""
     salts = np.random.default_rng(seed).integers(1 << 63, size=len(level_sizes), dtype=np.uint64)
     codes_NL = np.empty((len(key_N), len(level_sizes)), dtype=np.int32)
     for level, (size, salt) in enumerate(zip(level_sizes, salts, strict=True)):

@@ -1,6 +1,6 @@
-"""Hash IDs: codes are a hash of the item's vector. Equal vectors share their codes, the slightest change scatters them.
+"""Hash IDs: the codes are a hash of the item's vector. Equal vectors share their codes; similar vectors do not.
 
-The sanity floor that needs no table: an item's codes follow from its vector and the seed alone, whoever computes them.
+A baseline without content that needs no table: an item's codes depend only on its vector and the seed.
 """
 
 import hashlib
@@ -13,14 +13,14 @@ BLOCK_ROWS = 1 << 14
 
 
 class HashIDs(ContentFree):
-    """Codes from BLAKE2b, keyed by the seed, of the float32 bytes of each row (little-endian, -0.0 counted as 0.0).
+    """Codes from BLAKE2b, keyed by the seed, of the float32 bytes of each row (little-endian, -0.0 counts as 0.0).
 
-    64 bits of hash are spread over the levels, so two of ten million different vectors share them once in 370,000
-    catalogues; how many share all their codes is then a matter of the level sizes.
+    The hash has 64 bits. Among ten million different vectors, two have the same hash in one of 370,000 catalogues. How many
+    items share all their codes then depends on the level sizes.
     """
 
     def encode(self, x_ND: np.ndarray) -> np.ndarray:
-        """Codes int32 [N,L]; each row is hashed for itself, so order and company do not matter."""
+        """Codes int32 [N,L]; each row is hashed independently of the others."""
         x_ND = self._checked(x_ND)
         key = str(self.seed).encode()
         hash_N = np.empty(len(x_ND), dtype=np.uint64)

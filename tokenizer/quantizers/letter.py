@@ -1,8 +1,8 @@
-"""LETTER's two additions to RQ-VAE, as functions of tensors (arXiv 2405.07314): collaborative and diversity regularisation.
+"""LETTER's two regularisation terms for RQ-VAE, collaborative and diversity, as functions of tensors (arXiv 2405.07314).
 
-The collaborative term asks the quantised item to find its own behaviour vector among those of the batch. The diversity term
-groups the codes of a level into clusters of bounded size and pulls each code that is used towards another of its cluster and
-away from all others, so that the loads of the codes even out.
+The collaborative term is a contrastive loss between a quantised item and its own behaviour vector among those of the batch.
+The diversity term groups the codes of a level into clusters of bounded size. It pulls each used code towards another code of
+its cluster and away from all others, so that the loads of the codes become more even.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ from torch.nn import functional
 
 from tokenizer.clustering.kmeans import lloyd
 
-CLUSTER_ROUNDS = 5  # of assignment within the size bounds and new means, after plain k-means
-RENEW_STEPS = 50  # clusters are made anew after this many steps, since codes move
+CLUSTER_ROUNDS = 5  # rounds of assignment within the size bounds and new means, after plain k-means
+RENEW_STEPS = 50  # clusters are computed again after this many steps, because codes move
 
 
 def behaviour_loss(quantised_BK: Tensor, behaviour_BK: Tensor, temperature: float = 1.0) -> Tensor:
     """Mean cross entropy of each row's own behaviour vector among those of the batch, by inner products / temperature.
 
-    Rows whose behaviour is all zeros take no part, as questions or as answers; 0 when fewer than two are left.
+    Rows whose behaviour vector is zero are left out on both sides. The loss is 0 if fewer than two rows remain.
     """
     known_B = behaviour_BK.any(1)
     if int(known_B.sum()) < 2:
@@ -31,7 +31,7 @@ def behaviour_loss(quantised_BK: Tensor, behaviour_BK: Tensor, temperature: floa
 def diversity_loss(codebook_VW: Tensor, codes_B: Tensor, partners_B: Tensor) -> Tensor:
     """Mean cross entropy of each used code's partner among all other codes of the level, by inner products.
 
-    codes_B, partners_B: int64, a partner differs from its code. Gradients reach the codebook only.
+    codes_B, partners_B: int64; a partner differs from its code. Only the codebook has a gradient.
     """
     logits_BV = codebook_VW[codes_B] @ codebook_VW.T
     logits_BV = logits_BV.scatter(1, codes_B.unsqueeze(1), -torch.inf)
@@ -39,7 +39,7 @@ def diversity_loss(codebook_VW: Tensor, codes_B: Tensor, partners_B: Tensor) -> 
 
 
 def random_partners(codes_B: Tensor, cluster_V: Tensor) -> Tensor:
-    """For each code another one of its cluster, uniformly at random, int64 [B]; every cluster needs two codes or more."""
+    """Draw for each code another code of its cluster, uniformly, int64 [B]; every cluster needs at least two codes."""
     order_V = cluster_V.argsort(stable=True)
     size_K = torch.bincount(cluster_V)
     first_K = size_K.cumsum(0) - size_K
@@ -52,9 +52,9 @@ def random_partners(codes_B: Tensor, cluster_V: Tensor) -> Tensor:
 
 
 def cluster_codes(codebook_VW: Tensor, clusters: int, seed: int = 0) -> Tensor:
-    """Cluster of each code, int64 [V], by k-means with sizes between half and twice the average, two at least.
+    """Cluster of each code, int64 [V], by k-means with sizes between half and twice the average, and at least two.
 
-    With fewer codes than twice the clusters there are half as many clusters as codes. Needs two codes.
+    There are at most half as many clusters as codes. The codebook needs at least two codes.
     """
     clusters = max(1, min(clusters, len(codebook_VW) // 2))
     centroids_KW = torch.from_numpy(lloyd(codebook_VW.numpy(), clusters, seed=seed).centroids_KD)
@@ -68,7 +68,7 @@ def cluster_codes(codebook_VW: Tensor, clusters: int, seed: int = 0) -> Tensor:
 
 
 def _assign_within(distance_VK: np.ndarray, least: int, most: int) -> np.ndarray:
-    """Closest pairs first, every cluster is filled to its least size; the codes left go to the nearest with room."""
+    """Fill every cluster to its least size, the closest pairs first; the other codes go to the nearest with room."""
     codes, clusters = distance_VK.shape
     cluster_V, size_K = np.full(codes, -1), np.zeros(clusters, dtype=int)
     pairs = np.argsort(distance_VK, axis=None, kind="stable")
@@ -81,7 +81,7 @@ def _assign_within(distance_VK: np.ndarray, least: int, most: int) -> np.ndarray
 
 
 class CodeDiversity:
-    """The diversity loss of one level while its codebook moves: clusters are renewed every RENEW_STEPS calls."""
+    """The diversity loss of one level during training; clusters are computed again every RENEW_STEPS calls."""
 
     def __init__(self, clusters: int) -> None:
         self._clusters = clusters
@@ -89,7 +89,7 @@ class CodeDiversity:
         self._cluster_V = torch.zeros(0, dtype=torch.int64)
 
     def __call__(self, codebook_VW: Tensor, codes_B: Tensor) -> Tensor:
-        """Loss of these codes, with partners drawn from torch's random state; 0 for a level of one code."""
+        """Loss of these codes, with partners drawn by torch's random state; 0 for a level with one code."""
         if len(codebook_VW) < 2:
             return codebook_VW.sum() * 0
         if self._calls % RENEW_STEPS == 0:

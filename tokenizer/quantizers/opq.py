@@ -1,8 +1,8 @@
-"""OPQ: every level codes its own block of columns, after a rotation learnt for it; without the rotation, plain PQ.
+"""OPQ: after a learnt rotation, each level quantizes its own block of columns. Without the rotation it is plain PQ.
 
-Codes of different levels are parallel: no level refines another, none has to be known first. Product quantization:
-Jegou, Douze and Schmid 2011. The rotation: Ge, He, Ke and Sun 2013 (`tokenizer.quantizers.rotation`), learnt by their
-non-parametric method from their parametric start.
+The codes of different levels are parallel: no level refines another. Product quantization is from Jegou, Douze and Schmid
+(2011). The rotation is from Ge, He, Ke and Sun (2013, see `tokenizer.quantizers.rotation`): their non-parametric method,
+started from their parametric solution.
 """
 
 from collections.abc import Iterator
@@ -16,19 +16,20 @@ from tokenizer.clustering.kmeans import Clusters, lloyd
 from tokenizer.clustering.nearest import nearest_rows
 from tokenizer.common.checks import check_arrays, check_codes, check_level_sizes, check_vectors
 from tokenizer.errors import TokenizerError
+from tokenizer.quantizers.residual_kmeans import sample_rows
 from tokenizer.quantizers.rotation import balanced_rotation, block_widths, procrustes
 from tokenizer.quantizers.scaling import Scaling
 
-START_ROWS, START_ROUNDS = 1 << 15, 3  # rows and rounds of k-means that tell which of two starts is better
-MOST_ROWS = 1 << 16  # rows worked on at once, however much memory there is
+START_ROWS, START_ROUNDS = 1 << 15, 3  # rows and rounds of k-means that decide between two initial rotations
+MOST_ROWS = 1 << 16  # rows processed at once, at most
 
 
 class OPQ:
-    """Product quantizer; level l codes block l of the columns of x R, where x is scaled and R a rotation.
+    """Product quantizer: level l quantizes block l of the columns of x R, where x is scaled and R is a rotation.
 
-    level_sizes: codes per level, may differ. The columns are dealt out as evenly as can be; with more levels than columns
-    the last levels have none and use one code. rotation: learn R, or keep the columns as they are. iterations: rounds of
-    rotation and then Lloyd's rounds per block, at most. fit_rows: a random sample of this many rows is fitted (None: all).
+    level_sizes: codes per level, may differ. Blocks have equal numbers of columns, up to one. With more levels than columns,
+    the last levels have no column and use one code. rotation: learn R, or keep the columns unchanged. iterations: rounds of
+    rotation, and then of k-means per block, at most. fit_rows: size of a random sample to fit on (None: all rows).
     """
 
     def __init__(
@@ -49,35 +50,29 @@ class OPQ:
         self.memory_mib = memory_mib
         self._scaling = Scaling(np.zeros(0, dtype=np.float32), np.ones(1, dtype=np.float32))
         self._rotation_DD = np.zeros((0, 0), dtype=np.float32)
-        self._blocks: list[np.ndarray] = []  # codebooks without the zero columns, [V,d] per level
+        self._blocks: list[np.ndarray] = []  # codebooks without their zero columns, [V,d] per level
 
     def fit(self, x_ND: np.ndarray) -> Self:
         """Learn scale, rotation and codebooks from [N,D] vectors; TokenizerError for NaN, infinity or no rows.
 
         The fitted rows are held once as float32; the rotation and its moments are D x D.
         """
-        x_ND = check_vectors(x_ND)
-        x_ND = self._sample(x_ND, self.fit_rows or len(x_ND))
+        x_ND = sample_rows(check_vectors(x_ND), self.fit_rows, self.seed)
         self._scaling = Scaling.of(x_ND)
         self._rotation_DD = np.eye(x_ND.shape[1], dtype=np.float32)
         if self.rotation:
-            self._choose_start(self._sample(x_ND, START_ROWS))
+            self._choose_start(sample_rows(x_ND, START_ROWS, self.seed))
             turn_DD = self._alternate(self._rotated_blocks(x_ND))
             self._rotation_DD = np.asarray(self._rotation_DD @ turn_DD, dtype=np.float32)
-        # rotated anew, as encode will do it, and not in many steps: rounding would take rows from codes that serve few
+        # Rotate in one step as `encode` does: the rounding of many steps could take the last rows from rare codes.
         results = self._fit_blocks(self._rotated_blocks(x_ND), self.iterations)
         self._blocks = [result.centroids_KD for result in results]
         return self
 
-    def _sample(self, x_ND: np.ndarray, rows: int) -> np.ndarray:
-        if rows >= len(x_ND):
-            return x_ND
-        return x_ND[np.sort(np.random.default_rng(self.seed).choice(len(x_ND), rows, replace=False))]
-
     def _choose_start(self, x_ND: np.ndarray) -> None:
-        """Start from the balanced principal directions, or from the columns as they are where k-means likes them better.
+        """Start from the balanced principal directions, or from the unrotated columns if k-means has a lower error there.
 
-        The first are optimal for normal data; on vectors with clusters, such as text, they mix what belongs apart.
+        The principal directions are optimal for normal data. On vectors with clusters, such as text, they can mix clusters.
         """
         starts = (balanced_rotation(self._covariance(x_ND), self.level_sizes).astype(np.float32), self._rotation_DD)
         errors = []
@@ -88,7 +83,7 @@ class OPQ:
         self._rotation_DD = starts[int(np.argmin(errors))]
 
     def _covariance(self, x_ND: np.ndarray) -> np.ndarray:
-        """Of the scaled rows, float64 [D,D]."""
+        """Covariance of the scaled rows, float64 [D,D]."""
         total_DD = np.zeros((x_ND.shape[1], x_ND.shape[1]))
         for start, end in self._parts(*x_ND.shape):
             part_RD = self._scaling.apply(x_ND[start:end])
@@ -96,7 +91,7 @@ class OPQ:
         return total_DD / len(x_ND)
 
     def _rotated_blocks(self, x_ND: np.ndarray) -> list[np.ndarray]:
-        """The scaled and rotated rows, cut into one array [N,d] per level."""
+        """The scaled and rotated rows, divided into one array [N,d] per level."""
         blocks = [
             np.empty((len(x_ND), width), dtype=np.float32) for width in block_widths(x_ND.shape[1], self.level_sizes)
         ]
@@ -111,9 +106,9 @@ class OPQ:
         ]
 
     def _alternate(self, blocks: list[np.ndarray]) -> np.ndarray:
-        """Turn the rows, in place, and return the whole turn [D,D]: one round of Lloyd's, one of Procrustes, and again.
+        """Alternate rounds of k-means and Procrustes rotations; rotate the rows in place and return the total rotation [D,D].
 
-        With Z the rows that the codes stand for, Y^T Z is the sum of Y by code, times the codebook: Z is never built.
+        For rows Y and their decoded codes Z, Y^T Z is the sum of Y per code times the codebook, so Z is never built.
         """
         ends = list(accumulate(block_Nd.shape[1] for block_Nd in blocks))
         total_DD, turn_DD = np.eye(ends[-1]), np.eye(ends[-1], dtype=np.float32)
@@ -135,7 +130,7 @@ class OPQ:
     def _turn_and_sum(
         self, blocks: list[np.ndarray], codebooks: list[np.ndarray], turn_DD: np.ndarray
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Turn the rows in place; per level the sum of whole rows by code, float64 [V,D], and their number [V]."""
+        """Rotate the rows in place. Return for each level the sums of whole rows per code, float64 [V,D], and counts [V]."""
         sums = [np.zeros((size, len(turn_DD))) for size in self.level_sizes]
         loads = [np.zeros(size) for size in self.level_sizes]
         for start, end in self._parts(len(blocks[0]), len(turn_DD)):
@@ -149,7 +144,7 @@ class OPQ:
         return sums, loads
 
     def encode(self, x_ND: np.ndarray) -> np.ndarray:
-        """Codes int32 [N,L] of vectors [N,D], in each block the nearest codebook row."""
+        """Codes int32 [N,L] of vectors [N,D]: the nearest codebook row in each block."""
         x_ND = self._checked(x_ND)
         codes_NL = np.empty((len(x_ND), len(self.level_sizes)), dtype=np.int32)
         for start, end in self._parts(*x_ND.shape):
@@ -163,7 +158,7 @@ class OPQ:
         return self.encode(x_ND)
 
     def decode(self, codes_NL: np.ndarray) -> np.ndarray:
-        """Vectors float32 [N,D] that the codes stand for."""
+        """Vectors float32 [N,D] that the codes represent."""
         self._check_fitted()
         codes_NL = check_codes(codes_NL, self.level_sizes)
         x_ND = np.empty((len(codes_NL), len(self._rotation_DD)), dtype=np.float32)
@@ -182,7 +177,7 @@ class OPQ:
 
     @property
     def codebooks(self) -> list[np.ndarray]:
-        """One float32 [V,D] array per level, zero outside the columns of its block."""
+        """One float32 [V,D] array per level; columns of other blocks are zero."""
         self._check_fitted()
         width = len(self._rotation_DD)
         ends = accumulate(block_Vd.shape[1] for block_Vd in self._blocks)
@@ -211,7 +206,7 @@ class OPQ:
 
     @classmethod
     def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
-        """Restore from `config()` and `state_dict()`; TokenizerError when an array is missing or has a wrong shape."""
+        """Restore from `config()` and `state_dict()`; TokenizerError names an array that is missing or has a wrong shape."""
         quantizer = cls(**config)
         width = state["mean"].shape[-1] if "mean" in state and state["mean"].ndim else 0
         widths = block_widths(width, quantizer.level_sizes)
@@ -234,13 +229,13 @@ class OPQ:
         return check_vectors(x_ND, width=len(self._rotation_DD))
 
     def _parts(self, rows: int, width: int) -> Iterator[tuple[int, int]]:
-        """Starts and ends of chunks of rows; four float32 copies of a chunk fit into half of the memory setting."""
+        """Starts and ends of chunks of rows; four float32 copies of a chunk fit into half of memory_mib."""
         step = min(MOST_ROWS, max(1, (self.memory_mib << 19) // (16 * width)))
         return ((start, min(start + step, rows)) for start in range(0, rows, step))
 
 
 def _write(blocks: list[np.ndarray], start: int, end: int, row_RD: np.ndarray) -> None:
-    """Cut rows into the blocks' columns and store them there."""
+    """Divide rows by columns and store the parts in the blocks."""
     ends = list(accumulate(block_Nd.shape[1] for block_Nd in blocks))
     for block_Nd, part_Rd in zip(blocks, np.split(row_RD, ends[:-1], axis=1), strict=True):
         block_Nd[start:end] = part_Rd

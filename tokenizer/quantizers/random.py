@@ -1,6 +1,6 @@
-"""Random IDs: the n-th row gets the n-th draw, whatever it holds (the "Random ID" baseline of TIGER, arXiv 2305.05065).
+"""Random IDs: row n gets draw n, whatever its content (the "Random ID" baseline of TIGER, arXiv 2305.05065).
 
-The sanity floor of every comparison: same number of levels, same sizes, no content in the codes.
+A baseline for every comparison: the same number of levels, the same sizes, no content in the codes.
 """
 
 from itertools import accumulate
@@ -10,15 +10,15 @@ import numpy as np
 from tokenizer.quantizers.content_free import ContentFree, mix, scatter
 
 BLOCK_ROWS = 1 << 16
-FEISTEL_ROUNDS = 8  # four are known to suffice for large halves; eight also mix halves of two or three bits
+FEISTEL_ROUNDS = 8  # four rounds suffice for large halves; eight also mix halves of two or three bits
 
 
 class RandomIDs(ContentFree):
-    """Uniform codes, fixed by the seed and the number of the row; different rows get different IDs while there are any.
+    """Uniform codes that depend only on the seed and the row number; rows get different IDs as long as there are any.
 
-    `encode` of n rows is the first n draws, so codes belong to row numbers and not to items: keep the artefact, a
-    reordered catalogue would be given other IDs. `encode_new` goes on where the fitted rows ended; what joins in a
-    second round starts there again, and `tokenizer.unique.collisions` or `tokenizer.append` has to move it.
+    `encode` of n rows returns the first n draws, so codes belong to row numbers and not to items. Keep the artefact: in a
+    reordered catalogue, items would get other IDs. `encode_new` continues after the fitted rows. A second batch of new items
+    gets the same draws again, and `tokenizer.append` moves those items to free IDs.
     """
 
     def encode(self, x_ND: np.ndarray) -> np.ndarray:
@@ -26,12 +26,14 @@ class RandomIDs(ContentFree):
         return self._draws(0, len(self._checked(x_ND)))
 
     def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
-        """The draws that follow those of the fitted rows, int32 [N,L]."""
+        """The draws after those of the fitted rows, int32 [N,L]."""
         return self._draws(int(self._fitted()["fitted_rows"][0]), len(self._checked(x_ND)))
 
     def _draws(self, first: int, count: int) -> np.ndarray:
         products = list(accumulate(self.level_sizes, lambda left, right: left * right))
-        levels = sum(product <= 1 << 62 for product in products)  # these are drawn without repetition, the rest freely
+        levels = sum(
+            product <= 1 << 62 for product in products
+        )  # here draws do not repeat; other levels are independent
         codes_NL = np.empty((count, len(self.level_sizes)), dtype=np.int32)
         for start in range(0, count, BLOCK_ROWS):
             row_R = np.arange(first + start, first + min(start + BLOCK_ROWS, count), dtype=np.uint64)
@@ -44,10 +46,11 @@ class RandomIDs(ContentFree):
 
 
 def permuted(number_N: np.ndarray, capacity: int, seed: int) -> np.ndarray:
-    """Numbers uint64 sent through a random-looking permutation of 0..capacity-1, without a table of it.
+    """Apply a pseudorandom permutation of 0..capacity-1 to uint64 numbers, without a table.
 
-    A Feistel network permutes the next larger power of four; whoever lands outside goes round again until inside
-    (cycle walking: Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Numbers from `capacity` on repeat.
+    A Feistel network permutes the next larger power of four. It is applied again to each number outside the range until the
+    number is inside (cycle walking; Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Numbers from `capacity`
+    on repeat the first ones.
     """
     half = np.uint64(max(1, -(-(capacity - 1).bit_length() // 2)))
     mask = np.uint64((1 << int(half)) - 1)

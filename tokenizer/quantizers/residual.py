@@ -1,12 +1,12 @@
-"""Residual codes: level by level the codebook row nearest to what the levels before it left over, or a beam of them.
+"""Residual encoding: on each level the codebook row nearest to the residual of the levels before, or a beam of such codes.
 
 The squared error of a row x after levels 1..l is, up to the constant |x|^2,
 
     sum over levels m of |c_m|^2 - 2 x.c_m  +  2 sum over pairs m < n of c_m.c_n
 
-so one matrix product of the rows with all codebooks, and inner products between codebook rows that are made once, give
-every score: no residual of D columns is ever formed. Looking those inner products up costs more than it saves where
-codebooks have many more rows than columns; then residuals are formed instead, a chunk of rows at a time.
+so every score follows from one matrix product of the rows with all codebooks and from a table of inner products between
+codebook rows, without computing residuals. If codebooks have many more rows than columns, reading the table costs more than
+it saves; then residuals are computed, a chunk of rows at a time.
 """
 
 import numpy as np
@@ -14,18 +14,11 @@ import numpy as np
 from tokenizer.clustering.nearest import CHUNK_ELEMENTS, Scores, nearest_rows, row_chunks
 
 MIB = 1 << 18  # float32 values in one MiB
-TABLE_ROWS_PER_COLUMN = 2  # codebook rows in total, per column, up to which looking up inner products pays
-
-
-def encode_residual(
-    latent_NW: np.ndarray, codebooks: list[np.ndarray], *, beam_width: int = 1, memory_mib: int = 64
-) -> np.ndarray:
-    """Codes int32 [N,L] of rows [N,W] for codebooks of [V,W] rows each; see `ResidualEncoder`."""
-    return ResidualEncoder(codebooks, beam_width=beam_width, memory_mib=memory_mib).encode(latent_NW)
+TABLE_ROWS_PER_COLUMN = 2  # the table is used up to this many codebook rows in total per column
 
 
 def sum_of_rows(codes_NL: np.ndarray, codebooks: list[np.ndarray]) -> np.ndarray:
-    """The sum over levels of the codebook rows that the codes name, float32 [N,W]."""
+    """The sum over levels of the codebook rows of these codes, float32 [N,W]."""
     total_NW = codebooks[0][codes_NL[:, 0]].astype(np.float32)
     for level, codebook_VW in enumerate(codebooks[1:], start=1):
         total_NW += codebook_VW[codes_NL[:, level]]
@@ -33,10 +26,10 @@ def sum_of_rows(codes_NL: np.ndarray, codebooks: list[np.ndarray]) -> np.ndarray
 
 
 class ResidualEncoder:
-    """Finds codes for rows, with whatever can be prepared from the codebooks prepared once.
+    """Finds the codes of rows; the tables of the codebooks [V,W] are computed once.
 
-    beam_width: partial codes kept per row and level; 1 takes the nearest code level by level, more gives a lower error
-    (and on the first levels codes that are not always the nearest). memory_mib: bound of the scratch memory.
+    beam_width: partial codes kept per row and level. 1 takes the nearest code on each level; more lowers the error, and then
+    the first codes are not always the nearest. memory_mib: bound of the scratch memory.
     """
 
     def __init__(self, codebooks: list[np.ndarray], *, beam_width: int = 1, memory_mib: int = 64) -> None:
@@ -66,7 +59,7 @@ class ResidualEncoder:
         return codes_NL
 
     def _elements_per_row(self) -> int:
-        """Scratch per row, in values of four bytes, counted generously."""
+        """Upper bound of the scratch memory per row, in float32 values."""
         sizes, width = [len(codebook_VW) for codebook_VW in self.codebooks], self.codebooks[0].shape[1]
         if self.beam_width == 1:
             return (sum(sizes) + 2 * max(sizes)) if self.uses_tables else 3 * width
@@ -97,7 +90,7 @@ class ResidualEncoder:
         return codes_RL
 
     def _encode_beams(self, latent_RW: np.ndarray) -> np.ndarray:
-        """Keep the `beam_width` partial codes of least error per row; rows of the beams lie next to each other."""
+        """Keep the `beam_width` partial codes with the least error per row and return the best complete codes."""
         rows = len(latent_RW)
         codes_RBL = np.zeros((rows, 1, 0), dtype=np.int32)
         error_RB = np.zeros((rows, 1), dtype=np.float32)
@@ -118,7 +111,7 @@ class ResidualEncoder:
         return codes_RBL[:, 0]
 
     def _beam_scores(self, latent_RW: np.ndarray, codes_RBL: np.ndarray) -> np.ndarray:
-        """What adding each code of the next level does to the error of each beam, [R,B,V], from residuals."""
+        """Change of the error of each beam by each code of the next level, [R,B,V], from residuals."""
         rows, beams, level = codes_RBL.shape
         residual_RBW = np.repeat(latent_RW[:, None], beams, axis=1)
         for above in range(level):
@@ -128,9 +121,9 @@ class ResidualEncoder:
 
 
 def _smallest(value_RM: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and values of the `count` smallest of each row, in order; overwrites them in value_RM.
+    """Columns and values of the `count` smallest of each row, in order; value_RM is overwritten.
 
-    A few passes of argmin beat a partial sort for the handful of beams that are ever kept.
+    For a few beams, repeated argmin is faster than a partial sort.
     """
     count = min(count, value_RM.shape[1])
     column_RB = np.empty((len(value_RM), count), dtype=np.int64)

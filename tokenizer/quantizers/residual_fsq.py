@@ -1,31 +1,31 @@
-"""Residual finite scalar quantization: codes are cells of grids, there are no codebooks to learn (arXiv 2309.15505).
+"""Residual finite scalar quantization: codes are cells of fixed grids, without learnt codebooks (arXiv 2309.15505).
 
-An encoder maps a vector to a few axes, each bounded to (-1, 1). A level cuts its axes into equal cells, the next level cuts
-those cells again, so the residual of one level has exactly the range of the next: digits of a number in mixed radix. The
-reference is `vector_quantize_pytorch.ResidualFSQ`; its cell centres reach from -1 to 1 and clip what lies outside, while the
-cells here tile the interval, so that a latent spread evenly uses every code equally often.
+An encoder maps a vector to a few axes, each bounded to (-1, 1). A level divides its axes into equal cells, and the next level
+divides those cells again, like the digits of a number in mixed radix. So the residual of one level has exactly the range of
+the next. The reference is `vector_quantize_pytorch.ResidualFSQ`. Its cell centres reach from -1 to 1 and values outside are
+clipped; the cells here tile the interval, so that an evenly spread latent uses every code equally often.
 """
 
 import math
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tokenizer.quantizers.autoencoder import Autoencoder, perceptron, train
+from tokenizer.quantizers.autoencoder import Autoencoder, TrainingSettings, perceptron, train
 
 
 class ResidualFSQ(Autoencoder):
-    """Autoencoder whose middle is rounded to grids; `codebooks` are the grids written out, [V,W] rows on W axes.
+    """Autoencoder whose latents are rounded to grids; `codebooks` list the cell centres, [V,W] on W axes.
 
-    Every level of size V is a grid of factors whose product is V, see `grid_factors`. values_per_axis: what a factor may
-    grow to by multiplying primes; few values mean many axes, which reconstruct better. W is the largest number of factors of
-    any level, or `axes` if that is more. A level cuts the axes that are coarsest so far and is zero on the others: with as
-    many axes as all levels have factors, each level has its own and none refines another, which lowers the error further.
+    A level of size V is a grid of factors whose product is V, see `grid_factors`. values_per_axis: bound for products of prime
+    factors; few values mean many axes, which reconstruct better. W is the largest number of factors of any level, or `axes` if
+    that is more. A level divides the axes that are coarsest so far and is zero on the others. With as many axes as all
+    levels have factors, each level has its own axes and none refines another, which lowers the error further.
 
-    evenness: weight of a loss that spreads the latents over the cube, see `distance_from_even`. No codebook follows the data,
-    so it is this term that has codes used; without it, dependent axes leave codes of the first level empty.
+    evenness: weight of a loss that spreads the latents over the cube, see `distance_from_even`. The grids do not adapt to the
+    data, so this term is what makes codes used: without it, dependent axes leave codes of the first level empty.
     """
 
     title = "residual FSQ"
@@ -34,25 +34,12 @@ class ResidualFSQ(Autoencoder):
         self,
         level_sizes: list[int],
         *,
-        hidden: list[int] | None = None,
         values_per_axis: int = 2,
         axes: int | None = None,
         evenness: float = 30.0,
-        steps: int = 1000,
-        batch_size: int = 512,
-        learning_rate: float = 3e-3,
-        seed: int = 0,
-        memory_mib: int = 256,
+        **training: Unpack[TrainingSettings],
     ) -> None:
-        super().__init__(
-            level_sizes,
-            hidden=hidden,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-            memory_mib=memory_mib,
-        )
+        super().__init__(level_sizes, **training)
         self.values_per_axis = values_per_axis
         self.axes = axes
         self.evenness = evenness
@@ -89,7 +76,7 @@ class ResidualFSQ(Autoencoder):
 
     @torch.no_grad()
     def _settle(self, x_ND: np.ndarray, sample_S: np.ndarray) -> None:
-        """Replace the statistics of a batch, with which the encoder trained, by those of the sample."""
+        """Replace the batch statistics of the encoder by statistics of the sample."""
         axes = self._latent_width(x_ND.shape[1])
         sums_W, squares_W = torch.zeros(2, axes, dtype=torch.float64)
         for rows in self._chunks(len(sample_S)):
@@ -112,9 +99,9 @@ class ResidualFSQ(Autoencoder):
 
 
 class EvenEncoder(nn.Module):
-    """A perceptron whose columns are standardised, then sent through the normal distribution function to (-1, 1).
+    """A perceptron whose columns are standardised and mapped to (-1, 1) by the normal distribution function.
 
-    A column that is normally distributed comes out evenly distributed.
+    A normally distributed column becomes evenly distributed.
     """
 
     mean: Tensor
@@ -127,7 +114,7 @@ class EvenEncoder(nn.Module):
         self.register_buffer("variance", torch.ones(sizes[-1]))
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        """Rows [B,W]; mean and variance are those of the batch while training, and the stored ones afterwards."""
+        """Rows [B,W]; uses mean and variance of the batch in training, and the stored ones afterwards."""
         z_BW = self.network(x_BD)
         mean_W, variance_W = self.mean, self.variance
         if self.training:
@@ -138,8 +125,8 @@ class EvenEncoder(nn.Module):
 def grid_factors(size: int, values_per_axis: int) -> list[int]:
     """Factors of a grid of exactly `size` cells, largest first.
 
-    Prime factors, the largest first, are multiplied into the first factor that stays within values_per_axis, or start one
-    of their own: 256 gives 4,4,4,4 for 4 values, 15 gives 5,3, a prime gives one axis with that many values, 1 no axis.
+    Each prime factor, the largest first, is multiplied into the first factor that stays within values_per_axis, or becomes a
+    new factor. With 4 values, 256 gives 4,4,4,4 and 15 gives 5,3. A prime gives one axis with that many values, 1 no axis.
     """
     factors: list[int] = []
     for prime in reversed(_primes(size)):
@@ -163,10 +150,10 @@ def _primes(number: int) -> list[int]:
 
 
 def residual_grids(factors: list[list[int]], axes: int = 1) -> tuple[list[np.ndarray], np.ndarray]:
-    """Cell centres of every level, float32 [V,W] each, and how many cells all levels together make of each axis, [W].
+    """Cell centres of every level, float32 [V,W] each, and the number of cells of each axis after all levels, [W].
 
-    On an axis cut into n cells of width 2/n so far, a factor f adds the offsets (2i + 1 - f) / (f n), i = 0..f-1: each cell
-    is cut into f. Larger factors go to coarser axes, the first among equals.
+    On an axis with n cells of width 2/n so far, a factor f adds the offsets (2i + 1 - f) / (f n), i = 0..f-1, which divide each
+    cell into f. Larger factors go to coarser axes, the first among equals.
     """
     width = max(axes, *(len(level) for level in factors))
     cells_W = np.ones(width)
@@ -183,9 +170,9 @@ def residual_grids(factors: list[list[int]], axes: int = 1) -> tuple[list[np.nda
 
 
 def distance_from_even(u_BW: Tensor) -> Tensor:
-    """Energy distance between the rows and as many drawn evenly from (-1, 1)^W: 0 only for rows spread evenly.
+    """Energy distance between the rows and as many rows drawn uniformly from (-1, 1)^W; 0 only for evenly spread rows.
 
-    2 E|u - v| - E|u - u'| - E|v - v'|, means over pairs of different rows (Szekely and Rizzo 2013), divided by sqrt(W).
+    It is 2 E|u - v| - E|u - u'| - E|v - v'| over pairs of different rows (Szekely and Rizzo 2013), divided by sqrt(W).
     """
     even_BW = torch.rand_like(u_BW) * 2 - 1
     pairs = max(1, len(u_BW) * (len(u_BW) - 1))
@@ -195,6 +182,6 @@ def distance_from_even(u_BW: Tensor) -> Tensor:
 
 
 def to_cell_centres(u_BW: Tensor, cells_W: Tensor) -> Tensor:
-    """The centre of the cell each value of (-1, 1) lies in, with the gradient handed through as it is."""
+    """Round each value of (-1, 1) to the centre of its cell; the gradient passes straight through."""
     index_BW = ((u_BW.detach() + 1) / 2 * cells_W).floor().clamp(min=0).minimum(cells_W - 1)
     return u_BW + ((2 * index_BW + 1) / cells_W - 1 - u_BW).detach()

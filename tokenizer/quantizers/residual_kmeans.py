@@ -1,6 +1,6 @@
-"""What the residual k-means quantizers share: scaling, codebooks, the verbs that read them, saving and loading.
+"""The base of the residual k-means quantizers: scaling, decoding, saving and loading.
 
-How codebooks are learnt and codes are chosen stands in the file of each quantizer.
+A subclass learns the codebooks and chooses the codes.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ PART_ROWS = 1 << 14  # rows scaled at once, at most
 
 
 class ResidualKMeans:
-    """Base of RQ-KMeans and balanced RQ-KMeans, whose latent space is that of the scaled vectors themselves."""
+    """Base of RQ-KMeans and balanced RQ-KMeans. Their latent space is the space of the scaled vectors."""
 
-    title: ClassVar[str]  # what error messages call the quantizer
+    title: ClassVar[str]  # the quantizer's name in error messages
 
     def __init__(self, level_sizes: list[int], *, seed: int, memory_mib: int) -> None:
         self.level_sizes = check_level_sizes(level_sizes)
@@ -30,7 +30,7 @@ class ResidualKMeans:
         self._codebooks: list[np.ndarray] = []
 
     def decode(self, codes_NL: np.ndarray) -> np.ndarray:
-        """Vectors float32 [N,D] that the codes stand for."""
+        """Vectors float32 [N,D] that the codes represent."""
         codebooks, codes_NL = self.codebooks, check_codes(codes_NL, self.level_sizes)
         x_ND = np.empty((len(codes_NL), codebooks[0].shape[1]), dtype=np.float32)
         for start, stop in row_chunks(len(x_ND), x_ND.shape[1], self.memory_mib * MIB // 4):
@@ -55,7 +55,7 @@ class ResidualKMeans:
 
     @classmethod
     def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
-        """Restore from `config()` and `state_dict()`; TokenizerError when an array is missing or has a wrong shape."""
+        """Restore from `config()` and `state_dict()`; TokenizerError names an array that is missing or has a wrong shape."""
         quantizer = cls(**config)
         width = state["mean"].shape[-1] if "mean" in state and state["mean"].ndim else 0
         shapes: dict[str, tuple[int, ...]] = {"mean": (width,), "scale": (1,)}
@@ -70,20 +70,20 @@ class ResidualKMeans:
 
 
 def sample_rows(x_ND: np.ndarray, count: int | None, seed: int) -> np.ndarray:
-    """A random sample of `count` rows in their order, or all rows when there are no more (or count is None)."""
+    """A random sample of `count` rows in their order, or all rows if there are no more or count is None."""
     if count is None or count >= len(x_ND):
         return x_ND
     return np.asarray(x_ND[np.sort(np.random.default_rng(seed).choice(len(x_ND), count, replace=False))])
 
 
 def subtract_rows(residual_ND: np.ndarray, codebook_VD: np.ndarray, codes_N: np.ndarray) -> None:
-    """Take each row's codebook row off it, in place."""
+    """Subtract from each row its codebook row, in place."""
     for start, stop in row_chunks(len(residual_ND), residual_ND.shape[1]):
         residual_ND[start:stop] -= codebook_VD[codes_N[start:stop]]
 
 
 def scaled_parts(x_ND: np.ndarray, scaling: Scaling, memory_mib: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Ranges of rows and the scaled rows, each part within a quarter of `memory_mib`."""
+    """Yield ranges of rows and their scaled rows, each within a quarter of memory_mib."""
     width = max(x_ND.shape[1], memory_mib * MIB // 4 // PART_ROWS)
     for start, stop in row_chunks(len(x_ND), width, memory_mib * MIB // 4):
         yield slice(start, stop), scaling.apply(x_ND[start:stop])

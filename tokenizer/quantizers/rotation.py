@@ -1,29 +1,29 @@
-"""Rotations under which blocks of columns can be quantized one by one with little loss (Ge et al. 2013).
+"""Rotations after which blocks of columns can be quantized separately with little loss (Ge et al. 2013).
 
 "Optimized Product Quantization", T. Ge, K. He, Q. Ke, J. Sun, CVPR 2013 and TPAMI 36(4), 2014.
 """
 
 import numpy as np
 
-SMALLEST_SHARE = 1e-10  # of the largest eigenvalue; what is below counts as this much, so that its logarithm exists
+SMALLEST_SHARE = 1e-10  # smaller eigenvalues count as this share of the largest, so that logarithms exist
 
 
 def block_widths(width: int, level_sizes: list[int]) -> list[int]:
-    """Columns per block, as equal as can be; with fewer columns than levels the last blocks are empty."""
+    """Columns per block, equal up to one; with fewer columns than levels, the last blocks are empty."""
     return [len(columns) for columns in np.array_split(np.arange(width), len(level_sizes))]
 
 
 def balanced_rotation(covariance_DD: np.ndarray, level_sizes: list[int]) -> np.ndarray:
-    """Principal directions dealt out to the blocks, float64 [D,D], orthonormal columns in the order of the blocks.
+    """Assign principal directions to the blocks: float64 [D,D], orthonormal columns in the order of the blocks.
 
-    Eigenvalue allocation (section 3.2 of the paper): from the largest eigenvalue down, each goes to the block, of those
-    not yet full, whose product of eigenvalues is smallest. The bound that this minimises sums codes^(-2/d) * product^(1/d)
-    over blocks of d columns, so where level sizes differ it is product / codes^2 that is kept even.
+    This is the eigenvalue allocation of the paper (section 3.2): from the largest down, each eigenvalue goes to the block with
+    the smallest product of eigenvalues among those not yet full. It minimises a bound, the sum of codes^(-2/d) * product^(1/d)
+    over blocks of d columns. So with different level sizes, product / codes^2 is balanced.
     """
     values_D, vectors_DD = np.linalg.eigh(covariance_DD)
     widths = block_widths(len(values_D), level_sizes)
     floor = max(float(values_D[-1]) * SMALLEST_SHARE, np.finfo(np.float64).tiny)
-    bits_D = np.log(np.maximum(values_D, floor) / floor)  # zero or more, so that a block's sum grows with its columns
+    bits_D = np.log(np.maximum(values_D, floor) / floor)  # not negative, so that a block's sum grows with its columns
     load = [-2.0 * np.log(size) for size in level_sizes]
     chosen: list[list[int]] = [[] for _ in level_sizes]
     for column in range(len(values_D) - 1, -1, -1):

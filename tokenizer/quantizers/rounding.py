@@ -1,8 +1,8 @@
-"""How gradients pass the rounding of a latent to codebook rows while an autoencoder trains.
+"""Rounding of latents to sums of codebook rows, with a gradient, while an autoencoder trains.
 
-`AveragedRounding` keeps codebooks as moving averages of the latents they serve (`vector_quantize_pytorch.ResidualVQ`) and
-hands the gradient past the rounding, as it is (straight through) or turned with the vector (rotation trick,
-arXiv 2410.06424). `GumbelRounding` learns codebooks by gradient, through noisy mixtures that harden (arXiv 1611.01144).
+`AveragedRounding` keeps codebooks as moving averages of their latents (`vector_quantize_pytorch.ResidualVQ`). The gradient
+passes the rounding unchanged (straight through) or rotated with the vector (rotation trick, arXiv 2410.06424).
+`GumbelRounding` learns codebooks by gradient, through noisy mixtures that become hard choices (arXiv 1611.01144).
 """
 
 from typing import Literal, Protocol
@@ -14,33 +14,33 @@ from tokenizer.quantizers.letter import CodeDiversity
 
 Gradient = Literal["rotation", "ste", "gumbel"]
 
-DEAD_SHARE = 0.1  # a code with less than this share of the average load of its level is given a new place
-WARMEST, COLDEST = 0.1, 0.005  # temperature of Gumbel choices at the first and the last step
+DEAD_SHARE = 0.1  # a code with less than this share of its level's average load is moved
+WARMEST, COLDEST = 0.1, 0.005  # temperature of Gumbel choices in the first and the last step
 
 
 class Rounding(Protocol):
-    """What trains between an encoder and a decoder."""
+    """The quantization between an encoder and a decoder in training."""
 
     def parameters(self) -> list[nn.Parameter]:
-        """What the optimizer has to move, from the first step on."""
+        """Parameters for the optimizer, from the first step on."""
 
     def start(self, codebooks: list[Tensor], codes_SL: Tensor) -> None:
-        """Take these codebooks; codes_SL are those of a sample of all rows."""
+        """Set the codebooks; codes_SL: codes of a sample of the rows."""
 
     def __call__(self, latent_BW: Tensor, progress: float) -> tuple[Tensor, Tensor]:
-        """The latents rounded to sums of codebook rows, and a loss to add; progress runs from 0 to 1."""
+        """Latents rounded to sums of codebook rows, and a loss to add; progress runs from 0 to 1."""
 
     def codebooks(self) -> list[Tensor]:
         """One [V,W] tensor per level, detached."""
 
 
 class AveragedRounding:
-    """Codebooks as moving averages, dead codes moved onto rows of the batch.
+    """Codebooks as moving averages; dead codes move onto rows of the batch.
 
-    batch: rows per step. rotation: the rotation trick in place of straight-through gradients. diversity_weight: of LETTER's
-    diversity loss. A moving average is a gradient step of size (1 - decay) on each code's squared distance to its rows,
-    divided by how many those are; the diversity loss takes the same step, weighed against the mean over the W columns of
-    that distance, as in LETTER, but moves no code by more than (1 - decay) of the mean length of the rows at the start.
+    batch: rows per step. rotation: use the rotation trick and not straight-through gradients. diversity_weight: of LETTER's
+    diversity loss. A moving average is a gradient step of size (1 - decay) on the mean squared distance of each code to its
+    rows. The diversity loss takes the same step. Its weight is relative to that distance averaged over the W columns, as in
+    LETTER, and its step moves no code by more than (1 - decay) of the mean length of the initial codes.
     """
 
     def __init__(
@@ -69,18 +69,18 @@ class AveragedRounding:
             commitment_weight=commitment,
             rotation_trick=rotation,
             threshold_ema_dead_code=DEAD_SHARE * batch / max(level_sizes),
-            sync_codebook=False,  # of several processes one fits, and must not wait for the others
+            sync_codebook=False,  # only one of several processes fits, and it must not wait for the others
         ).train()
 
     def parameters(self) -> list[nn.Parameter]:
-        """None: averages are not for the optimizer."""
+        """None, because averages are not optimized."""
         return []
 
     def start(self, codebooks: list[Tensor], codes_SL: Tensor) -> None:
-        """Take codebooks, and as their averages' weight the load that the sample puts on each code."""
+        """Set the codebooks, and the weight of each average to the code's load in the sample."""
         state = self._quantizer.state_dict()
         for level, codebook_VW in enumerate(codebooks):
-            # the averages count rows per batch; an unused code starts with a little load, for a division to be possible
+            # loads are rows per batch; an unused code gets a small load to avoid division by zero
             load_V = torch.bincount(codes_SL[:, level], minlength=len(codebook_VW)) * (self._batch / len(codes_SL))
             load_V = load_V.clamp(min=1e-3).to(torch.float32)
             self._reach[level] = float(codebook_VW.square().sum(1).mean().sqrt())
@@ -91,7 +91,7 @@ class AveragedRounding:
         self._quantizer.load_state_dict(state)
 
     def __call__(self, latent_BW: Tensor, progress: float) -> tuple[Tensor, Tensor]:
-        """Rounded latents and the commitment loss; the averages move on."""
+        """Rounded latents and the commitment loss; the averages are updated."""
         quantised_BW, codes_BL, commitment_L = self._quantizer(latent_BW.unsqueeze(0))
         if self._diversity_weight > 0:
             for level, codes_B in enumerate(codes_BL.squeeze(0).T):
@@ -105,7 +105,7 @@ class AveragedRounding:
         weight = self._diversity_weight * codebook_VW.shape[1] / 2
         load_1V1 = averages.cluster_size.clamp(min=self._batch / codebook_VW.shape[0]).unsqueeze(2)
         step_1VW = (1 - self._decay) * self._batch * weight * gradient_VW / load_1V1
-        # inner products have no bound, so without this a large weight would drive codes apart faster than averages follow
+        # inner products are unbounded: without this, a large weight would drive codes apart faster than averages follow
         longest = (1 - self._decay) * self._reach[level]
         step_1VW *= (longest / step_1VW.norm(dim=2, keepdim=True).clamp(min=1e-12)).clamp(max=1)
         averages.embed -= step_1VW
@@ -117,13 +117,13 @@ class AveragedRounding:
 
 
 class GumbelRounding:
-    """Codebooks learnt by gradient: each level takes a mixture of its rows, random at first, the nearest row at the end.
+    """Codebooks learnt by gradient: each level uses a mixture of its rows, random at first, the nearest row in the end.
 
-    The mixture is softmax(-d² / (temperature · s) + Gumbel noise), d² the squared distances to the rows and s the mean over
-    the batch of the smallest, so that the temperature means the same on every level and for every encoder. It falls
-    geometrically from `warmest` to COLDEST. Rows are learnt in units of their root mean square at the start, so that steps of
-    Adam are as small for the faint residuals of later levels as they are for the first. Codes with less than dead_share of
-    the average load are moved onto rows of the batch; decay: of the moving averages of the loads.
+    The mixture is softmax(-d² / (temperature · s) + Gumbel noise). d² are the squared distances to the rows, and s is the
+    batch mean of the smallest, so that a temperature has the same effect on every level and for every encoder. The
+    temperature falls geometrically from `warmest` to COLDEST. Rows are learnt in units of their initial root mean square, so
+    that steps of Adam are relative to the size of a level's residuals. Codes with less than dead_share of the average load
+    move onto rows of the batch. decay: of the moving averages of the loads.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class GumbelRounding:
         return self._units
 
     def start(self, codebooks: list[Tensor], codes_SL: Tensor) -> None:
-        """Take codebooks, and the load that the sample puts on each code."""
+        """Set the codebooks and the load of each code in the sample."""
         for level, codebook_VW in enumerate(codebooks):
             scale = codebook_VW.square().mean().sqrt()
             self._scale[level] = scale if scale > 0 else torch.ones(())
@@ -164,7 +164,7 @@ class GumbelRounding:
             self._load[level] = load_V * (self._batch / len(codes_SL))
 
     def __call__(self, latent_BW: Tensor, progress: float) -> tuple[Tensor, Tensor]:
-        """Mixtures of codebook rows added up; the loss pulls rows to latents, and latents to rows by the commitment."""
+        """Sums of mixtures of codebook rows; the loss pulls rows to latents, and latents to rows by the commitment."""
         temperature = self._warmest * (COLDEST / self._warmest) ** progress
         residual_BW, total_BW, loss = latent_BW, torch.zeros_like(latent_BW), torch.zeros(())
         for level, (unit_VW, scale) in enumerate(zip(self._units, self._scale, strict=True)):
@@ -184,7 +184,7 @@ class GumbelRounding:
         return total_BW, loss
 
     def _move_unused(self, level: int, codes_B: Tensor, residual_BW: Tensor) -> None:
-        """Give codes whose load has faded the place of a row of the batch, and as much load as an average code has."""
+        """Move rarely used codes onto rows of the batch, and give them the average load."""
         unit_VW, load_V = self._units[level].data, self._load[level]
         average = self._batch / len(unit_VW)
         load_V.lerp_(torch.bincount(codes_B, minlength=len(unit_VW)).to(load_V), 1 - self._decay)

@@ -1,4 +1,4 @@
-"""RQ-KMeans: k-means on the vectors, k-means on what is left over, and so on (OneRec Technical Report, section 1.1)."""
+"""RQ-KMeans: k-means on the vectors, then on the residuals, level by level (OneRec Technical Report, section 1.1)."""
 
 from typing import Any, Self
 
@@ -12,17 +12,17 @@ from tokenizer.quantizers.scaling import Scaling
 
 
 class RQKMeans(ResidualKMeans):
-    """Residual quantizer with one k-means codebook a level.
+    """Residual quantizer with one k-means codebook per level.
 
     With R^1 = x: C^l = k-means(R^l), code^l = index of the nearest row of C^l, R^(l+1) = R^l - C^l[code^l]
-    (arXiv 2506.13695, section 1.1). Vectors are first shifted by their mean and divided by their root mean square, one
-    number for all columns, so that float32 distances stay exact for data far from the origin; decode undoes it.
+    (arXiv 2506.13695, section 1.1). Vectors are first shifted by their mean and divided by their root mean square (one number
+    for all columns), so that float32 distances stay exact for data far from the origin. `decode` undoes this.
 
-    level_sizes: codes per level, may differ. iterations: Lloyd's rounds per level at most. initialisation: where they
-    start, see `kmeans.start_centroids`. restarts: fits per level, the best is kept. fit_rows: a random sample of
-    this many rows is used for fitting (None: all). beam_width: partial codes kept per item while encoding; 1 takes
-    the nearest code level by level, as in the paper. memory_mib: bound of the scratch memory, beside the vectors, the
-    result and, while fitting, one copy of the fitted rows.
+    level_sizes: codes per level, may differ. iterations: of k-means per level, at most. initialisation: initial centroids, see
+    `tokenizer.clustering.kmeans.start_centroids`. restarts: fits per level, of which the best is kept. fit_rows: size of a
+    random sample to fit on (None: all rows). beam_width: partial codes kept per item in encoding; 1 takes the nearest code on
+    each level, as in the paper. memory_mib: bound of the scratch memory, beside the vectors, the result and, while fitting,
+    one copy of the fitted rows.
     """
 
     title = "RQ-KMeans"
@@ -66,7 +66,7 @@ class RQKMeans(ResidualKMeans):
         return self
 
     def encode(self, x_ND: np.ndarray) -> np.ndarray:
-        """Codes int32 [N,L] of vectors [N,D], level by level the nearest codebook row (or as `beam_width` says)."""
+        """Codes int32 [N,L] of vectors [N,D]: on each level the nearest codebook row, or by beams if beam_width is above 1."""
         x_ND = self._checked(x_ND)
         encoder = ResidualEncoder(self._codebooks, beam_width=self.beam_width, memory_mib=max(1, self.memory_mib // 2))
         codes_NL = np.empty((len(x_ND), len(self.level_sizes)), dtype=np.int32)
@@ -75,7 +75,7 @@ class RQKMeans(ResidualKMeans):
         return codes_NL
 
     def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
-        """`encode`: every row's codes depend on that row only."""
+        """The same as `encode`, which encodes each row independently."""
         return self.encode(x_ND)
 
     def config(self) -> dict[str, Any]:

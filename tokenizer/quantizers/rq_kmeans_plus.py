@@ -1,62 +1,45 @@
-"""RQ-KMeans+: RQ-KMeans as the starting point of an autoencoder, so that the result is never worse.
+"""RQ-KMeans+: an autoencoder that starts as RQ-KMeans, so that its result is never worse.
 
-The name and the idea are MiniOneRec's (arXiv 2510.24431 and its code): the latent is x plus what an encoder adds, whose last
-layer is zero at the start, and the codebooks are those of RQ-KMeans. Here the decoder is residual in the same way, so before
-the first step the whole is RQ-KMeans, codes and reconstruction alike.
+Name and idea are from MiniOneRec (arXiv 2510.24431 and its code): the latent is x plus the output of an encoder whose last
+layer starts at zero, and the codebooks are those of RQ-KMeans. Here the decoder is residual in the same way. So before the
+first step, codes and reconstruction are exactly those of RQ-KMeans.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tokenizer.quantizers.autoencoder import Autoencoder, perceptron, train
+from tokenizer.quantizers.autoencoder import Autoencoder, TrainingSettings, perceptron, train
 from tokenizer.quantizers.codebooks import revive_dead_codes
 from tokenizer.quantizers.residual import ResidualEncoder
 from tokenizer.quantizers.rounding import GumbelRounding
 from tokenizer.quantizers.rq_kmeans import RQKMeans
 from tokenizer.quantizers.scaling import Scaling
 
-WARMEST = 0.02  # choices start almost as hard as they end: the codes to start from are good ones
+WARMEST = 0.02  # choices are almost hard from the start, because the initial codes are good
 
 
 class RQKMeansPlus(Autoencoder):
     """Residual quantizer warm-started from RQ-KMeans; the latent space has the width of the vectors.
 
-    Networks and codebooks learn by gradient through Gumbel mixtures, see `tokenizer.quantizers.rounding`. Copying gradients
-    past the rounding, with moving averages as codebooks, pushes latents away from their codes: on Amazon Beauty that ended
-    with a larger error than RQ-KMeans has, whether straight through or by the rotation trick. commitment: weight of the
-    pull of the encoder towards its codes.
+    Networks and codebooks learn by gradient through Gumbel mixtures, see `tokenizer.quantizers.rounding`. Straight-through
+    gradients or the rotation trick, with moving averages as codebooks, push latents away from their codes: on Amazon Beauty,
+    both ended with a larger error than RQ-KMeans. commitment: weight of the loss that pulls the encoder towards its codes.
 
-    Of the start and the end of training the one that reconstructs better is kept, judged on the rows that RQ-KMeans was
-    fitted on: all, or a random sample of a large catalogue.
+    After training, the better of start and end is kept, by the reconstruction error on the rows that RQ-KMeans was fitted on:
+    all rows, or a random sample of a large catalogue.
     """
 
     title = "RQ-KMeans+"
 
     def __init__(
-        self,
-        level_sizes: list[int],
-        *,
-        hidden: list[int] | None = None,
-        steps: int = 300,
-        batch_size: int = 512,
-        learning_rate: float = 1e-3,
-        commitment: float = 0.0,
-        seed: int = 0,
-        memory_mib: int = 256,
+        self, level_sizes: list[int], *, commitment: float = 0.0, **training: Unpack[TrainingSettings]
     ) -> None:
-        super().__init__(
-            level_sizes,
-            hidden=hidden,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-            memory_mib=memory_mib,
-        )
+        training = {"steps": 300, "learning_rate": 1e-3, **training}  # a good start needs fewer and smaller steps
+        super().__init__(level_sizes, **training)
         self.commitment = commitment
 
     def _latent_width(self, width: int) -> int:
@@ -73,7 +56,7 @@ class RQKMeansPlus(Autoencoder):
         state = start.state_dict()
         self._scaling = Scaling(state["mean"], state["scale"])
         self._codebooks = start.codebooks
-        if self.steps == 0:  # training holds codebooks in units of their own, and the way there and back rounds them
+        if self.steps == 0:  # training rescales the codebooks, which would round them
             return
         started = self._error(x_ND, sample_S)
         self._train(x_ND, sample_S)
@@ -88,7 +71,7 @@ class RQKMeansPlus(Autoencoder):
             batch=min(self.batch_size, len(x_ND)),
             commitment=self.commitment,
             warmest=WARMEST,
-            dead_share=0.0,  # an outlier's own code is how k-means lowers the error: it stays
+            dead_share=0.0,  # k-means gives outliers codes of their own, which lowers the error: they must stay
         )
         codes_SL = np.concatenate([codes_RL for _, codes_RL in self._codes_by_parts(x_ND, sample_S)])
         rounding.start([torch.from_numpy(codebook) for codebook in self._codebooks], torch.from_numpy(codes_SL))
@@ -110,14 +93,14 @@ class RQKMeansPlus(Autoencoder):
         self._codebooks = [codebook_VD.numpy() for codebook_VD in revived]
 
     def _codes_by_parts(self, x_ND: np.ndarray, sample_S: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Parts [R,D] of the sample's rows and their codes [R,L]."""
+        """Yield parts [R,D] of the sample's rows and their codes [R,L]."""
         encoder = ResidualEncoder(self._codebooks, memory_mib=max(1, self.memory_mib // 2))
         for rows in self._chunks(len(sample_S)):
             x_RD = x_ND[sample_S[rows]]
             yield x_RD, encoder.encode(self._encode_rows(x_RD))
 
     def _error(self, x_ND: np.ndarray, sample_S: np.ndarray) -> float:
-        """Squared error of the sample's reconstruction, summed."""
+        """Sum of the squared reconstruction errors of the sample."""
         total = 0.0
         for x_RD, codes_RL in self._codes_by_parts(x_ND, sample_S):
             total += float(np.square(x_RD - self._decode_rows(codes_RL), dtype=np.float64).sum())
@@ -129,7 +112,7 @@ class RQKMeansPlus(Autoencoder):
 
 
 class Residual(nn.Module):
-    """x plus a perceptron of x whose last layer is zero at the start: the identity until it is trained."""
+    """x plus a perceptron of x whose last layer starts at zero: the identity until it is trained."""
 
     def __init__(self, sizes: list[int]) -> None:
         super().__init__()
@@ -138,5 +121,5 @@ class Residual(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        """Rows [B,D] in and out."""
+        """Rows [B,D] -> [B,D]."""
         return x_BD + self.added(x_BD)

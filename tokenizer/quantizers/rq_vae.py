@@ -1,10 +1,10 @@
-"""RQ-VAE: an autoencoder whose middle is quantized level by level (TIGER, arXiv 2305.05065, section 3.1).
+"""RQ-VAE: an autoencoder whose latents are quantized level by level (TIGER, arXiv 2305.05065, section 3.1).
 
-How gradients pass the rounding is an option, see `tokenizer.quantizers.rounding`; so are the two terms that LETTER adds,
-see `tokenizer.quantizers.letter`.
+Options are the gradient of the rounding, see `tokenizer.quantizers.rounding`, and the two regularisation terms of LETTER, see
+`tokenizer.quantizers.letter`.
 """
 
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -12,26 +12,26 @@ from torch import Tensor, nn
 
 from tokenizer.common.checks import check_vectors
 from tokenizer.errors import TokenizerError
-from tokenizer.quantizers.autoencoder import Autoencoder, perceptron, train
+from tokenizer.quantizers.autoencoder import Autoencoder, TrainingSettings, perceptron, train
 from tokenizer.quantizers.codebooks import revive_dead_codes, start_codebooks
 from tokenizer.quantizers.letter import behaviour_loss
 from tokenizer.quantizers.rounding import AveragedRounding, Gradient, GumbelRounding, Rounding
 
-WARM_UP_SHARE = 0.2  # of the steps train the bare autoencoder, so that the codebooks start in a space that has settled
+WARM_UP_SHARE = 0.2  # share of steps that train the autoencoder alone, so that codebooks start in a settled space
 COMMITMENT: dict[Gradient, float] = {"rotation": 0.25, "ste": 0.25, "gumbel": 0.01}
-TEMPERATURE = 0.1  # of the cosines in LETTER's collaborative term
+TEMPERATURE = 0.1  # for the cosines in LETTER's collaborative term
 
 
 class RQVAE(Autoencoder):
-    """Residual-quantized autoencoder; the middle has `latent_dimensions` columns, where codebook rows add up.
+    """Residual-quantized autoencoder; its latent space has `latent_dimensions` columns.
 
-    Codebooks start from k-means on the encoded rows, and no code ends unused where rows differ enough.
+    Codebooks start from k-means on the encoded rows. In the end no code is unused, if rows differ enough.
 
-    gradient: "rotation" and "ste" with codebooks as moving averages, "gumbel" with learnt ones. commitment: weight of the
-    pull of the encoder towards its codes (None: 0.25, but 0.01 for "gumbel", whose weaker gradient to the encoder loses
-    against a larger one, and later levels collapse). decay: of the moving averages, and of the loads by which dead codes
-    are told. behaviour_weight (LETTER's alpha): above zero, `fit` asks for behaviour vectors, and only `fit` does.
-    diversity_weight (LETTER's beta), diversity_clusters: of the pull of codes towards others of their cluster.
+    gradient: "rotation" and "ste" use moving averages as codebooks, "gumbel" learns them. commitment: weight of the loss that
+    pulls the encoder towards its codes. None means 0.25, or 0.01 for "gumbel": its gradient to the encoder is weaker, and with
+    a larger commitment later levels collapse. decay: of the moving averages, and of the loads that reveal dead codes.
+    behaviour_weight (LETTER's alpha): above zero, `fit` needs behaviour vectors; the other methods never do.
+    diversity_weight (LETTER's beta), diversity_clusters: of the term that pulls codes towards others of their cluster.
     """
 
     title = "RQ-VAE"
@@ -40,29 +40,16 @@ class RQVAE(Autoencoder):
         self,
         level_sizes: list[int],
         *,
-        hidden: list[int] | None = None,
         latent_dimensions: int = 64,
-        steps: int = 1000,
-        batch_size: int = 512,
-        learning_rate: float = 3e-3,
         gradient: Gradient = "rotation",
         commitment: float | None = None,
         decay: float = 0.99,
         behaviour_weight: float = 0.0,
         diversity_weight: float = 0.0,
         diversity_clusters: int = 10,
-        seed: int = 0,
-        memory_mib: int = 256,
+        **training: Unpack[TrainingSettings],
     ) -> None:
-        super().__init__(
-            level_sizes,
-            hidden=hidden,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-            memory_mib=memory_mib,
-        )
+        super().__init__(level_sizes, **training)
         self.latent_dimensions = latent_dimensions
         self.gradient: Gradient = gradient
         self.commitment = commitment
@@ -73,10 +60,10 @@ class RQVAE(Autoencoder):
         self._behaviour_NK: np.ndarray | None = None
 
     def fit(self, x_ND: np.ndarray, behaviour_ND: np.ndarray | None = None) -> Self:
-        """Train on [N,D] vectors, leaving torch's random state alone.
+        """Train on [N,D] vectors without changing torch's random state.
 
-        behaviour_ND: one vector per row from behaviour, of any width, zeros where nothing is known; used (scaled to length
-        one) when behaviour_weight is above zero. Raises TokenizerError for NaN, infinity, no rows, missing behaviour.
+        behaviour_ND: one behaviour vector per row, of any width, zero without behaviour. It is used, scaled to length one, if
+        behaviour_weight is above zero. Raises TokenizerError for NaN, infinity, no rows, or missing behaviour.
         """
         if self.behaviour_weight > 0:
             self._behaviour_NK = _checked_behaviour(behaviour_ND, len(x_ND))
@@ -154,7 +141,8 @@ class RQVAE(Autoencoder):
 class _Alignment:
     """LETTER's collaborative term on vectors of length one, so that the scale of neither side matters.
 
-    Inner products need equal widths: a linear map of the quantised latents, dropped after fitting, sees to that.
+    Inner products need equal widths, so a linear map takes the quantised latents to the width of the behaviour vectors. It is
+    dropped after fitting.
     """
 
     def __init__(self, behaviour_NK: np.ndarray | None, width: int, weight: float) -> None:
@@ -176,8 +164,12 @@ class _Alignment:
 
 def _checked_behaviour(behaviour_NK: np.ndarray | None, rows: int) -> np.ndarray:
     if behaviour_NK is None:
-        raise TokenizerError("RQ-VAE with behaviour_weight above zero needs a behaviour vector per item in fit.")
+        raise TokenizerError(
+            "RQ-VAE with behaviour_weight above zero needs behaviour vectors in fit; pass one per item."
+        )
     behaviour_NK = check_vectors(behaviour_NK, "behaviour vectors")
     if len(behaviour_NK) != rows:
-        raise TokenizerError(f"behaviour vectors: {len(behaviour_NK)} rows for {rows} item vectors; give one each.")
+        raise TokenizerError(
+            f"behaviour vectors: {len(behaviour_NK)} rows for {rows} item vectors; give one row per item."
+        )
     return behaviour_NK

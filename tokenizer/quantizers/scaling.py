@@ -1,4 +1,4 @@
-"""Shift and scale that quantizers apply before anything else, so that float32 distances stay exact far from the origin."""
+"""Shift and scale that quantizers apply first, so that float32 distances stay exact far from the origin."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,9 +10,9 @@ ROWS = 1 << 11  # rows squared at once
 
 @dataclass(frozen=True)
 class Scaling:
-    """One mean per column and one root mean square for all columns: distances keep their proportions.
+    """One mean per column and one root mean square for all columns, so that distances keep their proportions.
 
-    mean_D: float32 [D]. scale: float32 [1], 1 for rows that are all the same.
+    mean_D: float32 [D]. scale: float32 [1]; 1 if all rows are equal.
     """
 
     mean_D: np.ndarray
@@ -36,5 +36,5 @@ class Scaling:
         return scaled_ND
 
     def undo(self, scaled_ND: np.ndarray) -> np.ndarray:
-        """Rows back where they came from, float32 [N,D]."""
+        """Undo `apply`, float32 [N,D]."""
         return np.asarray(scaled_ND * self.scale + self.mean_D, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Which quantizer, with which settings: what a config says under `tokenizer.quantizer`, and how it becomes an object."""
+"""The settings of quantizers, as a config holds them under `tokenizer.quantizer`, and the quantizers made from them."""
 
 from importlib import import_module
 from typing import Any, Literal, get_args
@@ -21,7 +21,7 @@ CLASSES: dict[str, str] = {
     "opq": "OPQ",
     "random": "RandomIDs",
     "hash": "HashIDs",
-}  # each in the file of its method's name, imported when it is used: half of them need torch and more
+}  # each in the file named after its method, imported only when used, because half of them need torch
 
 
 class RQKMeansSpec(Settings):
@@ -42,7 +42,7 @@ class BalancedRQKMeansSpec(Settings):
 
 
 class AutoencoderSpec(Settings):
-    """What all quantizers that train networks share; see `tokenizer.quantizers.autoencoder`."""
+    """Shared by all quantizers with networks; see `tokenizer.quantizers.autoencoder`."""
 
     hidden: list[int] = [256]
     steps: int = Field(default=1000, ge=1)
@@ -51,7 +51,7 @@ class AutoencoderSpec(Settings):
 
 
 class RQKMeansPlusSpec(AutoencoderSpec):
-    """See `tokenizer.quantizers.rq_kmeans_plus.RQKMeansPlus`; it starts well, so that fewer and smaller steps do."""
+    """See `tokenizer.quantizers.rq_kmeans_plus.RQKMeansPlus`. A good start needs fewer and smaller steps."""
 
     steps: int = Field(default=300, ge=0)
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -87,15 +87,15 @@ class OPQSpec(Settings):
 
 
 class NoSettings(Settings):
-    """For the sanity floors, which have nothing to set beside levels and seed."""
+    """For random and hash IDs, which have no settings besides levels and seed."""
 
 
 class QuantizerSpec(Settings):
-    """How vectors become IDs.
+    """How vectors become semantic IDs.
 
-    method: which quantizer; the settings of that one apply, under its own name. level_sizes: codes per level. unique: how
-    items with the same codes are told apart, see `tokenizer.unique.collisions`. memory_mib: of scratch memory while fitting and
-    encoding, beside the vectors themselves, in MiB.
+    method: the quantizer; its settings are under its own name. level_sizes: codes per level. unique: how items with the same
+    codes get different IDs, see `tokenizer.unique.collisions`. memory_mib: scratch memory for fitting and encoding, beside the
+    vectors themselves, in MiB.
     """
 
     method: Method = "rq_kmeans"
@@ -114,7 +114,7 @@ class QuantizerSpec(Settings):
 
 
 def make_quantizer(spec: QuantizerSpec, level_sizes: list[int]) -> Quantizer:
-    """An unfitted quantizer as the spec describes it, with these level sizes."""
+    """An unfitted quantizer with the settings of the spec and these level sizes."""
     settings: Settings = getattr(spec, spec.method)
     made: Quantizer = quantizer_class(spec.method)(
         level_sizes, seed=spec.seed, memory_mib=spec.memory_mib, **settings.model_dump()
@@ -123,17 +123,21 @@ def make_quantizer(spec: QuantizerSpec, level_sizes: list[int]) -> Quantizer:
 
 
 def restore_quantizer(config: dict[str, Any], state: dict[str, np.ndarray]) -> Quantizer:
-    """The fitted quantizer that an artefact's config and arrays describe; TokenizerError when they do not fit."""
+    """The fitted quantizer of an artefact's config and arrays; TokenizerError when they do not fit."""
     method, settings = config.get("method"), config.get("quantizer")
     if not isinstance(method, str) or method not in get_args(Method) or not isinstance(settings, dict):
-        raise TokenizerError(f"semantic IDs: no quantizer of a known method in their config (method: {method!r}).")
+        raise TokenizerError(
+            f"semantic IDs: no quantizer of a known method in their config (method: {method!r}); tokenize again."
+        )
     try:
         restored: Quantizer = quantizer_class(method).load(settings, state)
-    except TypeError as error:  # a setting that this version does not have, or one it needs
-        raise TokenizerError(f"semantic IDs: settings of the quantizer do not fit this version ({error}).") from error
+    except TypeError as error:  # an unknown setting, or a missing one
+        raise TokenizerError(
+            f"semantic IDs: settings of the quantizer do not fit this version ({error}); tokenize again."
+        ) from error
     return restored
 
 
 def quantizer_class(method: str) -> Any:
-    """The class behind a method's name."""
+    """The class of a method."""
     return getattr(import_module(f"tokenizer.quantizers.{method}"), CLASSES[method])

@@ -33,9 +33,9 @@ class CompressionLayer(nn.Module):
 class LifelongTokens(nn.Module):
     """Compress all events from before a window into a fixed number of tokens (QFormer).
 
-    The lifelong pathway of the OneRec Technical Report (arXiv 2506.13695) starts from learnt queries h and repeats h <-
-    CrossAttn(h, v, v); h <- FFN(RMSNorm(h)). Here both steps are added to h, the queries are normed before attention, and the
-    tokens are normed after the last block. Representatives have no order. Their age is one of their two amounts.
+    This is the lifelong pathway of the OneRec Technical Report (arXiv 2506.13695). It starts from learnt queries h and repeats
+    h <- CrossAttn(h, v, v); h <- FFN(RMSNorm(h)). Here both steps are added to h, the queries are normed before attention, and
+    the tokens are normed after the last block. Representatives have no order. Their age is one of their two amounts.
 
     Args:
         tokens: number of learnt queries, which is also the number of resulting tokens, N.

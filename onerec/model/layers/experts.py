@@ -16,7 +16,7 @@ class ExpertsSpec:
     Attributes:
         count: routed experts per layer.
         active: routed experts that each token uses.
-        hidden_width: width inside one expert, before the gate.
+        hidden_width: width inside one expert, after the gate.
         shared: whether there is one more expert, of the same width, that every token uses.
         balance_step: how far one optimizer step moves an expert's bias.
         dense_layers: number of first layers of the stack that stay plain feed-forward networks.

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from onerec.data.split import rows_of
 from onerec.errors import UserError
 from onerec.files import write_text
-from onerec.report.codebook import level_panels, quality_in_words
+from onerec.report.codebook import level_panels
 from onerec.report.inspect.data import SHOWN_ITEMS, Inspected, label_columns, label_values, page_data
 from onerec.report.page import render_template
 from onerec.report.values import count, in_words
@@ -94,7 +94,7 @@ def render_page(
         error_N=error_N[order_N],
     )
     data = page_data(inspected, id_column)
-    loads = [np.bincount(ids.codes_NL[:, level], minlength=size) for level, size in enumerate(ids.level_sizes)]
+    loads = [np.bincount(ids.codes_NL[:, level], minlength=size).tolist() for level, size in enumerate(ids.level_sizes)]
     return render_template(
         "ids.html.jinja",
         title=title,
@@ -105,8 +105,8 @@ def render_page(
         unique=str(ids.config.get("unique", "unknown")),
         sizes=in_words([count(size) for size in ids.level_sizes]),
         quality=ids.quality,
-        levels=level_panels(ids.level_sizes, [load.tolist() for load in loads], ids.quality),
-        figures=quality_in_words(ids.quality, data["kept"]),
+        levels=level_panels({"level_sizes": list(ids.level_sizes), "code_load": loads, "quality": ids.quality}),
+        kept=data["kept"],
         meanings=meanings(inspected),
         data=embedded(data),
     )

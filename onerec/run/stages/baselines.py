@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from onerec.errors import UserError
 from onerec.recommenders.recommender import FittedRecommender, Recommender, TrainedRecommender, TrainingData
-from onerec.recommenders.registry import FITTED, TRAINED
+from onerec.recommenders.registry import fitted_recommenders, trained_recommenders
 from onerec.run.config import RunConfig
 from onerec.run.models import Model
 from onerec.run.run import Facts, Run, Stage
@@ -21,7 +21,7 @@ from onerec.train.runtime import set_threads
 
 def baseline_stages() -> list[Stage]:
     """A stage for every registered recommender, in the order of tables."""
-    return [*(TrainedBaseline(recommender) for recommender in TRAINED), *(FittedBaseline(one) for one in FITTED)]
+    return [*map(TrainedBaseline, trained_recommenders()), *map(FittedBaseline, fitted_recommenders())]
 
 
 def section_of(config: RunConfig, name: str) -> Any:
@@ -35,13 +35,18 @@ def training_data(run: Run) -> TrainingData:
     return TrainingData(items, offsets, len(run.item_ids), lambda: item_encoder(run).vectors_ND, run.config.seed)
 
 
+def needs_of(recommender: type[FittedRecommender] | type[TrainedRecommender]) -> tuple[str, ...]:
+    """The stages that a recommender needs beside the data: item vectors are made with the semantic IDs."""
+    return (SemanticIdsStage.name,) if recommender.reads_vectors else ()
+
+
 class TrainedBaseline(Stage):
     """Train a recommender with the trainer, the validation and the early stopping that the generator gets."""
 
     processes = "all"
 
     def __init__(self, recommender: type[TrainedRecommender]) -> None:
-        self.recommender = recommender
+        self.recommender, self.needs = recommender, needs_of(recommender)
         self.name, self.kind = f"baselines/{recommender.name}", recommender.name
 
     def asked(self, run: Run) -> bool:
@@ -96,15 +101,14 @@ class FittedBaseline(Stage):
     stored = False
 
     def __init__(self, recommender: type[FittedRecommender]) -> None:
-        self.recommender = recommender
+        self.recommender, self.needs = recommender, needs_of(recommender)
         self.name = self.kind = recommender.name
 
     def asked(self, run: Run) -> bool:
         return bool(section_of(run.config, self.kind))
 
     def recipe(self, run: Run) -> tuple[Any, ...]:
-        # The semantic IDs' settings decide the vectors that a baseline by content reads.
-        return (run.data_key, run.config.baselines.model_dump()[self.kind], run.key(SemanticIdsStage.name))
+        return (run.data_key, run.config.baselines.model_dump()[self.kind])
 
     def models(self, run: Run) -> Iterable[Model]:
         yield Model(

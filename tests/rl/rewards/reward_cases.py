@@ -1,24 +1,15 @@
 """Prompts and rollouts made by hand, which several test files of rewards share."""
 
-import numpy as np
 import torch
+from request_cases import requests_of
 
-from onerec.data.split import Cases
-from rl.rollouts.prompts import Prompts
+from onerec.data.requests import Requests
 from rl.rollouts.rollouts import Rollouts
 
 
-def make_prompts(targets: list[int]) -> Prompts:
+def make_prompts(targets: list[int]) -> Requests:
     """One user per target, each with item 0 as the history."""
-    count = len(targets)
-    return Prompts(
-        Cases(
-            np.arange(count, dtype=np.int32),
-            np.arange(count + 1),
-            np.zeros(count, np.int32),
-            np.array(targets, np.int32),
-        )
-    )
+    return requests_of([[0]] * len(targets), targets)
 
 
 def make_rollouts(items: list[list[int]], log_probabilities: list[list[float]] | None = None) -> Rollouts:

@@ -9,11 +9,8 @@ import torch
 from neural_cases import SMALL, lost, low_rank, used
 from quantizer_cases import clustered
 
-from tokenizer.errors import TokenizerError
 from tokenizer.quantizers.codebooks import revive_dead_codes
-from tokenizer.quantizers.residual_fsq import (
-    ResidualFSQ,
-)
+from tokenizer.quantizers.residual_fsq import ResidualFSQ
 from tokenizer.quantizers.rounding import AveragedRounding, GumbelRounding
 from tokenizer.quantizers.rq_kmeans import RQKMeans
 from tokenizer.quantizers.rq_kmeans_plus import RQKMeansPlus
@@ -23,14 +20,13 @@ from tokenizer.quantizers.rq_vae import RQVAE
 
 
 @pytest.mark.parametrize("gradient", ["rotation", "ste", "gumbel"])
-def test_every_gradient_trains_and_beats_random_codes(gradient: Any) -> None:
+def test_every_gradient_trains(gradient: Any) -> None:
     x = clustered()
-    quantizer = RQVAE([6, 8, 4], gradient=gradient, latent_dimensions=8, **SMALL).fit(x)
-    random_codes = np.random.default_rng(0).integers([6, 8, 4], size=(len(x), 3))
-    error = np.square(x - quantizer.decode(quantizer.encode(x))).sum()
-    assert error < 0.3 * np.square(x - quantizer.decode(random_codes)).sum()
-    longer = RQVAE([6, 8, 4], gradient=gradient, latent_dimensions=8, **{**SMALL, "steps": 200}).fit(x)
-    assert lost(longer, x) < lost(quantizer, x) < 0.3
+    few, many = (
+        lost(RQVAE([6, 8, 4], gradient=gradient, latent_dimensions=8, **{**SMALL, "steps": steps}).fit(x), x)
+        for steps in (80, 200)
+    )
+    assert many < few < 0.3
 
 
 @pytest.mark.parametrize("gradient", ["rotation", "ste", "gumbel"])
@@ -119,23 +115,6 @@ def test_rq_kmeans_plus_improves_where_it_can_and_is_never_worse() -> None:
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("made", [RQVAE, RQKMeansPlus, ResidualFSQ])
-def test_networks_are_restored_exactly(made: Any) -> None:
-    x = clustered(200)
-    quantizer = made([6, 4], **SMALL).fit(x)
-    state = {name: array.copy() for name, array in quantizer.state_dict().items()}
-    restored = made.load(quantizer.config(), state)
-    assert restored.config() == quantizer.config()
-    for name, array in restored.state_dict().items():
-        np.testing.assert_array_equal(array, state[name])
-    np.testing.assert_array_equal(restored.latent(x), quantizer.latent(x))
-    np.testing.assert_array_equal(restored.decode(restored.encode(x)), quantizer.decode(quantizer.encode(x)))
-    network = next(name for name in state if name.startswith("decoder."))
-    del state[network]
-    with pytest.raises(TokenizerError, match=network):
-        made.load(quantizer.config(), state)
 
 
 @pytest.mark.parametrize("made", [RQVAE, RQKMeansPlus, ResidualFSQ])

@@ -15,16 +15,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from quantizer_cases import (
-    CASES,
-    CONTENT_FREE,
-    EXACT,
-    PARALLEL,
-    clustered,
-    content_methods,
-    every_method,
-    make,
-)
+from quantizer_cases import CASES, CONTENT_FREE, EXACT, PARALLEL, clustered, content_methods, every_method, make
 
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers import Quantizer
@@ -295,14 +286,6 @@ def test_each_code_is_the_nearest_to_what_is_left_and_together_they_add_up(case:
             np.testing.assert_allclose(chosen, distance.min(1), rtol=1e-3, atol=1e-4)
         residual -= codebook[codes[:, level]]
     assert np.square(residual).sum() < 0.5 * np.square(latent - latent.mean(0)).sum()
-
-
-def test_balanced_codes_are_balanced_whatever_is_encoded() -> None:
-    quantizer, x, _ = fitted("balanced_rq_kmeans")
-    for rows in (x, x[:37], np.repeat(x[:1], 50, axis=0), clustered(101, seed=9)):
-        for column, size in zip(quantizer.encode(rows).T, (6, 8, 4), strict=True):
-            loads = np.bincount(column, minlength=size)
-            assert loads.max() - loads.min() <= 1
 
 
 @pytest.mark.parametrize("case", sorted(PARALLEL))

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tokenizer.quantizers import residual as module
-from tokenizer.quantizers.residual import ResidualEncoder, encode_residual, sum_of_rows
+from tokenizer.quantizers.residual import ResidualEncoder, sum_of_rows
 from tokenizer.quantizers.rq_kmeans import RQKMeans
 
 
@@ -47,7 +47,7 @@ def test_codes_are_nearest_for_rows_that_sit_on_sums_of_codes() -> None:
     codes = np.random.default_rng(2).integers(30, size=(400, 3)).astype(np.int32)
     x = sum_of_rows(codes, codebooks) + 100  # the expanded form loses digits here: what it finds must still be nearest
     shifted = [codebooks[0] + 100, *codebooks[1:]]
-    found = encode_residual(x, shifted)
+    found = ResidualEncoder(shifted).encode(x)
     plain = plainly(x, shifted)
     error, least = (np.square(x - sum_of_rows(each, shifted)).sum(1) for each in (found, plain))
     np.testing.assert_allclose(error, least, atol=1e-2)
@@ -59,7 +59,7 @@ def test_a_beam_of_all_combinations_finds_the_best_one(memory_mib: int, monkeypa
     x, codebooks = case(3, 300, 8, sizes)
     every = np.array(list(itertools.product(*map(range, sizes))), dtype=np.int32)
     error = np.square(x[:, None] - sum_of_rows(every, codebooks)[None]).sum(-1)
-    found = encode_residual(x, codebooks, beam_width=4 * 3, memory_mib=memory_mib)
+    found = ResidualEncoder(codebooks, beam_width=4 * 3, memory_mib=memory_mib).encode(x)
     np.testing.assert_array_equal(found, every[error.argmin(1)])
     without_tables = ResidualEncoder(codebooks, beam_width=4 * 3, memory_mib=memory_mib)
     without_tables.uses_tables = False
@@ -70,15 +70,16 @@ def test_wider_beams_lower_the_error_and_one_is_greedy() -> None:
     x, codebooks = case(4, 800, 16, [16, 16, 16])
     errors = []
     for width in (1, 2, 8):
-        codes = encode_residual(x, codebooks, beam_width=width)
+        codes = ResidualEncoder(codebooks, beam_width=width).encode(x)
         errors.append(float(np.square(x - sum_of_rows(codes, codebooks)).sum()))
     assert errors[0] > errors[1] > errors[2]
-    np.testing.assert_array_equal(encode_residual(x, codebooks, beam_width=1), plainly(x, codebooks))
+    np.testing.assert_array_equal(ResidualEncoder(codebooks, beam_width=1).encode(x), plainly(x, codebooks))
 
 
 def test_little_memory_changes_no_code() -> None:
     x, codebooks = case(5, 3000, 24, [40, 40])
-    np.testing.assert_array_equal(encode_residual(x, codebooks, memory_mib=1), encode_residual(x, codebooks))
+    little, much = (ResidualEncoder(codebooks, memory_mib=mib).encode(x) for mib in (1, 64))
+    np.testing.assert_array_equal(little, much)
 
 
 def test_beam_width_is_a_setting_of_rq_kmeans() -> None:

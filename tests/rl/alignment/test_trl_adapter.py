@@ -1,0 +1,328 @@
+"""trl on a generator: every loss type and our own objectives take steps, with the probabilities of the policy that sampled."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from align_cases import ITEMS, KINDS, make_prompts, weights_of
+from generator_cases import make_generator
+from torch import Tensor
+from trl import GRPOConfig
+
+from onerec.data.requests import Requests
+from onerec.errors import UserError
+from onerec.model.bound_generator import item_log_probabilities
+from onerec.model.generator import Generator
+from rl.alignment.trl_adapter import LOSS_TYPES, TrlAdapter, _by_user, trl_config
+from rl.objectives import ecpo, gbpo, group_advantages, grpo
+from rl.rollouts.policy import batch_of, score_codes
+from rl.rollouts.rollouts import Rollouts
+
+USERS, GROUP = 8, 4
+LEVELS = [*((loss_type, "token") for loss_type in LOSS_TYPES), ("grpo", "sequence"), ("luspo", "sequence")]
+every_kind = pytest.mark.parametrize("kind", list(KINDS))
+
+
+def random_items(generator: Generator) -> Callable[[Requests, int], Rollouts]:
+    """Rollouts of items drawn evenly, with the probabilities of the generator as it is at that moment."""
+    draw = torch.Generator().manual_seed(5)
+
+    def rollout(prompts: Requests, group: int) -> Rollouts:
+        items_BG = torch.randint(ITEMS, (len(prompts), group), generator=draw)
+        codes_BGL = generator.tokens.codes_NL[items_BG]
+        scored = score_codes(generator, batch_of(generator, prompts), codes_BGL, free=False)
+        return Rollouts(codes_BGL, items_BG, scored.log_probabilities_BGL)
+
+    return rollout
+
+
+def likes_odd_items(prompts: Requests, rollouts: Rollouts) -> Tensor:
+    return (rollouts.items_BG % 2).float() + rollouts.items_BG / 100
+
+
+def make_trainer(
+    folder: Path, generator: Generator, objective: Any = None, rewards: Any = None, **settings: Any
+) -> TrlAdapter:
+    """Eight generations a step, and two steps for each sixteen generations: in the second, ratios are no longer 1."""
+    chosen = {"per_device_train_batch_size": 8, "steps_per_generation": 2, "num_generations": GROUP, "max_steps": 2}
+    quiet = {"learning_rate": 0.01, "logging_steps": 1, "disable_tqdm": True}
+    args = trl_config(generator, folder, **{**chosen, **quiet, **settings})
+    rewards = {"odd": likes_odd_items} if rewards is None else rewards
+    return TrlAdapter(generator, make_prompts(USERS), random_items(generator), rewards, args, objective=objective)
+
+
+def logged(trainer: TrlAdapter, name: str) -> list[float]:
+    return [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+@every_kind
+@pytest.mark.parametrize(("loss_type", "level"), LEVELS)
+def test_every_loss_type_takes_steps(kind: str, loss_type: str, level: str, tmp_path: Path) -> None:
+    generator = make_generator(**KINDS[kind])
+    before = weights_of(generator)
+    trainer = make_trainer(tmp_path, generator, loss_type=loss_type, importance_sampling_level=level)
+    assert torch.equal(weights_of(generator), before)
+    trainer.train()
+    assert len(logged(trainer, "loss")) == 2 and np.isfinite(logged(trainer, "loss")).all()
+    assert min(logged(trainer, "grad_norm")) > 1e-4 and np.isfinite(logged(trainer, "grad_norm")).all()
+    assert (weights_of(generator) - before).abs().max() > 1e-3 and weights_of(generator).isfinite().all()
+    assert not generator.training
+
+
+@every_kind
+@pytest.mark.parametrize(
+    "objective", [partial(ecpo, level="item"), partial(ecpo, level="code"), gbpo], ids=["ecpo", "ecpo_code", "gbpo"]
+)
+def test_own_objectives_take_steps(kind: str, objective: Any, tmp_path: Path) -> None:
+    generator = make_generator(**KINDS[kind])
+    before = weights_of(generator)
+    trainer = make_trainer(tmp_path, generator, objective)
+    trainer.train()
+    assert np.isfinite(logged(trainer, "loss")).all() and min(logged(trainer, "grad_norm")) > 1e-4
+    assert (weights_of(generator) - before).abs().max() > 1e-3
+    for name in ("ratio/mean", "ratio/max", "clip_ratio/region_mean", "negative_coefficient", "entropy"):
+        assert len(logged(trainer, name)) == 2
+    if objective is not gbpo:
+        assert logged(trainer, "ratio/max")[0] == pytest.approx(1, abs=1e-4)
+        assert logged(trainer, "ratio/max")[1] > 1.01
+
+
+def test_policy_optimisation_raises_the_reward_of_likely_items(tmp_path: Path) -> None:
+    generator = make_generator(**KINDS["encoder_decoder"])
+
+    @torch.no_grad()
+    def expected_reward() -> float:
+        prompts = make_prompts(USERS)
+        items = torch.arange(ITEMS).expand(USERS, -1)
+        shares = item_log_probabilities(generator, batch_of(generator, prompts), items).exp()
+        return float((shares * likes_odd_items(prompts, Rollouts(items, items, shares))).sum(dim=1).mean())
+
+    before = expected_reward()
+    make_trainer(tmp_path, generator, partial(ecpo, level="item"), max_steps=20).train()
+    assert expected_reward() > before + 0.1
+
+
+class Compared(TrlAdapter):
+    """Computes every loss a second time, with our GRPO on the tensors that trl's had."""
+
+    differences: list[float]
+    ratios: list[float]
+
+    def _compute_loss(self, model: Any, inputs: Any) -> Tensor:
+        loss = super()._compute_loss(model, inputs)
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+        log_probabilities, _, _ = self._get_per_token_logps_and_entropies(model, ids, None, 3)  # type: ignore[arg-type]
+        old, advantages = inputs["old_per_token_logps"], inputs["advantages"]
+        ours = grpo(log_probabilities[:, None], advantages[:, None], old[:, None])
+        ours_gradients, gradients = (
+            torch.autograd.grad(one, self.model.generator.decoder.heads[0].weight, retain_graph=True)[0]
+            for one in (ours.loss, loss)
+        )
+        self.differences += [(ours.loss - loss).abs().item(), (ours_gradients - gradients).abs().max().item()]
+        self.ratios.append(float(ours.ratio_max))
+        return loss
+
+
+@every_kind
+def test_trls_grpo_is_ours_while_it_trains(kind: str, tmp_path: Path) -> None:
+    generator = make_generator(**KINDS[kind])
+    args = make_trainer(tmp_path, generator, loss_type="grpo", num_iterations=2, max_steps=4).args
+    trainer = Compared(generator, make_prompts(USERS), random_items(generator), {"odd": likes_odd_items}, args)
+    trainer.differences, trainer.ratios = [], []
+    trainer.train()
+    assert len(trainer.differences) == 8 and max(trainer.differences) <= 1e-6
+    assert trainer.ratios[0] == pytest.approx(1, abs=1e-5) and max(trainer.ratios) > 1.1
+
+
+def test_inputs_of_a_loss_are_those_of_the_rollouts(tmp_path: Path) -> None:
+    """Whatever trl shuffles and cuts: codes, prompts, old probabilities and advantages of a generation stay together."""
+    generator = make_generator()
+    snapshot = deepcopy(generator)
+    for one in snapshot.parameters():
+        torch.nn.init.normal_(one, std=0.2)
+    made: list[tuple[Requests, Rollouts]] = []
+
+    def from_snapshot(prompts: Requests, group: int) -> Rollouts:
+        made.append((prompts, random_items(snapshot)(prompts, group)))
+        return made[-1][1]
+
+    trainer = make_trainer(tmp_path, generator)
+    trainer.rollout = from_snapshot
+    prompts = make_prompts(USERS)
+    repeated = [{"prompt": row} for row in (6, 2, 5, 0) for _ in range(GROUP)]
+    trainer.model.train()
+    steps = [trainer._prepare_inputs(repeated)]
+    trainer._step += 1
+    steps.append(trainer._prepare_inputs(repeated))
+    ((asked, rollouts),) = made
+    advantages_BG = group_advantages(likes_odd_items(asked, rollouts))
+    wanted = {}
+    for user, row in enumerate((6, 2, 5, 0)):
+        histories = [
+            one.pick(np.array([place])).history_items.tolist() for one, place in ((asked, user), (prompts, row))
+        ]
+        assert histories[0] == histories[1]
+        for place in range(GROUP):
+            key = (row, *rollouts.codes_BGL[user, place].tolist())
+            wanted[key] = [*rollouts.log_probabilities_BGL[user, place].tolist(), float(advantages_BG[user, place])]
+    seen = 0
+    for inputs in steps:
+        for row, codes, old, advantage in zip(
+            *(inputs[name] for name in ("prompt_ids", "completion_ids", "old_per_token_logps", "advantages")),
+            strict=True,
+        ):
+            # trl divides by the standard deviation + 0.0001.
+            assert [*old.tolist(), float(advantage)] == pytest.approx(wanted[(int(row), *codes.tolist())], rel=1e-3)
+            seen += 1
+    assert seen == 4 * GROUP
+
+
+def test_rows_are_scored_beside_those_of_their_user() -> None:
+    draw = torch.Generator().manual_seed(0)
+    rows, codes = torch.randint(5, (17,), generator=draw), torch.randint(9, (17, 3), generator=draw)
+    rows_B, codes_BGL, user_X, place_X = _by_user(rows, codes)
+    assert torch.equal(rows_B[user_X], rows) and torch.equal(codes_BGL[user_X, place_X], codes)
+    assert len({*zip(user_X.tolist(), place_X.tolist(), strict=True)}) == 17
+    assert codes_BGL.shape == (5, int(rows.bincount().max()), 3)
+
+
+def test_log_probabilities_of_rows_are_those_of_the_policy(tmp_path: Path) -> None:
+    generator = make_generator(**KINDS["lazy"])
+    trainer, items = make_trainer(tmp_path, generator), torch.tensor([3, 9, 3, 40, 7])
+    rows = [5, 0, 5, 2, 0]
+    ids = torch.cat([torch.tensor(rows)[:, None], generator.tokens.codes_NL[items]], dim=1)
+    for batch_size in (None, 2):
+        found, entropies, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model, ids, torch.ones_like(ids), 3, batch_size=batch_size, compute_entropy=True
+        )
+        prompts = make_prompts(USERS).pick(np.array(rows))
+        wanted = score_codes(generator, batch_of(generator, prompts), ids[:, None, 1:], free=False)
+        torch.testing.assert_close(found, wanted.log_probabilities_BGL[:, 0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(entropies, wanted.entropies_BGL[:, 0], rtol=1e-5, atol=1e-5)
+
+
+def test_free_policies_train_on_generations_that_are_no_items(tmp_path: Path) -> None:
+    generator = make_generator(softmax="full", item_head=False)
+    known = {tuple(codes): item for item, codes in enumerate(generator.tokens.codes_NL.tolist())}
+    draw = torch.Generator().manual_seed(5)
+
+    def rollout(prompts: Requests, group: int) -> Rollouts:
+        codes = torch.stack([torch.randint(size, (len(prompts), group), generator=draw) for size in (5, 6, 7)], dim=-1)
+        items = [[known.get(tuple(one), -1) for one in user] for user in codes.tolist()]
+        scored = score_codes(generator, batch_of(generator, prompts), codes, free=True)
+        return Rollouts(codes, torch.tensor(items), scored.log_probabilities_BGL)
+
+    def legality(prompts: Requests, rollouts: Rollouts) -> Tensor:
+        return rollouts.legal.float()
+
+    def legal_share() -> float:
+        items = torch.arange(len(known)).expand(USERS, -1)
+        shares = item_log_probabilities(generator, batch_of(generator, make_prompts(USERS)), items).exp()
+        return float(shares.sum(dim=1).mean())
+
+    args, before = make_trainer(tmp_path, generator, max_steps=30).args, legal_share()
+    trainer = TrlAdapter(
+        generator, make_prompts(USERS), rollout, {"legality": legality}, args, free=True, objective=gbpo
+    )
+    trainer.train()
+    assert 0 < logged(trainer, "rewards/legality/mean")[0] < 1
+    assert legal_share() > before + 0.1
+
+
+def test_the_reference_of_the_kl_term_is_the_start(tmp_path: Path) -> None:
+    generator = make_generator()
+    before = weights_of(generator)
+    trainer = make_trainer(tmp_path, generator, beta=0.1)
+    trainer.train()
+    assert logged(trainer, "kl")[0] == pytest.approx(0, abs=1e-6) and logged(trainer, "kl")[1] > 1e-5
+    assert torch.equal(weights_of(trainer.ref_model.generator), before)
+    synced = make_trainer(
+        tmp_path, generator, beta=0.1, sync_ref_model=True, ref_model_sync_steps=2, ref_model_mixup_alpha=1.0
+    )
+    synced.train()
+    assert torch.equal(weights_of(synced.ref_model.generator), weights_of(generator))
+
+
+def test_several_rewards_are_weighted(tmp_path: Path) -> None:
+    rewards = {"odd": likes_odd_items, "nothing": lambda prompts, rollouts: torch.zeros(rollouts.items_BG.shape)}
+    trainer = make_trainer(tmp_path, make_generator(), rewards=rewards, reward_weights=[2.0, 5.0])
+    trainer.train()
+    assert logged(trainer, "reward") == pytest.approx(
+        [2 * one for one in logged(trainer, "rewards/odd/mean")], rel=1e-5
+    )
+    assert logged(trainer, "rewards/nothing/mean") == [0]
+
+
+def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    ends = []
+    for interrupted in (False, True):
+        generator, folder = make_generator(), tmp_path / str(interrupted)
+        settings = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "lr_scheduler_type": "constant"}
+        calls = []
+
+        def rollout(prompts: Requests, group: int, model: Generator = generator, calls: list[int] = calls) -> Rollouts:
+            """The generations depend on the prompts alone, so that a fresh process makes the same."""
+            calls.append(len(prompts))
+            items_BG = (torch.from_numpy(prompts.targets_C)[:, None].long() * 7 + torch.arange(group) * 5) % ITEMS
+            codes_BGL = model.tokens.codes_NL[items_BG]
+            scored = score_codes(model, batch_of(model, prompts), codes_BGL, free=False)
+            return Rollouts(codes_BGL, items_BG, scored.log_probabilities_BGL)
+
+        trainer = make_trainer(folder, generator, **settings)
+        trainer.rollout = rollout
+        if interrupted:
+            trainer.args.max_steps = 2
+            trainer.train()
+            torch.nn.init.normal_(generator.decoder.heads[0].weight)  # a fresh process has other weights
+            trainer = make_trainer(folder, generator, **settings)
+            trainer.rollout = rollout
+            trainer.train(resume_from_checkpoint=True)
+        else:
+            trainer.train()
+        assert calls == [4, 4]
+        ends.append(weights_of(generator))
+    torch.testing.assert_close(ends[0], ends[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": 0.7}, "temperature=0.7 would change nothing: the rollouts decide"),
+        (
+            {"mask_truncated_completions": True},
+            "mask_truncated_completions=True would change nothing: a generator is no",
+        ),
+        ({"objective": gbpo, "beta": 0.1}, "beta=0.1 would change nothing: an objective of our own replaces"),
+        ({"objective": gbpo, "loss_type": "grpo"}, "loss_type='grpo' would change nothing"),
+        ({"loss_type": "ecpo"}, 'no loss_type "ecpo"; it has grpo, dr_grpo'),
+        ({"max_completion_length": 5}, "max_completion_length is 5, the generator's IDs have 3 codes"),
+        ({"per_device_train_batch_size": 32}, "8 prompts are fewer than the 16"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        make_trainer(tmp_path, make_generator(), **settings)
+
+
+def test_what_is_refused_later(tmp_path: Path) -> None:
+    generator = make_generator()
+    args = make_trainer(tmp_path, generator).args
+    with pytest.raises(UserError, match="this generator has generator"):
+        TrlAdapter(generator, make_prompts(USERS), random_items(generator), {"odd": likes_odd_items}, args, free=True)
+    nowhere = {"nowhere": lambda prompts, rollouts: torch.full(rollouts.items_BG.shape, torch.nan)}
+    with pytest.raises(UserError, match=r'reward "nowhere" must give a finite number .* 16 of them not finite'):
+        make_trainer(tmp_path, generator, rewards=nowhere).train()
+    with pytest.raises(UserError, match="no whole groups of 4"):
+        make_trainer(tmp_path, generator)._generate([0] * 4 + [1] * 3)
+
+
+def test_the_loss_types_are_all_that_trl_lists() -> None:
+    (documented,) = [field.metadata["help"] for field in fields(GRPOConfig) if field.name == "loss_type"]
+    supported = documented.split("Supported values are ")[1].split(". ")[0]
+    assert {word.strip("',") for word in supported.split() if word.startswith("'")} == set(LOSS_TYPES)

@@ -1,0 +1,255 @@
+"""The stage and the command of RSFT: training goes on with what is left, and alignment starts from there."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from command_line import TIMED, file_states
+from rsft_cases import facts_of, reopened, same, sessions_of_table, typed, weights_in
+from torch import Tensor
+from watched_cases import HISTORY_LENGTH, spec_without, watched_events, write_watched
+
+from onerec.cli import main
+from onerec.data.windows import Batch
+from onerec.errors import UserError
+from onerec.model.generator import Generator
+from onerec.run.lists import lists_of
+from onerec.run.run import Run
+from onerec.run.stages.generator import load_generator
+from onerec.train.trainer import Trainer
+from rl.alignment.evaluation import BEFORE, RSFT
+from rl.config.rsft import RsftConfig
+from rl.rsft.stage import load_rsft, rsft_model, train_rsft
+
+GAP = RsftConfig(session_gap=2500)
+
+
+def test_the_command_goes_on_from_the_trained_generator_and_measures_both(
+    data: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = file_states(runs / "watched" / "generator")
+    capsys.readouterr()
+    assert main(["rsft", *typed(data), "--runs", str(runs)]) == 0
+    output = capsys.readouterr().out
+    assert "RSFT - before" in output and "p_score@10" not in output
+    folder = runs / "watched" / "rsft"
+    assert {"model", "metrics.jsonl", "training.json", "results.json"} <= {path.name for path in folder.iterdir()}
+    assert not (folder / "checkpoint.pt").exists()
+    assert file_states(runs / "watched" / "generator") == before
+
+    run, facts = reopened(data, runs), facts_of(folder)
+    sessions = sessions_of_table(run, GAP)
+    assert (facts["sessions"], facts["dropped_sessions"]) == (len(sessions), len(sessions) // 2)
+    first = run.sequences.event_rows[run.sequences.offsets[:-1]]  # a user's first event is no target
+    firsts = {tuple(row) for row in run.dataset.events[first].select("user", "time").rows()}
+    targets = Counter(
+        dropped
+        for dropped, session in sessions
+        for row in session
+        if row["liked"] and (row["user"], row["time"]) not in firsts
+    )
+    assert (facts["targets"], facts["dropped_targets"]) == (targets.total(), targets[True])
+    assert f"{facts['dropped_sessions']} of {facts['sessions']} sessions dropped" in output
+
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert list(results["models"]) == [BEFORE, RSFT]
+    pair = results["paired"][f"{RSFT} - {BEFORE}"]
+    for name in ("recall@10", "ndcg@10"):
+        figures = [results["models"][model]["test"][name]["value"] for model in (BEFORE, RSFT)]
+        assert pair[name]["value"] == pytest.approx(figures[1] - figures[0], abs=1e-9)
+    assert not same(weights_in(folder), weights_in(runs / "watched" / "generator"))
+    listed = load_rsft(run).recommend(run.requests("test"), 50, exclude_seen=True).items_CK
+    assert np.array_equal(listed, lists_of(run, rsft_model(run))["test"])
+    assert not np.array_equal(listed, lists_of(run, run.models()["onerec"])["test"])
+
+    done = file_states(folder / "model")
+    assert main(["rsft", *typed(data), "--runs", str(runs)]) == 0
+    assert file_states(folder / "model") == done
+
+
+def test_what_is_dropped_gets_no_loss_and_stays_in_the_history(
+    data: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = reopened(data, runs, "rsft.train.epochs=1", "rsft.train.learning_rate=1e-12")
+    seen: list[tuple[tuple[int, ...], int]] = []
+    forward = Generator.forward
+
+    def recorded(self: Generator, batch: Batch, *rest: Any) -> Any:
+        for row, position in batch.counted_BT.nonzero().tolist():
+            history = tuple(batch.items_BT[row, : position + 1].tolist())
+            seen.append((history, int(batch.targets_BT[row, position])))
+        return forward(self, batch, *rest)
+
+    monkeypatch.setattr(Generator, "forward", recorded)
+    train_rsft(run)
+    # It goes on from the trained weights: at no learning rate to speak of they are the ones it ends with.
+    assert same(weights_in(run.folder / "rsft"), weights_in(run.folder / "generator"), tolerance=1e-6)
+    users: dict[int, list[tuple[int, bool]]] = {}
+    for dropped, session in sessions_of_table(run, GAP):
+        for row in session:
+            if row["liked"]:
+                users.setdefault(row["user"], []).append((row["item"], dropped))
+    kept = [
+        ([item for item, _ in events[:place]], target, any(gone for _, gone in events[max(0, place - 3) : place]))
+        for events in users.values()
+        for place, (target, dropped) in enumerate(events)
+        if place and not dropped
+    ]
+    assert Counter(target for _, target in seen) == Counter(target for _, target, _ in kept)
+    for history, target, _ in kept:
+        # Overlapping windows leave a target at least half of the longest history, or all there is.
+        shortest = min(len(history), HISTORY_LENGTH // 2)
+        found = [read for read, asked in seen if asked == target and list(read) == history[-len(read) :]]
+        assert any(len(read) >= shortest for read in found)
+    assert sum(reads_dropped for _, _, reads_dropped in kept) > 20
+
+
+def two_kinds(users: int) -> pl.DataFrame:
+    """Sessions of odd items, watched long, and of even items, watched a little; all of it is liked."""
+    draw = np.random.default_rng(1)
+    rows = []
+    for user in range(users):
+        for session in range(8):
+            odd = int(draw.integers(2))
+            period = "train" if session < 6 else ("valid", "test")[session - 6]
+            rows += [
+                {
+                    "user": user,
+                    "item": int(draw.integers(20)) * 2 + odd,
+                    "time": session * 5000 + step,
+                    "liked": 1,
+                    "shared": 0,
+                    "played": 40 * odd + int(draw.integers(10)),
+                    "long": 60,
+                    "period": period,
+                }
+                for step in range(4)
+            ]
+    return pl.DataFrame(rows)
+
+
+def test_what_was_watched_long_is_recommended_more(tmp_path: Path) -> None:
+    write_watched(tmp_path / "data", two_kinds(40))
+    run = reopened(tmp_path / "data", tmp_path, "recommend.exclude_seen=false")
+    run.make("generator")
+    train_rsft(run)
+    before, after = (
+        one.recommend(run.requests("test"), 10, exclude_seen=False).items_CK % 2
+        for one in (load_generator(run), load_rsft(run))
+    )
+    assert before.mean() < 0.65
+    assert after.mean() > 0.85
+
+
+class KilledError(Exception):
+    """Stands for a kill: nothing runs after it."""
+
+
+def killed_at(step: int, original: Callable[..., Any]) -> Callable[..., Any]:
+    def take(self: Trainer, rows: np.ndarray) -> Any:
+        if self.position.step == step:
+            raise KilledError
+        return original(self, rows)
+
+    return take
+
+
+@pytest.mark.parametrize("step", [1, 7, 21])
+def test_a_killed_training_goes_on_to_the_same_end(
+    step: int, data: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first checkpoint, in the first epoch, and behind a validation."""
+
+    def trained_on(run: Run) -> tuple[dict[str, Tensor], list[dict[str, Any]], dict[str, Any]]:
+        train_rsft(run)
+        folder = run.folder / "rsft"
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        log = [{name: value for name, value in line.items() if name not in TIMED} for line in lines]
+        return weights_in(folder), log, {**facts_of(folder), "train_seconds": 0}
+
+    whole = trained_on(reopened(data, runs))
+    assert whole[2]["steps"] > 24
+    shutil.rmtree(runs / "watched" / "rsft")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", killed_at(step, Trainer._step))
+        with pytest.raises(KilledError):
+            train_rsft(reopened(data, runs))
+    with pytest.raises(UserError, match="not trained to the end"):
+        load_rsft(reopened(data, runs))
+    again = trained_on(reopened(data, runs))
+    assert same(again[0], whole[0])
+    assert again[1:] == whole[1:]
+
+
+def test_it_recommends(data: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["recommend", str(runs / "watched"), "--user", "3", "--count", "15"]
+    assert main([*asked, "--rsft"]) == 2
+    assert "`onerec rsft` makes one" in capsys.readouterr().err
+    assert main(["rsft", *typed(data), "--runs", str(runs)]) == 0
+    capsys.readouterr()
+    said = []
+    for words in ([], ["--rsft"]):
+        assert main([*asked, *words]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] != said[1]
+    assert main(["train", *typed(data, "train.epochs=1"), "--runs", str(runs)]) == 0
+    assert main([*asked, "--rsft"]) == 2
+    assert "made from another generator than the run's" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*asked, "--rsft", "--aligned", "ecpo"])
+
+
+@pytest.fixture
+def refusals(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
+    def refusal(arguments: list[str]) -> str:
+        capsys.readouterr()
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("onerec: ") and said.count("\n") == 1
+        return said
+
+    return refusal
+
+
+def test_what_cannot_be_done_is_said_in_one_line(
+    data: Path, runs: Path, tmp_path: Path, refusals: Callable[[list[str]], str]
+) -> None:
+    there, nowhere = ["--runs", str(runs)], ["--runs", str(tmp_path / "none")]
+    assert "no generator with the data and config on file; run `onerec train`" in refusals(
+        ["rsft", *typed(data), *nowhere]
+    )
+    assert "the config says rsft: null" in refusals(["rsft", *typed(data, "rsft=null"), *there])
+    assert "one of the two" in refusals(["rsft", *typed(data, "rsft.session_events=3"), *there])
+    said = refusals(["align", *typed(data), *there])
+    assert "run `onerec rsft` first" in said and str(runs / "watched" / "rsft") in said
+    assert not (runs / "watched" / "rsft").exists()
+
+
+@pytest.mark.parametrize(
+    ("without", "overrides", "message"),
+    [
+        ("play_time", (), "dataset.yaml: events.play_time names no column, but RSFT ranks sessions by it"),
+        ("time", (), "dataset.yaml: events.time names no column, but rsft.session_gap compares it"),
+        (None, ("rsft={session_events: 1, dropped_share: 0.999}",), "lower rsft.dropped_share"),
+    ],
+)
+def test_a_log_without_what_is_needed_is_refused(
+    without: str | None,
+    overrides: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    refusals: Callable[[list[str]], str],
+) -> None:
+    # All play time is that of what is not liked, so that nothing is left of what is.
+    events = watched_events().with_columns(played=pl.col("played") * (1 - pl.col("liked")))
+    write_watched(tmp_path / "data", events, spec_without(without))
+    words = [*typed(tmp_path / "data", *overrides), "--runs", str(tmp_path)]
+    assert main(["train", *words]) == 0
+    assert message in refusals(["rsft", *words])
+    assert not (tmp_path / "watched" / "rsft").exists()

@@ -1,0 +1,133 @@
+"""Stages are skipped when nothing they depend on has changed, and redone when something has."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import CONFIGS, TinyRun, configured, file_states
+
+from onerec.cli import main
+from onerec.files import write_json
+from onerec.run.artefact import Artefact, key_of
+from onerec.run.config_files import load_config
+from onerec.run.opening import make_run
+
+SELECTED = {"selection", "lists/onerec_selection"}
+LISTS = ("lists/onerec", "lists/sasrec", "lists/item_knn")
+STAGES = ("sequences", "semantic_ids", "generator", "baselines/sasrec", *LISTS, *SELECTED)
+
+
+def redone(tiny: TinyRun, *overrides: str) -> set[str]:
+    """The stages whose files change when the same run is asked for with some keys changed."""
+    before = {stage: file_states(tiny.folder / stage) for stage in STAGES}
+    command = ["run", *configured("tiny", tiny.dataset, *overrides), "--runs", str(tiny.folder.parent)]
+    assert main(command) == 0
+    return {stage for stage in STAGES if file_states(tiny.folder / stage) != before[stage]}
+
+
+def test_the_same_command_again_does_nothing_again(tiny_copy: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
+    assert redone(tiny_copy) == set()
+    output = capsys.readouterr().out
+    assert "epoch" not in output
+    assert "OneRec" in output  # the comparison is shown all the same
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("recommend.beam_width=60", {"lists/onerec"}),
+        ("recommend.batch_size=7", set()),
+        ("evaluate.bootstrap_samples=120", set()),
+        ("evaluate.examples=1", set()),
+        ("selection.decay=0.5", SELECTED),
+        ("selection.co_occurrence.window=3", SELECTED),
+        ("baselines.item_knn.window=3", {"lists/item_knn"}),
+        ("baselines.sasrec.model.layers=1", {"baselines/sasrec", "lists/sasrec"}),
+        ("recommend.exclude_seen=false", set(STAGES) - {"sequences", "semantic_ids"}),
+        ("dataset.targets_per_user=all", set(STAGES)),
+        ("train.learning_rate=0.02", {"generator", "lists/onerec", *SELECTED}),
+        ("tokenizer.quantizer.seed=3", {"semantic_ids", "generator", "lists/onerec", *SELECTED}),
+    ],
+)
+def test_a_changed_key_redoes_what_depends_on_it(override: str, expected: set[str], tiny_copy: TinyRun) -> None:
+    assert redone(tiny_copy, override) == expected
+
+
+def test_a_killed_conversion_is_made_again(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(CONFIGS / "own.yaml", [f"dataset.folder={tiny_run.dataset}"])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("onerec.run.stages.sequences.complete_folder", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_run(config, tmp_path).sequences  # noqa: B018  # a property that makes files
+    assert (tmp_path / "sequences" / "part.npy").exists()  # half-made
+    again, other = make_run(config, tmp_path), make_run(config, tmp_path / "other")
+    for name in ("item_index", "offsets", "part", "event_rows"):
+        assert np.array_equal(getattr(again.sequences, name), getattr(other.sequences, name))
+    assert all(map(np.array_equal, again.training, other.training))
+    before = file_states(tmp_path / "sequences")
+    assert make_run(config, tmp_path).sequences.user_count == 150
+    assert file_states(tmp_path / "sequences") == before  # made once
+
+
+def test_changed_data_redo_everything(tiny_copy: TinyRun, chain_csv: Path, tmp_path: Path) -> None:
+    lines = chain_csv.read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "shorter.csv").write_text("".join(lines[:-1]), encoding="utf-8")
+    flags = ["--user", "user", "--item", "item", "--time", "time", "--out", str(tmp_path / "other")]
+    assert main(["data", "import", str(tmp_path / "shorter.csv"), *flags]) == 0
+    assert redone(TinyRun(tiny_copy.folder, tmp_path / "other", "", "")) == set(STAGES)
+
+
+def test_tokenize_and_train_are_the_same_stages_as_those_of_run(tiny_copy: TinyRun) -> None:
+    before = file_states(tiny_copy.folder / "semantic_ids") | file_states(tiny_copy.folder / "generator")
+    for command in ("tokenize", "train"):
+        assert main([command, *configured("tiny", tiny_copy.dataset), "--runs", str(tiny_copy.folder.parent)]) == 0
+    assert before == file_states(tiny_copy.folder / "semantic_ids") | file_states(tiny_copy.folder / "generator")
+
+
+def test_a_finished_stage_leaves_no_checkpoint_behind(tiny_run: TinyRun) -> None:
+    names = {path.name for path in tiny_run.folder.rglob("*")}
+    assert "checkpoint.pt" not in names
+    assert not [name for name in names if name.endswith((".tmp", ".partial"))]
+
+
+def test_a_stage_is_done_only_with_its_own_key(tmp_path: Path) -> None:
+    stage = Artefact(tmp_path / "stage", key_of("a", 1))
+    assert not stage.done
+    stage.begin()
+    assert not stage.done
+    assert stage.seconds == 0.0
+    stage.finish(12.5)
+    assert stage.done
+    assert stage.seconds == 12.5
+    assert not Artefact(tmp_path / "stage", key_of("a", 2)).done
+
+
+@pytest.mark.parametrize(("key", "finished", "kept"), [("a", False, True), ("a", True, False), ("b", False, False)])
+def test_only_an_unfinished_attempt_with_the_same_key_is_continued(
+    key: str, finished: bool, kept: bool, tmp_path: Path
+) -> None:
+    first = Artefact(tmp_path / "stage", "a")
+    first.begin()
+    (first.folder / "checkpoint.pt").write_text("weights")
+    if finished:
+        first.finish()
+    Artefact(tmp_path / "stage", key).begin()
+    assert (first.folder / "checkpoint.pt").exists() == kept
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"key": "a"}'])
+def test_a_damaged_stage_file_means_not_done(content: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "stage.json", {})
+    (tmp_path / "stage.json").write_text(content)
+    assert not Artefact(tmp_path, "a").done
+
+
+def test_keys_depend_on_values_and_not_on_the_order_of_a_mapping() -> None:
+    assert key_of({"a": 1, "b": [2]}) == key_of({"b": [2], "a": 1})
+    assert len({key_of({"a": 1}), key_of({"a": 2}), key_of({"b": 1}), key_of(1), key_of("1")}) == 5
+    assert json.loads(json.dumps(key_of())) == key_of()
