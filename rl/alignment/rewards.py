@@ -1,7 +1,9 @@
-"""Which rewards an alignment learns from."""
+"""The rewards that an alignment learns from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from onerec.data.requests import Requests
@@ -11,44 +13,45 @@ from rl.config.alignment import ScenarioConfig
 from rl.config.run import config_of
 from rl.reward_model.choice import rewarding_name
 from rl.reward_model.stage import load_preference_score
-from rl.rewards.combined import CombinedReward, combine
-from rl.rewards.hit import HitReward
+from rl.rewards.hit import hit_reward
 from rl.rewards.p_score import PScoreReward
-from rl.rewards.rank import RankReward
+from rl.rewards.rank import rank_reward
 from rl.rewards.reward import Reward
-from rl.rewards.scenario import ScenarioReward, class_of_items
+from rl.rewards.scenario import class_of_items, hold_class_down
 from rl.rollouts.rollouts import Rollouts
 
 
 @dataclass(frozen=True)
 class AlignRewards:
-    """The rewards of a config as one.
+    """A weighted sum of rewards.
 
     Attributes:
-        combined: their weighted sum.
+        rewards: by name.
+        weights: the names that count, at least one.
         scenario: a class of items that is held down, or None.
         in_class_N: boolean, the items of that class.
     """
 
-    combined: CombinedReward
+    rewards: Mapping[str, Reward]
+    weights: Mapping[str, float]
     scenario: ScenarioConfig | None = None
     in_class_N: Tensor | None = None
 
     def __call__(self, prompts: Requests, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
-        """Rewards float32 `[B, G]`, and what each gave before it was weighted.
+        """The sum, float32 `[B, G]`, and each reward before it is weighted.
 
         Raises:
             UserError: a reward is not finite.
         """
-        parts = self.combined.parts(prompts, rollouts)
+        parts = {name: self.rewards[name](prompts, rollouts) for name in self.weights}
         for name, part_BG in parts.items():
             if not bool(part_BG.isfinite().all()):
                 raise UserError(f'reward "{name}" is not finite for some generation; train the reward model again')
-        total_BG = self.combined.total(parts)
-        if self.scenario is None or self.in_class_N is None:
-            return total_BG, parts
-        held = ScenarioReward(lambda *_: total_BG, self.in_class_N, self.scenario.factor, self.scenario.most)
-        return held(prompts, rollouts), parts
+        total_BG = torch.stack([weight * parts[name] for name, weight in self.weights.items()]).sum(dim=0)
+        if self.scenario is not None and self.in_class_N is not None:
+            scenario = self.scenario
+            total_BG = hold_class_down(total_BG, rollouts, self.in_class_N, factor=scenario.factor, most=scenario.most)
+        return total_BG, parts
 
 
 def load_rewards(run: Run) -> AlignRewards:
@@ -58,10 +61,9 @@ def load_rewards(run: Run) -> AlignRewards:
         UserError: the reward model is not trained, or no item is of the scenario's class.
     """
     align, rewarding = config_of(run).align, rewarding_name(config_of(run))
-    known: dict[str, Reward] = {"hit": HitReward(), "rank": RankReward()}
+    rewards: dict[str, Reward] = {"hit": hit_reward, "rank": rank_reward}
     if rewarding is not None:
-        known["p_score"] = PScoreReward(load_preference_score(run, rewarding))
-    combined, scenario = combine(known, align.rewards.used), align.scenario
-    if scenario is None:
-        return AlignRewards(combined)
-    return AlignRewards(combined, scenario, class_of_items(run.dataset, scenario.column, scenario.value))
+        rewards["p_score"] = PScoreReward(load_preference_score(run, rewarding))
+    scenario = align.scenario
+    in_class_N = None if scenario is None else class_of_items(run.dataset, scenario.column, scenario.value)
+    return AlignRewards(rewards, align.rewards.used, scenario, in_class_N)

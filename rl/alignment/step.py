@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from rl.objectives import (
     random_negatives,
     softmax_negatives,
 )
-from rl.rewards.format import FormatReward
+from rl.rewards.format import format_advantages
 from rl.rollouts.policy import ScoredCodes
 from rl.rollouts.rollouts import Rollouts
 
@@ -66,18 +65,15 @@ def policy_loss(config: AlignConfig, scored: ScoredCodes, groups: Groups) -> tup
     advantages_BG = group_advantages(groups.rewards_BG, counted_BG, scale=config.scale_advantages)
     terms = (scored.log_probabilities_BGL, advantages_BG, rollouts.log_probabilities_BGL)
     made = bounded_objective(config, *terms)
-    loss, figures = (
-        made.loss,
-        {
-            "ratio_mean": made.ratio_mean,
-            "ratio_max": made.ratio_max,
-            "clipped_share": made.clipped_share,
-            "negative_coefficient": made.negative_coefficient,
-        },
-    )
+    loss = made.loss
+    figures = {
+        "ratio_mean": made.ratio_mean,
+        "ratio_max": made.ratio_max,
+        "clipped_share": made.clipped_share,
+        "negative_coefficient": made.negative_coefficient,
+    }
     if config.format.weight:
-        reward = FormatReward(config.format.chosen, config.format.by)
-        format_BG = reward(groups.prompts, rollouts)
+        format_BG = format_advantages(rollouts, config.format.chosen, config.format.by)
         format_loss = bounded_objective(config, terms[0], format_BG, terms[2]).loss
         loss = loss + config.format.weight * format_loss
         figures["format_loss"] = format_loss.detach()
@@ -88,11 +84,10 @@ def bounded_objective(config: AlignConfig, log_pi_BGL: Tensor, advantages_BG: Te
     """The policy objective that the config names, with its constants."""
     if config.objective == "gbpo":
         return gbpo(log_pi_BGL, advantages_BG, old_BGL)
+    terms = (log_pi_BGL, advantages_BG, old_BGL)
     if config.objective == "ecpo":
-        chosen = partial(ecpo, level=config.level, clip=config.clip, excess=config.excess)
-    else:
-        chosen = partial(grpo, level=config.level, clip=config.clip)
-    return chosen(log_pi_BGL, advantages_BG, old_BGL)
+        return ecpo(*terms, level=config.level, clip=config.clip, excess=config.excess)
+    return grpo(*terms, level=config.level, clip=config.clip)
 
 
 def preference_loss(

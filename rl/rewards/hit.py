@@ -1,6 +1,4 @@
-"""1 for the item that was taken next, 0 for everything else: the rule that open systems reward by (MiniOneRec, 2510.24431)."""
-
-from dataclasses import dataclass
+"""1 for the item that was taken next, 0 for everything else: the rule of open systems such as MiniOneRec (arXiv 2510.24431)."""
 
 import torch
 from torch import Tensor
@@ -9,13 +7,9 @@ from onerec.data.requests import Requests
 from rl.rollouts.rollouts import Rollouts
 
 
-@dataclass(frozen=True)
-class HitReward:
-    """Whether a generation is the target, as a number. Generations that are no item score 0, like any miss."""
-
-    def __call__(self, prompts: Requests, rollouts: Rollouts) -> Tensor:
-        """Rewards float32 `[B, G]`, 0 or 1."""
-        return hits(prompts, rollouts).float()
+def hit_reward(prompts: Requests, rollouts: Rollouts) -> Tensor:
+    """Rewards float32 `[B, G]`: 1 for the target, 0 for a miss. A generation that is no item is a miss."""
+    return hits(prompts, rollouts).float()
 
 
 def hits(prompts: Requests, rollouts: Rollouts) -> Tensor:

@@ -20,7 +20,6 @@ from rl.alignment.exposures import Exposures
 from rl.alignment.loop import AlignLoop
 from rl.alignment.rewards import AlignRewards
 from rl.config.alignment import AlignConfig
-from rl.rewards.combined import combine
 from rl.rewards.reward import Reward
 from rl.rollouts.policy import batch_of
 from rl.rollouts.rollouts import Rollouts
@@ -92,7 +91,7 @@ def make_loop(
     reward: Reward = likes_odd_items,
     exposures: Exposures | None = None,
 ) -> AlignLoop:
-    rewards = AlignRewards(combine({"odd": reward}, {"odd": 1.0})) if config.rewards.used else None
+    rewards = AlignRewards({"odd": reward}, {"odd": 1.0}) if config.rewards.used else None
     return AlignLoop(policy, make_windows(), make_prompts(), rewards, config, folder, seed=7, exposures=exposures)
 
 

@@ -11,15 +11,16 @@ from reward_cases import make_prompts, make_rollouts
 
 from onerec.data.contract import DatasetSpec, EventColumns, ItemColumns, write_dataset
 from onerec.errors import UserError
-from rl.rewards.combined import CombinedReward, combine
-from rl.rewards.format import FormatReward, first_by
-from rl.rewards.hit import HitReward
-from rl.rewards.rank import RankReward, rank_penalties
-from rl.rewards.scenario import ScenarioReward, class_of_items
+from rl.alignment.rewards import AlignRewards
+from rl.config.alignment import ScenarioConfig
+from rl.rewards.format import format_advantages, largest
+from rl.rewards.hit import hit_reward
+from rl.rewards.rank import rank_penalties, rank_reward
+from rl.rewards.scenario import class_of_items, hold_class_down
 
 
 def test_a_hit_is_the_target_itself() -> None:
-    rewards = HitReward()(make_prompts([7, 3]), make_rollouts([[7, 3, -1], [3, 3, 7]]))
+    rewards = hit_reward(make_prompts([7, 3]), make_rollouts([[7, 3, -1], [3, 3, 7]]))
     assert rewards.tolist() == [[1, 0, 0], [1, 1, 0]]
     assert rewards.dtype == torch.float32
 
@@ -32,7 +33,7 @@ def test_penalties_fall_off_and_sum_to_minus_one() -> None:
 
 def test_misses_above_the_target_cost_most_and_groups_without_it_cost_nothing() -> None:
     log_probabilities = [[-3.0, -1.0, -2.0], [-1.0, -2.0, -3.0]]
-    rewards = RankReward()(make_prompts([5, 5]), make_rollouts([[4, 5, -1], [1, 2, 3]], log_probabilities))
+    rewards = rank_reward(make_prompts([5, 5]), make_rollouts([[4, 5, -1], [1, 2, 3]], log_probabilities))
     first, second, third = rank_penalties(3).tolist()
     assert rewards[0].tolist() == [third, 0.0, second]
     assert rewards[1].tolist() == [0.0, 0.0, 0.0]
@@ -41,7 +42,7 @@ def test_misses_above_the_target_cost_most_and_groups_without_it_cost_nothing() 
 
 def test_of_a_beam_the_rank_is_the_place() -> None:
     log_probabilities = [[-1.0, -1.0, -4.0]]  # equals stay in their order
-    rewards = RankReward()(make_prompts([9]), make_rollouts([[1, 2, 9]], log_probabilities))
+    rewards = rank_reward(make_prompts([9]), make_rollouts([[1, 2, 9]], log_probabilities))
     assert rewards[0].tolist() == [*rank_penalties(3)[:2].tolist(), 0.0]
 
 
@@ -49,45 +50,29 @@ def test_of_a_beam_the_rank_is_the_place() -> None:
 def test_format_counts_k_of_a_group_and_never_an_illegal_one(group: int, chosen: int, seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     items = torch.randint(-1, 3, (5, group), generator=draw)
-    reward = FormatReward(chosen, "random", draw)
-    rewards = reward(make_prompts([0] * 5), make_rollouts(items.tolist()))
-    assert set(rewards.unique().tolist()) <= {0.0, 1.0}
-    assert (rewards[items < 0] == 0).all()
-    assert (rewards.sum(dim=1) <= chosen).all()
+    torch.manual_seed(seed)
+    advantages = format_advantages(make_rollouts(items.tolist()), chosen, "random")
+    assert set(advantages.unique().tolist()) <= {0.0, 1.0}
+    assert (advantages[items < 0] == 0).all()
+    assert (advantages.sum(dim=1) <= chosen).all()
     legal = make_rollouts(items.clamp(min=0).tolist())
-    assert (reward(make_prompts([0] * 5), legal).sum(dim=1) == min(chosen, group)).all()
+    assert (format_advantages(legal, chosen, "random").sum(dim=1) == min(chosen, group)).all()
 
 
 def test_every_place_of_a_group_is_chosen_equally_often() -> None:
-    rewards = FormatReward(2, "random", torch.Generator().manual_seed(0))(
-        make_prompts([0] * 6000), make_rollouts([[1, 2, 3, 4]] * 6000)
-    )
+    torch.manual_seed(0)
+    advantages = format_advantages(make_rollouts([[1, 2, 3, 4]] * 6000), 2, "random")
     # 1/2 each; the standard error of a share is .0065
-    torch.testing.assert_close(rewards.mean(dim=0), torch.full((4,), 0.5), atol=0.03, rtol=0)
+    torch.testing.assert_close(advantages.mean(dim=0), torch.full((4,), 0.5), atol=0.03, rtol=0)
 
 
 def test_the_most_probable_can_be_chosen_instead() -> None:
     rollouts = make_rollouts([[1, -1, 3, 4]], [[-3.0, -1.0, -2.0, -4.0]])
-    assert FormatReward(2, "most_probable")(make_prompts([0]), rollouts).tolist() == [[0, 0, 1, 0]]
+    assert format_advantages(rollouts, 2, "most_probable").tolist() == [[0, 0, 1, 0]]
 
 
 def test_of_equals_the_first_are_chosen() -> None:
-    assert first_by(torch.tensor([[1.0, 2.0, 2.0, 2.0]]), 2).tolist() == [[False, True, True, False]]
-
-
-def test_at_least_one_generation_must_count() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        FormatReward(0)
-
-
-class Fixed:
-    """Stands for a reward that is known."""
-
-    def __init__(self, values: list[list[float]]) -> None:
-        self.values = torch.tensor(values)
-
-    def __call__(self, prompts: object, rollouts: object) -> torch.Tensor:
-        return self.values
+    assert largest(torch.tensor([[1.0, 2.0, 2.0, 2.0]]), 2).tolist() == [[False, True, True, False]]
 
 
 IN_CLASS = torch.tensor([False, True, True, False])
@@ -97,20 +82,14 @@ IN_CLASS = torch.tensor([False, True, True, False])
 def test_a_class_is_held_down_above_its_share_only(most: float, held_down: bool) -> None:
     """Of four legal generations two are of the class; the fifth is none."""
     values = [[1.0, 2.0, -3.0, 4.0, 5.0]]
-    reward = ScenarioReward(Fixed(values), IN_CLASS, 0.5, most)
-    rewards = reward(make_prompts([0]), make_rollouts([[0, 1, 2, 3, -1]]))
+    rollouts = make_rollouts([[0, 1, 2, 3, -1]])
+    rewards = hold_class_down(torch.tensor(values), rollouts, IN_CLASS, factor=0.5, most=most)
     assert rewards.tolist() == ([[1.0, 1.0, -3.0, 4.0, 5.0]] if held_down else values)
 
 
 def test_without_any_legal_generation_nothing_is_held_down() -> None:
-    reward = ScenarioReward(Fixed([[1.0, 2.0]]), IN_CLASS, 0.5, 0.0)
-    assert reward(make_prompts([0]), make_rollouts([[-1, -1]])).tolist() == [[1.0, 2.0]]
-
-
-@pytest.mark.parametrize(("factor", "most"), [(1.0, 0.5), (-0.1, 0.5), (0.5, 1.5)])
-def test_a_factor_that_would_not_hold_down_is_refused(factor: float, most: float) -> None:
-    with pytest.raises(ValueError, match="a factor"):
-        ScenarioReward(Fixed([[0.0]]), IN_CLASS, factor, most)
+    rewards = torch.tensor([[1.0, 2.0]])
+    assert hold_class_down(rewards, make_rollouts([[-1, -1]]), IN_CLASS, factor=0.5, most=0.0) is rewards
 
 
 def test_a_class_is_named_by_a_column_and_a_value(tmp_path: Path) -> None:
@@ -128,17 +107,13 @@ def test_a_class_is_named_by_a_column_and_a_value(tmp_path: Path) -> None:
 
 
 def test_rewards_add_up_by_their_weights() -> None:
-    known = {"hit": HitReward(), "rank": RankReward(), "unused": Fixed([[9.0, 9.0]])}
-    combined = combine(known, {"hit": 2.0, "rank": -1.0})
+    rewards = {"hit": hit_reward, "rank": rank_reward, "nowhere": lambda *_: torch.tensor([[torch.nan, 1.0]])}
     asked = (make_prompts([5]), make_rollouts([[4, 5]], [[-1.0, -2.0]]))
-    parts = combined.parts(*asked)
+    total, parts = AlignRewards(rewards, {"hit": 2.0, "rank": -1.0})(*asked)
     assert set(parts) == {"hit", "rank"}
-    torch.testing.assert_close(combined(*asked), 2 * parts["hit"] - parts["rank"])
-    assert isinstance(combined, CombinedReward)
-
-
-def test_unknown_rewards_and_none_at_all_are_refused() -> None:
-    with pytest.raises(UserError, match='no reward "hits"'):
-        combine({"hit": HitReward()}, {"hits": 1.0})
-    with pytest.raises(UserError, match="no reward is named"):
-        combine({"hit": HitReward()}, {})
+    torch.testing.assert_close(total, 2 * hit_reward(*asked) - rank_reward(*asked))
+    held = ScenarioConfig(column="", value="", factor=0.25, most=0.0)
+    total, _ = AlignRewards(rewards, {"hit": 2.0}, held, torch.arange(6) == 5)(*asked)
+    assert total.tolist() == [[0.0, 0.5]]
+    with pytest.raises(UserError, match='reward "nowhere" is not finite'):
+        AlignRewards(rewards, {"hit": 1.0, "nowhere": 1.0})(*asked)
