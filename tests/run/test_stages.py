@@ -116,7 +116,7 @@ def test_a_selection_without_its_counts_says_so(tiny_copy: TinyRun, capsys: pyte
     folder = tiny_copy.folder / "selection"
     (folder / "new_items.npy").unlink()
     assert main(["recommend", str(tiny_copy.folder), "--history", "1"]) == 2
-    assert capsys.readouterr().err.startswith(f"onerec: {folder}: no readable counts there")
+    assert capsys.readouterr().err.startswith(f"onerec: {folder}: no readable counts (")
 
 
 def test_a_finished_stage_leaves_no_checkpoint_behind(tiny_run: TinyRun) -> None:
