@@ -9,8 +9,6 @@ an item that begins with the codes of at least one of them. `--quick` looks at a
 """
 
 import argparse
-import os
-import shlex
 import sys
 import tempfile
 import time
@@ -20,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results_file import write_results_file
+from benchmarks.output.results_file import run_facts, write_results_file
+from benchmarks.output.text import markdown_table, origin
+from benchmarks.study.runs import config_of, data_folder, make_run
 
-CONFIG = Path(__file__).parent.parent / "configs" / "beauty.yaml"
+SEED = 17
 HELD_OUT = 1000
 QUICK_SHARE = 0.25
 
@@ -33,31 +33,26 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
     parsed = parser.parse_args()
-    folder = os.environ.get("ONEREC_DATA")
-    if not folder:
-        parser.error("the environment variable ONEREC_DATA must name the folder that holds amazon-beauty/")
+    data = data_folder(parser)
     started = time.time()
-    run, rows = measure([f"dataset.folder={Path(folder) / 'amazon-beauty'}"], QUICK_SHARE if parsed.quick else 1.0)
-    facts = {**run, "seconds": time.time() - started, "quick": parsed.quick}
-    facts["command"] = shlex.join(["python", "-m", "benchmarks.append_items", *sys.argv[1:]])
+    facts, rows = measure(
+        config_of("amazon-beauty", "append_items", SEED, (), data), QUICK_SHARE if parsed.quick else 1.0
+    )
+    run = run_facts("append_items", quick=parsed.quick, seconds=time.time() - started, **facts)
     keys = ("old_ids_moved", "all_unique", "seconds_to_append", "same_first_code", "same_first_two_codes")
     figures = {key: rows[0][key] for key in keys}
-    results = {"run": facts, "figures": figures, "rows": rows}
+    results = {"run": run, "figures": figures, "rows": rows}
     print(markdown(results))
     write_results_file(parsed.out, results)
     return 0
 
 
-def measure(overrides: list[str], share: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def measure(config: Any, share: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Facts of the run, and a row each for appended items and for the same items fitted with all others."""
-    from onerec.run.config import load_config
-    from onerec.run.run import Run
-    from onerec.run.provenance import code_version, machine, versions
     from tokenizer.content.encoder import ContentSpec, content_vectors
 
-    config = load_config(CONFIG, overrides)
     with tempfile.TemporaryDirectory() as folder:  # what it maps into memory outlives the folder
-        run = Run(config, Path(folder))
+        run = make_run(config, Path(folder))
         run.sequences  # noqa: B018  # a property that makes files
     rng = np.random.default_rng(config.seed)
     everything = np.sort(rng.permutation(len(run.item_ids))[: round(share * len(run.item_ids))])
@@ -68,9 +63,7 @@ def measure(overrides: list[str], share: float) -> tuple[dict[str, Any], list[di
     spec = ContentSpec(**columns, seed=config.seed, **config.tokenizer.content.model_dump())
     content_ND = content_vectors(run.dataset.items, spec, run.dataset.folder)
     rows = [appended_row(run, old_rows, new_rows, content_ND), together_row(run, old_rows, new_rows, content_ND)]
-    commit, dirty = code_version()
-    facts = {"name": "append_items", "config": config.tokenizer.model_dump(), "commit": commit, "dirty": dirty}
-    return {**facts, "seed": config.seed, "versions": versions(), "machine": machine()}, rows
+    return {"config": config.tokenizer.model_dump(), "seed": config.seed}, rows
 
 
 def appended_row(run: Any, old_rows: np.ndarray, new_rows: np.ndarray, content_ND: np.ndarray) -> dict[str, Any]:
@@ -129,10 +122,8 @@ def fitted_encoder(run: Any, rows: np.ndarray) -> Any:
     renumbered = number[items]
     kept = renumbered >= 0
     kept_before = np.concatenate([[0], np.cumsum(kept)])
-    items_left = replace(run.dataset, items=run.dataset.items[rows]).item_table
-    return ItemEncoder().fit(
-        items_left, (renumbered[kept], kept_before[offsets]), run.config.tokenizer, run.config.seed
-    )
+    dataset = replace(run.dataset, items=run.dataset.items[rows])
+    return ItemEncoder().fit(dataset, (renumbered[kept], kept_before[offsets]), run.config.tokenizer, run.config.seed)
 
 
 def hits(new_ML: np.ndarray, old_NL: np.ndarray, new_MD: np.ndarray, old_ND: np.ndarray) -> dict[str, float]:
@@ -150,23 +141,24 @@ def hits(new_ML: np.ndarray, old_NL: np.ndarray, new_MD: np.ndarray, old_ND: np.
 
 def markdown(results: dict[str, Any]) -> str:
     """The table for terminal and docs."""
-    from benchmarks.result_tables import origin
-
-    rows = results["rows"]
-    lines = ["| new items | first code of a neighbour (chance) | first two codes (chance) |", "|---|---|---|"]
-    for row in rows:
-        first = f"{row['same_first_code']:.1%} ({row['same_first_code_by_chance']:.1%})"
-        two = f"{row['same_first_two_codes']:.1%} ({row['same_first_two_codes_by_chance']:.1%})"
-        lines.append(f"| {row['items']} | {first} | {two} |")
+    rows, header = results["rows"], ("new items", "first code of a neighbour (chance)", "first two codes (chance)")
+    lines = [
+        (
+            row["items"],
+            *(
+                f"{row[name]:.1%} ({row[f'{name}_by_chance']:.1%})"
+                for name in ("same_first_code", "same_first_two_codes")
+            ),
+        )
+        for row in rows
+    ]
     made = rows[0]
-    lines += [
-        "",
+    said = (
         f"Old IDs moved: {made['old_ids_moved']}; all unique: {'yes' if made['all_unique'] else 'NO'}; "
         f"{made['new_items_without_their_own_codes']} of {made['new_items']} new items did not get their own codes; "
-        f"{made['seconds_to_encode']:.1f} s to encode, {made['seconds_to_append']:.2f} s to append.",
-        origin(results["run"]),
-    ]
-    return "\n".join(lines)
+        f"{made['seconds_to_encode']:.1f} s to encode, {made['seconds_to_append']:.2f} s to append."
+    )
+    return f"{markdown_table(header, lines)}\n\n{said}\n{origin(results['run'])}"
 
 
 if __name__ == "__main__":

@@ -7,36 +7,36 @@ Three sizes, n encoder and n decoder layers against 2 n lazy layers of the same 
 encoder and a decoder layer together 36. Two ways to train: `one` target per window behind a bidirectional encoder, as both
 reports do, and `all` positions of a window as targets behind a causal one. Both decoders of a pair see the same IDs, windows and
 targets in the same order, at the rate of V2's rule. Losses are nats per item on validation targets, seconds those of the
-processor. `contexts` counts and times one training step, one target per window, at several lengths of the history; nothing is
-learnt there.
+processor. `contexts` counts and times one training step, one target per window, at several lengths of the history; no model is
+trained there.
 
 A cell takes minutes on one core and is kept in `--cells`; the same command goes on where it stopped, and several processes
 started with it share the cells that are left. Datasets are folders below $ONEREC_DATA; MovieLens-100K is fetched if it is not
 there. `--quick` trains on a few hundred targets with random IDs, and the file says so.
 """
 
-import argparse
-import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from benchmarks.cells import claim, data_folder
-from benchmarks.generator_cells import Cell, read_cell, run_facts, run_missing
-from benchmarks.results_file import write_results_file
-from benchmarks.timing import in_turns, ratios, spread
-from onerec.files import write_json
+from benchmarks.generators.counted_cell import GeneratorRow, measure
+from benchmarks.output.text import markdown_table, origin, repeats, signed_interval
+from benchmarks.speed.random_models import random_batch, random_generator
+from benchmarks.speed.timing import in_turns, ratios, spread
+from benchmarks.study.cells import Arrays, Cell, Row
+from benchmarks.study.runs import data_folder
+from benchmarks.study.samples import Cells, entry_of, sample_of
+from benchmarks.study.study import Study, chosen_rows, show_and_write, study_parser
 
+NAME = "decoders"
 DECODERS = ("encoder_decoder", "lazy")
 MODES = {"one": "bidirectional", "all": "causal"}
 CONTEXTS = "contexts"
 LENGTHS = (20, 50, 200, 512)
 SEEDS = (17,)
-SAMPLES, BOOTSTRAP_SEED = 1000, 17
 
 
 @dataclass(frozen=True)
@@ -71,106 +71,77 @@ BUDGETS = {
 QUICK_BUDGET = (300, 1, 64)
 
 
-def cell_of(dataset: str, mode: str, size: str, decoder: str, seed: int, quick: bool) -> Cell:
-    """The cell of one generator."""
+def row_of(dataset: str, mode: str, size: str, decoder: str, quick: bool) -> GeneratorRow:
+    """The row of one generator."""
     targets, epochs, batch_size = QUICK_BUDGET if quick else BUDGETS[dataset, mode]
     chosen = (QUICK_SIZES if quick else SIZES)[size].settings(decoder) | {"context": MODES[mode]}
     settings = [f"generator.{key}={value}" for key, value in chosen.items()]
     settings += [f"train.epochs={epochs}", f"train.batch_size={batch_size}"]
-    return Cell(dataset, f"{mode}-{size}-{decoder}-{seed}", tuple(settings), targets, seed, quick)
+    return GeneratorRow(dataset, f"{mode}-{size}-{decoder}", mode, size, tuple(settings), targets=targets)
 
 
 def main() -> int:
     """Run the cells that are missing, print the tables, write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cells", type=Path, default=Path("runs/decoders"), help="folder of finished cells")
+    parser = study_parser(NAME, __doc__, SEEDS)
     parser.add_argument("--dataset", choices=sorted({dataset for dataset, _ in BUDGETS}), help="only this dataset")
     parser.add_argument("--modes", nargs="+", choices=[*MODES, CONTEXTS], default=[*MODES, CONTEXTS])
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--finished", action="store_true", help="run no cell, make the table of those that are there")
-    parser.add_argument("--quick", action="store_true")
     parsed = parser.parse_args()
     data = data_folder(parser)
-    cells = parsed.cells / ("quick" if parsed.quick else "full")
     pairs = [
         (dataset, mode, size)
         for dataset, mode in BUDGETS
         if parsed.dataset in (None, dataset) and mode in parsed.modes
         for size in parsed.sizes
     ]
-    lengths = [size for size in parsed.sizes if CONTEXTS in parsed.modes]
+    generators = [row_of(*pair, decoder, parsed.quick) for pair in pairs for decoder in DECODERS]
+    trained = Study.of(NAME, generators, measure, data, parsed)
+    sizes = [Row(CONTEXTS, size) for size in parsed.sizes if CONTEXTS in parsed.modes]
+    # Nothing random is measured there, so one seed is enough.
+    counted = replace(trained, rows=sizes, measure=measure_contexts, seeds=(0,))
+    wanted = chosen_rows(parser, [*generators, *sizes], parsed.only)
     if not parsed.finished:
-        run_cells(pairs, lengths, parsed.seeds, data, cells, parsed.quick)
-    rows = [*rows_of(pairs, parsed.seeds, cells, parsed.quick), *context_rows(lengths, cells)]
-    if not rows:
-        print("no pair of cells is finished yet")
-        return 1
-    measured = [result for row in rows for result in row.pop("results", [])]
-    run = run_facts("decoders", measured, parsed.seeds, parsed.quick)
-    results = {"run": run, "figures": figures_of(rows), "rows": rows}
-    print(markdown(results))
-    write_results_file(parsed.out, results)
-    return 0
+        for study in (counted, trained):
+            study.run_missing([row for row in wanted if row in study.rows])
+    finished = {(row.dataset, row.name): trained.finished(row) for row in generators}
+    entries = [*pair_entries(pairs, finished), *context_entries(counted)]
+    return show_and_write(trained.results(entries, figures_of(entries)), markdown, parsed.out)
 
 
-def run_cells(
-    pairs: list[tuple[str, str, str]], lengths: list[str], seeds: list[int], data: Path, cells: Path, quick: bool
-) -> None:
-    """Run every cell that neither is finished nor belongs to another process."""
-    for size in lengths:
-        if claim(cells / CONTEXTS / size):
-            write_json(cells / CONTEXTS / size / "cell.json", measure_contexts(size, quick))
-    wanted = [
-        cell_of(dataset, mode, size, decoder, seed, quick)
-        for seed in seeds
-        for dataset, mode, size in pairs
-        for decoder in DECODERS
-    ]
-    run_missing(wanted, data, cells)
-
-
-def rows_of(pairs: list[tuple[str, str, str]], seeds: list[int], cells: Path, quick: bool) -> Iterator[dict[str, Any]]:
-    """A row per pair of which both decoders are finished for a seed at least; `results` holds the cells themselves."""
-    from onerec.evaluate.bootstrap import interval_over_seeds
-
+def pair_entries(pairs: list[tuple[str, str, str]], finished: dict[tuple[str, str], Cells]) -> Iterator[dict[str, Any]]:
+    """An entry for each pair of which both decoders are finished with one seed at least."""
     for dataset, mode, size in pairs:
-        found: dict[str, dict[int, Any]] = {decoder: {} for decoder in DECODERS}
-        for decoder in DECODERS:
-            for seed in seeds:
-                cell = read_cell(cells / dataset / cell_of(dataset, mode, size, decoder, seed, quick).name)
-                if cell is not None:
-                    found[decoder][seed] = cell
-        both = [seed for seed in seeds if all(seed in found[decoder] for decoder in DECODERS)]
+        cells = {name: finished[dataset, f"{mode}-{size}-{name}"] for name in DECODERS}
+        both = [seed for seed in cells["lazy"] if seed in cells["encoder_decoder"]]
         if not both:
             continue
-        losses = {name: np.stack([found[name][seed][1] for seed in both]) for name in DECODERS}
-        users_C = losses["lazy"][0, 0].astype(np.int64)
-        difference_SC = losses["lazy"][:, 1] - losses["encoder_decoder"][:, 1]
-        results = {name: [found[name][seed][0] for seed in both] for name in DECODERS}
-        shown = {name: decoder_facts(results[name]) for name in DECODERS}
-        first = results["lazy"][0]
-        yield {
+        cells = {name: {seed: found[seed] for seed in both} for name, found in cells.items()}
+        shown = {name: decoder_facts(found) for name, found in cells.items()}
+        losses = {name: sample_of(found, "valid") for name, found in cells.items()}
+        first = cells["lazy"][both[0]].facts
+        entry = {
             "dataset": dataset,
             "mode": mode,
             "size": size,
-            "seeds": both,
+            **entry_of(cells["lazy"]),
             **{key: first[key] for key in ("targets_seen", "steps", "mean_history", "cases")},
             **shown,
-            "loss_difference": interval_over_seeds(difference_SC, users_C, SAMPLES, BOOTSTRAP_SEED),
+            "loss_difference": losses["lazy"].minus(losses["encoder_decoder"]).intervals()["loss"],
             "flops_ratio": shown["encoder_decoder"]["flops_per_target"] / shown["lazy"]["flops_per_target"],
             "time_ratio": shown["encoder_decoder"]["seconds"] / shown["lazy"]["seconds"],
-            "results": [result for name in DECODERS for result in results[name]],
         }
+        other = entry_of(cells["encoder_decoder"])
+        entry["commits"] = sorted({*entry["commits"], *other["commits"]})
+        entry["seconds"] = {kind: seconds + other["seconds"][kind] for kind, seconds in entry["seconds"].items()}
+        yield entry
 
 
-def decoder_facts(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a row says of one decoder: means over seeds, and counts by part."""
+def decoder_facts(cells: Cells) -> dict[str, Any]:
+    """What an entry says of one decoder: means over seeds, and counts by part."""
+    results = [cell.facts for cell in cells.values()]
     first = results[0]
     seen = first["targets_seen"]
     return {
-        "generator": first["generator"],
         "learning_rate": first["learning_rate"],
         "parameters": first["parameters"],
         "flops_per_target": float(np.mean([one["training_flops_total"] / one["targets_seen"] for one in results])),
@@ -182,17 +153,16 @@ def decoder_facts(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def measure_contexts(size: str, quick: bool) -> dict[str, Any]:
+def measure_contexts(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arrays]]:
     """Counted operations and seconds of a training step at several lengths of the history, both decoders in turns."""
     import torch
 
-    from benchmarks.random_models import random_batch, random_generator
     from onerec.data.windows import Batch
     from onerec.model.counting import batch_flops, size_without_tables
 
     torch.set_num_threads(1)
-    shape = (QUICK_SIZES if quick else SIZES)[size]
-    rows, repeats, lengths = (2, 1, LENGTHS[:2]) if quick else (8, 5, LENGTHS)
+    shape = (QUICK_SIZES if study.quick else SIZES)[cell.row.name]
+    rows, repeated, lengths = (2, 1, LENGTHS[:2]) if study.quick else (8, 5, LENGTHS)
     models = {
         name: random_generator(
             7_583, (128,) * 3, item_head=False, own_embedding=True, context="bidirectional", **shape.settings(name)
@@ -206,7 +176,7 @@ def measure_contexts(size: str, quick: bool) -> dict[str, Any]:
         batch = Batch(histories.items_BT, histories.targets_BT, newest_BT, histories.lengths_B)
         flops = {name: 3 * sum(batch_flops(model, batch).values()) / rows for name, model in models.items()}
         work: dict[str, Callable[[], object]] = {name: step_of(model, batch) for name, model in models.items()}
-        taken = in_turns(work, repeats)
+        taken = in_turns(work, repeated)
         measured.append(
             {
                 "length": length,
@@ -216,7 +186,8 @@ def measure_contexts(size: str, quick: bool) -> dict[str, Any]:
                 "time_ratio": ratios(taken["encoder_decoder"], taken["lazy"]),
             }
         )
-    return {"parameters": {name: size_without_tables(model) for name, model in models.items()}, "lengths": measured}
+    sizes = {name: size_without_tables(model) for name, model in models.items()}
+    return {"parameters": sizes, "lengths": measured, "seconds": {}}, {}
 
 
 def step_of(model: Any, batch: Any) -> Callable[[], None]:
@@ -229,20 +200,18 @@ def step_of(model: Any, batch: Any) -> Callable[[], None]:
     return step
 
 
-def context_rows(sizes: list[str], cells: Path) -> Iterator[dict[str, Any]]:
-    """What `measure_contexts` found, a row per size and length."""
-    for size in sizes:
-        path = cells / CONTEXTS / size / "cell.json"
-        if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            for one in found["lengths"]:
-                yield {"mode": CONTEXTS, "size": size, "parameters": found["parameters"], **one}
+def context_entries(study: Study) -> Iterator[dict[str, Any]]:
+    """What `measure_contexts` found, an entry per size and length."""
+    for row in study.rows:
+        for cell in study.finished(row).values():
+            for one in cell.facts["lengths"]:
+                yield {"mode": CONTEXTS, "size": row.name, "parameters": cell.facts["parameters"], **one}
 
 
-def figures_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def figures_of(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """The figures by name."""
     figures: dict[str, Any] = {}
-    for row in rows:
+    for row in entries:
         if row["mode"] == CONTEXTS:
             figures[f"flops_ratio_{row['length']}_{row['size']}"] = row["flops_ratio"]
             figures[f"time_ratio_{row['length']}_{row['size']}"] = row["time_ratio"]
@@ -255,49 +224,49 @@ def figures_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def markdown(results: dict[str, Any]) -> str:
     """The tables for terminal and docs."""
-    from benchmarks.result_tables import origin, signed
-
     trained = [row for row in results["rows"] if row["mode"] != CONTEXTS]
     counted = [row for row in results["rows"] if row["mode"] == CONTEXTS]
-    lines: list[str] = []
-    if trained:
-        lines += [
-            "| data | targets per window | size | parameters (with tables) | loss | lazy − encoder-decoder"
-            " | MFLOP per target | ratio | seconds | ratio |",
-            "|" + "---|" * 10,
-        ]
-        for row in trained:
-            both = [row[name] for name in DECODERS]
-            counts = [f"{one['parameters']['without_tables']:,} ({one['parameters']['total']:,})" for one in both]
-            cells = [
+    parts = [trained_table(trained)] if trained else []
+    parts += [context_table(counted)] if counted else []
+    return "\n\n".join([*parts, f"Pairs are encoder-decoder / lazy. {origin(results['run'])}"])
+
+
+def trained_table(rows: list[dict[str, Any]]) -> str:
+    """Losses, operations and seconds of both decoders."""
+    header = ("data", "targets per window", "size", "parameters (with tables)", "loss", "lazy − encoder-decoder")
+    lines = []
+    for row in rows:
+        both = [row[name] for name in DECODERS]
+        lines.append(
+            (
                 f"{row['dataset']}, {row['targets_seen']:,} targets after {row['mean_history']:.0f} items on average",
                 row["mode"],
                 row["size"],
-                " / ".join(counts),
+                " / ".join(f"{one['parameters']['without_tables']:,} ({one['parameters']['total']:,})" for one in both),
                 " / ".join(f"{one['loss']:.4f}" for one in both),
-                signed(row["loss_difference"]),
+                signed_interval(row["loss_difference"]),
                 " / ".join(f"{one['flops_per_target'] / 1e6:,.1f}" for one in both),
                 f"{row['flops_ratio']:.2f}",
                 " / ".join(f"{one['seconds']:,.0f}" for one in both),
                 f"{row['time_ratio']:.2f}",
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
-    if counted:
-        lines += ["| size | items before the target | MFLOP per target | ratio | measured ratio |", "|" + "---|" * 5]
-        for row in counted:
-            flops, time = row["flops_per_target"], row["time_ratio"]
-            cells = [
-                row["size"],
-                str(row["length"]),
-                " / ".join(f"{flops[name] / 1e6:,.1f}" for name in DECODERS),
-                f"{row['flops_ratio']:.2f}",
-                f"{time['value']:.2f} ({time['min']:.2f}–{time['max']:.2f})",
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
-    lines.append(f"Pairs are encoder-decoder / lazy. {origin(results['run'])}")
-    return "\n".join(lines)
+            )
+        )
+    return markdown_table((*header, "MFLOP per target", "ratio", "seconds", "ratio"), lines)
+
+
+def context_table(rows: list[dict[str, Any]]) -> str:
+    """Operations and seconds by the length of the history."""
+    lines = [
+        (
+            row["size"],
+            str(row["length"]),
+            " / ".join(f"{row['flops_per_target'][name] / 1e6:,.1f}" for name in DECODERS),
+            f"{row['flops_ratio']:.2f}",
+            repeats(row["time_ratio"], ".2f"),
+        )
+        for row in rows
+    ]
+    return markdown_table(("size", "items before the target", "MFLOP per target", "ratio", "measured ratio"), lines)
 
 
 if __name__ == "__main__":

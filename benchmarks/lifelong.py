@@ -4,8 +4,8 @@
     python -m benchmarks.lifelong --out quick.json --quick
 
 Histories are simulated: items lie around centres that lie at random, and events are drawn from the items. Seconds are the
-processor's, of one user and one boundary; the share of the variance that the clusters' means leave over is beside that of k-means
-without a hierarchy, where that is quick enough to wait for.
+processor's, of one user and one boundary. The share of the variance that the clusters' means leave over stands beside that of
+k-means without a hierarchy, where that one is quick enough to wait for.
 """
 
 import sys
@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measured_parts import measure_parts
+from benchmarks.output.text import markdown_table, origin
+from benchmarks.speed.parts import measure_parts
 from onerec.data.lifelong import LifelongConfig, LifelongReader, LifelongSource
 from tokenizer.clustering.hierarchical_kmeans import hierarchical_kmeans
 from tokenizer.clustering.kmeans import lloyd
@@ -71,25 +72,22 @@ def left(x_ND: np.ndarray, cluster_N: np.ndarray) -> float:
 
 def markdown(results: dict[str, Any]) -> str:
     """A table of cases."""
-    from benchmarks.result_tables import origin
-
+    header = ("events", "different items", "become", "seconds", "kept", "variance left")
     lines = [
-        "| events | different items | become | seconds | kept | variance left | plain k-means: seconds | variance left |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in results["rows"]:
-        flat = (f"{row['flat_seconds']:.2f}", f"{row['flat_left']:.1%}") if "flat_seconds" in row else ("", "")
-        cells = [
+        (
             f"{row['events']:,}",
             f"{row['items']:,}",
             f"{row['rows']:,}",
             f"{row['seconds']:.2f}",
             f"{row['kept_bytes'] / 1024:.0f} KiB",
             f"{row['left']:.1%}",
-            *flat,
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", origin(results["run"])])
+            f"{row['flat_seconds']:.2f}" if "flat_seconds" in row else "",
+            f"{row['flat_left']:.1%}" if "flat_left" in row else "",
+        )
+        for row in results["rows"]
+    ]
+    shown = markdown_table((*header, "plain k-means: seconds", "variance left"), lines)
+    return f"{shown}\n\n{origin(results['run'])}"
 
 
 if __name__ == "__main__":

@@ -9,15 +9,20 @@
 
 import argparse
 import json
-import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results_file import write_results_file
+from benchmarks.output.results_file import run_facts, write_results_file
+from benchmarks.output.text import markdown_table, origin, share, share_interval, signed_interval
+from benchmarks.study.runs import data_folder
 
-FIGURES = ("recall@10", "ndcg@10", "recall@50")
+# What a results file keeps of validation and of paired differences; of the test figures it keeps all.
+COMPARED = ("recall@10", "ndcg@10", "recall@50", "p_score@10")
+SAME_AS_RECALL = ("ndcg@1", "mrr@1")  # with one place in the list they equal recall@1
+MINUS = "_minus_"
+HEADER = ("model", "Recall@10", "NDCG@10", "Recall@50", "Recall@10 by ID", "coverage@10", "parameters", "training")
+JUDGED_HEADER = "P-Score@10"
 QUICK = ("train.epochs=1", "baselines.sasrec.train.epochs=1", "evaluate.bootstrap_samples=200", "align.steps=5")
 
 
@@ -33,29 +38,22 @@ def main() -> int:
     parsed = parser.parse_intermixed_args()
     overrides = [*parsed.overrides, *(QUICK if parsed.quick else ())]
     if parsed.dataset:
-        folder = os.environ.get("ONEREC_DATA")
-        if not folder:
-            parser.error("--dataset needs the environment variable ONEREC_DATA")
-        overrides.append(f"dataset.folder={Path(folder) / parsed.dataset}")
+        overrides.append(f"dataset.folder={data_folder(parser) / parsed.dataset}")
     results = complete_run(parsed.config, overrides, parsed.runs)
-    results["run"]["command"] = shlex.join(["python", "-m", "benchmarks.recall", *sys.argv[1:]])
-    results["run"]["quick"] = parsed.quick
-    # Where the data lay on this machine is nobody's business and no part of the result.
-    results["run"]["config"]["dataset"]["folder"] = Path(results["run"]["config"]["dataset"]["folder"]).name
-    # Rows of a dataset (titles, histories) stay with its licence: the report shows them, committed files do not.
-    results.pop("examples")
-    write_results_file(parsed.out, {**results, "figures": figures_of(results), "rows": rows_of(results)})
+    results["run"] |= {"command": run_facts("recall")["command"], "quick": parsed.quick}
+    write_results_file(parsed.out, as_results_file(results))
     return 0
 
 
 def complete_run(config: Path, overrides: list[str], runs: Path) -> dict[str, Any]:
     """Do all stages of a config in this process and return what it measured."""
+    from onerec.evaluate.terminal import print_comparison
+    from rl.stages import check_stages, further_of, train_stages
+
+    from onerec.report.report import write_report
     from onerec.run.config import load_config
     from onerec.run.results import write_results
     from onerec.run.run import open_run
-    from onerec.report.report import write_report
-    from onerec.report.terminal import print_comparison
-    from rl.stages import check_stages, further_of, train_stages
 
     loaded = load_config(config, overrides)
     run = open_run(loaded, runs / loaded.name)
@@ -64,35 +62,103 @@ def complete_run(config: Path, overrides: list[str], runs: Path) -> dict[str, An
     train_stages(run)
     results = write_results(run, "", further_of(run))
     write_report(run.folder)
-    print_comparison(results, run.folder, run.console)
+    print_comparison(results, run.console)
     plain: dict[str, Any] = json.loads(json.dumps(results, default=str))
     return plain
 
 
-def figures_of(results: dict[str, Any]) -> dict[str, Any]:
-    """The main figures by name: `test_recall@10_onerec`, `onerec_minus_sasrec_recall@10`, ..."""
-    figures: dict[str, Any] = {}
-    for model, facts in results["models"].items():
-        for part in ("valid", "test"):
-            for name in FIGURES:
-                figures[f"{part}_{name}_{model}"] = facts[part][name]
-    for pair, differences in results["paired"].items():
-        for name in FIGURES:
-            figures[f"{pair.replace(' - ', '_minus_')}_{name}"] = differences[name]
-    return figures
+def as_results_file(results: dict[str, Any]) -> dict[str, Any]:
+    """What a complete run measured, in the shape of all results files: a row per model, paired differences as figures.
 
-
-def rows_of(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per model, as the README's table shows it."""
-    return [
+    Left out are examples, because a dataset's licence covers its titles and histories; where the data lay on this machine; the
+    loads of single codes; and figures that equal others.
+    """
+    run, ids = dict(results["run"]), dict(results.get("semantic_ids", {}))
+    config = run["config"]
+    run["config"] = {**config, "dataset": {**config["dataset"], "folder": Path(config["dataset"]["folder"]).name}}
+    ids.pop("code_load", None)
+    figures = {
+        f"{pair.replace(' - ', MINUS)}_{metric}": differences[metric]
+        for pair, differences in results["paired"].items()
+        for metric in COMPARED
+        if metric in differences
+    }
+    rows = [
         {
-            "model": facts["label"],
-            "parameters": facts["parameters"],
-            "train_seconds": facts["train_seconds"],
-            **{f"test_{name}": facts["test"][name]["value"] for name in FIGURES},
+            "model": name,
+            **facts,
+            "valid": {key: value for key, value in facts["valid"].items() if key in (*COMPARED, "cases")},
+            "test": {key: value for key, value in facts["test"].items() if key not in SAME_AS_RECALL},
         }
-        for facts in results["models"].values()
+        for name, facts in results["models"].items()
     ]
+    kept = ("dataset", "protocol", "judge", "reward_models", "notes")
+    found = {key: results[key] for key in kept if results.get(key)}
+    return {"run": run, **found, **({"semantic_ids": ids} if ids else {}), "figures": figures, "rows": rows}
+
+
+def differences_of(results: dict[str, Any], metric: str) -> dict[tuple[str, str], dict[str, float]]:
+    """By pair of models, the first's figure minus the second's, from a results file."""
+    found = {}
+    for name, figure in results["figures"].items():
+        if MINUS in name and name.endswith(f"_{metric}"):
+            first, second = name.removesuffix(f"_{metric}").split(MINUS)
+            found[first, second] = figure
+    return found
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Test figures with 95 % intervals, paired differences, and where they come from; of several seeds also what each gave.
+
+    Where a judge looked at the lists, its mean P-Score is a column.
+    """
+    rows, dataset = results["rows"], results["dataset"]
+    judged = results.get("judge") is not None
+    header = (*HEADER[:5], JUDGED_HEADER, *HEADER[5:]) if judged else HEADER
+    labels = {row["model"]: row["label"] for row in rows}
+    pairs = [
+        f"{labels[first]} − {labels[second]} {signed_interval(difference)}"
+        for (first, second), difference in differences_of(results, "recall@10").items()
+        # Models after training are compared with what they start from alone; the file has all pairs.
+        if first in ("onerec", "onerec_selection") or second == "onerec"
+    ]
+    said = [
+        f"Paired differences of Recall@10: {'; '.join(pairs)}.",
+        f"{dataset['users']:,} users, {dataset['items']:,} items, {dataset['events']:,} events; {origin(results['run'])}",
+    ]
+    shown = f"{markdown_table(header, [cells_of(row, judged) for row in rows])}\n\n" + "\n".join(said)
+    return "\n\n".join([shown, *seeds_in_words(rows)])
+
+
+def cells_of(row: dict[str, Any], judged: bool) -> list[str]:
+    """A row of the Markdown table."""
+    test = row["test"]
+    return [
+        row["label"],
+        share_interval(test["recall@10"]),
+        share_interval(test["ndcg@10"]),
+        share(test["recall@50"]["value"]),
+        share(test["id_recall@10"]["value"]) if "id_recall@10" in test else "",
+        *([share(test["p_score@10"]["value"])] if judged else []),
+        f"{test['coverage@10']:.0%}",
+        f"{row['parameters']:,}" if row["parameters"] else "none",
+        f"{row['train_seconds'] / 60:.1f} min",
+    ]
+
+
+def seeds_in_words(rows: list[dict[str, Any]]) -> list[str]:
+    """What each seed gave, and what became of cold items, where rows say so."""
+    varied = [row for row in rows if len(set(row.get("by_seed", {}).get("recall@10", ()))) > 1]
+    cold = [row for row in rows if "cold" in row]
+    said = []
+    if any("by_seed" in row for row in rows):
+        figures = [f"{row['label']} {', '.join(map(share, row['by_seed']['recall@10']))}" for row in varied]
+        said.append(f"Recall@10 by seed: {'; '.join(figures)}.")
+    if cold:
+        figures = [f"{row['label']} {share(row['cold']['recall@10'])}" for row in cold]
+        count = cold[0]["cold"]["cases"]
+        said.append(f"Recall@10 of the {count} targets that training never shows: {'; '.join(figures)}.")
+    return said
 
 
 if __name__ == "__main__":

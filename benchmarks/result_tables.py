@@ -4,17 +4,20 @@
     python -m benchmarks.result_tables --check    # exit 1 if a page differs
 
 A table stands between `<!-- results: NAME -->` and `<!-- end results -->`; NAME is the results file without its ending. Of a file
-with several tables `NAME/PART` is one of them (`benchmarks.alignment_markdown.parts`). `summary` is the README's compact table of
-several files.
+with several tables `NAME/PART` is one of them: its benchmark has a function `parts`. Every benchmark has a function `markdown`.
+The README's compact table, `<!-- results: summary -->`, is made of three files.
 """
 
 import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from benchmarks.output.summary import summary
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
@@ -22,11 +25,6 @@ PAGES = [README, *sorted((README.parent / "docs").glob("*.md"))]
 BLOCK = re.compile(
     r"(<!-- results: (?P<name>[\w.-]+)(?:/(?P<part>[\w-]+))? -->\n).*?(?P<end><!-- end results -->)", re.DOTALL
 )
-HEADER = ("model", "Recall@10", "NDCG@10", "Recall@50", "Recall@10 by ID", "coverage@10", "parameters", "training")
-JUDGED_HEADER = "P-Score@10"
-SUMMARY_FILES = {"demo": "MovieLens-100K", "beauty": "Amazon Beauty", "kuairand": "KuaiRand-Pure"}
-SUMMARY_MODELS = ("onerec", "onerec_selection", "sasrec", "item_knn")
-SUMMARY_PAIRS = ("onerec - sasrec", "onerec - item_knn", "onerec_selection - sasrec")
 
 
 def main() -> int:
@@ -52,158 +50,34 @@ def with_tables(text: str) -> str:
 
     def rendered(match: re.Match[str]) -> str:
         if match["name"] == "summary":
-            return f"{match[1]}{summary()}\n{match['end']}"
+            return f"{match[1]}{summary(RESULTS)}\n{match['end']}"
         path = RESULTS / f"{match['name']}.json"
         if not path.is_file():
             raise SystemExit(f"{path}: not there, but a page shows it; run its benchmark, or take the marker out")
-        results = json.loads(path.read_text(encoding="utf-8"))
-        shown = rendering(results)(results) if match["part"] is None else part_of(results, match["part"])
+        shown = shown_of(json.loads(path.read_text(encoding="utf-8")), match["part"])
         return f"{match[1]}{shown}\n{match['end']}"
 
     return BLOCK.sub(rendered, text)
 
 
-def part_of(results: dict[str, Any], part: str) -> str:
-    """One table of a file with several."""
-    from benchmarks.alignment_markdown import parts
-
-    name = results["run"].get("name")
-    if name != "alignment":
-        raise SystemExit(
-            f"a page shows the table {part} of {name or 'complete runs'}, which has one table without a name"
-        )
-    made = parts(results)
+def shown_of(results: dict[str, Any], part: str | None = None) -> str:
+    """A results file as Markdown, or one of its tables."""
+    benchmark = benchmark_of(results)
+    if part is None:
+        return str(benchmark.markdown(results))
+    made: dict[str, str] = benchmark.parts(results) if hasattr(benchmark, "parts") else {}
     if part not in made:
-        raise SystemExit(f"a page shows the table {part}; {name} has {', '.join(made)}")
+        tables = f"has {', '.join(made)}" if made else "has one table, which needs no name"
+        raise SystemExit(f"a page shows the table {part}; {benchmark.__name__} {tables}")
     return made[part]
 
 
-def rendering(results: dict[str, Any]) -> Callable[[dict[str, Any]], str]:
-    """What turns a results file into Markdown: its benchmark's own function, or `table` for complete runs."""
-    if "models" in results:
-        return seeds_markdown if "runs" in results["run"] else table
-    from benchmarks import (
-        ablation_table,
-        alignment_markdown,
-        append_items,
-        decoders,
-        decoding,
-        downstream_table,
-        lifelong,
-        reward_model,
-        scaling,
-        selection,
-        streaming,
-        tokenizer,
-        tokenizer_quality,
-        training,
-    )
-
-    made = {
-        "generator_ablations": ablation_table.markdown,
-        "alignment": alignment_markdown.markdown,
-        "append_items": append_items.markdown,
-        "decoders": decoders.markdown,
-        "decoding": decoding.markdown,
-        "scaling": scaling.markdown,
-        "lifelong": lifelong.markdown,
-        "reward_model": reward_model.markdown,
-        "selection": selection.markdown,
-        "streaming": streaming.markdown,
-        "tokenizer": tokenizer.markdown,
-        "tokenizer_quality": tokenizer_quality.markdown,
-        "tokenizers_downstream": downstream_table.markdown,
-        "training": training.markdown,
-    }
-    return made[results["run"]["name"]]
-
-
-def seeds_markdown(results: dict[str, Any]) -> str:
-    """Of a file that holds several seeds."""
-    from benchmarks.seeds import markdown
-
-    return markdown(results)
-
-
-def origin(run: dict[str, Any]) -> str:
-    """Seed, minutes, cores, commit and command of a results file, in one line."""
-    seeds = run.get("seed")
-    parts = [] if seeds is None else [f"seed{'s' if isinstance(seeds, list) else ''} {str(seeds).strip('[]')}"]
-    parts.append(f"{run['seconds'] / 60:.0f} min on {run['machine']['cores']} cores")
-    parts.append(f"commit `{run['commit'][:10]}`{' with changes' if run['dirty'] else ''}")
-    return "; ".join([*parts, f"`{run['command']}`."])
-
-
-def table(results: dict[str, Any]) -> str:
-    """A Markdown table of test figures with 95 % intervals, the paired differences, and where they come from.
-
-    Where a judge looked at the lists, its mean P-Score is a column.
-    """
-    judged = results.get("judge") is not None
-    header = [*HEADER[:5], JUDGED_HEADER, *HEADER[5:]] if judged else HEADER
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for model in results["models"].values():
-        test = model["test"]
-        cells = [
-            model["label"],
-            interval(test["recall@10"]),
-            interval(test["ndcg@10"]),
-            share(test["recall@50"]["value"]),
-            share(test["id_recall@10"]["value"]) if "id_recall@10" in test else "",
-            *([share(test["p_score@10"]["value"])] if judged else []),
-            f"{test['coverage@10']:.0%}",
-            f"{model['parameters']:,}" if model["parameters"] else "none",
-            f"{model['train_seconds'] / 60:.1f} min",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
-    labels = {name: model["label"] for name, model in results["models"].items()}
-    pairs = []
-    for pair, figures in results["paired"].items():
-        first, second = pair.split(" - ")
-        if first not in ("onerec", "onerec_selection") and second != "onerec":
-            continue  # what comes after training is told against what it starts from; the file has all pairs
-        pairs.append(f"{labels[first]} − {labels[second]} {signed(figures['recall@10'])}")
-    lines.append(f"Paired differences of Recall@10: {'; '.join(pairs)}.")
-    dataset = results["dataset"]
-    lines.append(
-        f"{dataset['users']:,} users, {dataset['items']:,} items, {dataset['events']:,} events; {origin(results['run'])}"
-    )
-    return "\n".join(lines)
-
-
-def summary() -> str:
-    """The README's compact table: Recall@10 and NDCG@10 of four models, paired differences of Recall@10; a column per dataset."""
-    results = [json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in SUMMARY_FILES]
-    labels = {name: results[0]["models"][name]["label"] for name in SUMMARY_MODELS}
-    rows = [["Recall@10 / NDCG@10", *SUMMARY_FILES.values()], ["---"] * (len(SUMMARY_FILES) + 1)]
-    for name in SUMMARY_MODELS:
-        tests = [one["models"][name]["test"] for one in results]
-        cells = [f"{share(test['recall@10']['value'])} / {share(test['ndcg@10']['value'])}" for test in tests]
-        rows.append([labels[name], *cells])
-    for pair in SUMMARY_PAIRS:
-        first, second = (labels[name] for name in pair.split(" - "))
-        cells = [signed(one["paired"][pair]["recall@10"]) for one in results]
-        rows.append([f"Recall@10: {first} − {second}", *cells])
-    counts = [[f"{one['dataset'][key]:,}" for key in ("users", "items", "events")] for one in results]
-    rows.append(["users; items; events", *("; ".join(numbers) for numbers in counts)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def interval(figure: dict[str, float]) -> str:
-    """`.0653 (.0621–.0684)`."""
-    return f"{share(figure['value'])} ({share(figure['low'])}–{share(figure['high'])})"
-
-
-def share(value: float) -> str:
-    """`.0653`."""
-    return f"{value:.4f}".removeprefix("0")
-
-
-def signed(figure: dict[str, float]) -> str:
-    """`+.0012 (−.0020 to +.0044)`."""
-    texts = [f"{figure[key]:+.4f}".replace("0.", ".").replace("-", "−") for key in ("value", "low", "high")]
-    return f"{texts[0]} ({texts[1]} to {texts[2]})"
+def benchmark_of(results: dict[str, Any]) -> Any:
+    """The module of the benchmark that wrote a results file. A complete run's file has the name of its config instead."""
+    name = "benchmarks.recall" if "protocol" in results else f"benchmarks.{results['run']['name']}"
+    spec = find_spec(name)
+    is_folder = spec is not None and spec.submodule_search_locations is not None
+    return import_module(f"{name}.__main__" if is_folder else name)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,14 @@ refused. Nothing is trained here.
 
 import argparse
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.recall import figures_of, rows_of
-from benchmarks.results_file import write_results_file
+from benchmarks.output.results_file import run_facts, write_results_file
+from benchmarks.recall import as_results_file, markdown
 
 if TYPE_CHECKING:
     from onerec.data.split import Cases
@@ -34,9 +33,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parsed = parser.parse_args()
     results = combined(parsed.runs)
-    results["run"]["command"] = shlex.join(["python", "-m", "benchmarks.seeds", *sys.argv[1:]])
-    print(markdown(results))
-    write_results_file(parsed.out, {**results, "figures": figures_of(results), "rows": rows_of(results)})
+    results["run"]["command"] = run_facts("seeds")["command"]
+    content = as_results_file(results)
+    print(markdown(content))
+    write_results_file(parsed.out, content)
     return 0
 
 
@@ -72,7 +72,6 @@ def combined(folders: list[Path]) -> dict[str, Any]:
     run = dict(stored[0]["run"])
     run |= {"seed": [one["run"]["seed"] for one in stored], "seconds": sum(one["run"]["seconds"] for one in stored)}
     run |= {"dirty": any(one["run"]["dirty"] for one in stored), "runs": [one["run"]["commit"] for one in stored]}
-    run["config"]["dataset"]["folder"] = Path(run["config"]["dataset"]["folder"]).name
     return {
         "run": run,
         "dataset": stored[0]["dataset"],
@@ -85,9 +84,10 @@ def combined(folders: list[Path]) -> dict[str, Any]:
 
 def figures_by_case(run: "Run", cases: dict[str, "Cases"]) -> dict[str, dict[str, dict[str, np.ndarray]]]:
     """By model, part and metric the figure of each case `[C]`, P-Scores included where the run has a judge."""
+    from rl.stages import further_of
+
     from onerec.evaluate.metrics import case_metrics, ranks_of
     from onerec.run.results import judged_figures, lists_of
-    from rl.stages import further_of
 
     further = further_of(run)
     lists = lists_of(run, further)
@@ -140,24 +140,6 @@ def facts_of(name: str, stored: list[dict[str, Any]]) -> dict[str, Any]:
         hits = float(np.mean([row["recall@10"]["value"] for row in cold]))
         facts["cold"] = {"cases": cold[0]["cases"], "recall@10": hits}
     return facts
-
-
-def markdown(results: dict[str, Any]) -> str:
-    """The table of a single run, and beneath it what each seed gave and what became of cold items."""
-    from benchmarks.result_tables import share, table
-
-    models = [model for model in results["models"].values() if len(set(model["by_seed"]["recall@10"])) > 1]
-    by_seed = [f"{model['label']} {', '.join(map(share, model['by_seed']['recall@10']))}" for model in models]
-    cold = [
-        f"{model['label']} {share(model['cold']['recall@10'])}"
-        for model in results["models"].values()
-        if "cold" in model
-    ]
-    lines = [table(results), f"Recall@10 by seed: {'; '.join(by_seed)}."]
-    if cold:
-        count = next(model["cold"]["cases"] for model in results["models"].values() if "cold" in model)
-        lines.append(f"Recall@10 of the {count} targets that training never shows: {'; '.join(cold)}.")
-    return "\n\n".join(lines)
 
 
 if __name__ == "__main__":

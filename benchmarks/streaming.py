@@ -2,12 +2,12 @@
 
     python -m benchmarks.streaming --out benchmarks/results/streaming.json
 
-Log and catalogue are simulated (`benchmarks.simulated_log`): they show what size costs, and no figure here says anything about
-quality. Every stage is a process of its own with one thread, as a command of `onerec` would be: simulate, read (check and sort),
-tokenize, train a few steps with a vector of its own for every item, train without, decode. Each process checks the dataset
-again, as every command does: that is in its peak, and its seconds are those of `read`. Peak is the largest resident size; mapped
-files count, which the system could drop. Private memory is limited to `--limit-gib` by the system (RLIMIT_DATA): a stage that
-asked for more would fail. Linux only.
+Log and catalogue are simulated (`benchmarks.speed.simulated_log`): they show what size costs and say nothing about quality. Every
+stage is a process of its own with one thread, as a command of `onerec` would be: simulate, read (check and sort), tokenize, train
+a few steps with a vector of its own for every item, train without, decode. Each process checks the dataset again, as all commands
+do: its peak includes that, and its seconds do not, which are those of `read`. Peak is the largest resident size, mapped files
+included, which the system could drop. Private memory is limited to `--limit-gib` by the system (RLIMIT_DATA): a stage that asked
+for more would fail. Linux only.
 
 `--quick` is a log of 20,000 events, for tests; its figures are no claim, and the file says so.
 """
@@ -15,7 +15,6 @@ asked for more would fail. Linux only.
 import argparse
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results_file import write_results_file
+from benchmarks.output.results_file import run_facts, write_results_file
+from benchmarks.output.text import markdown_table, origin
 
 FULL = {"events": 10_000_000, "items": 1_000_000, "steps": 200, "own_steps": 20, "users": 2_000}
 QUICK = {"events": 20_000, "items": 2_000, "steps": 3, "own_steps": 2, "users": 20}
@@ -31,9 +31,9 @@ CONFIG = {
     "name": "simulated",
     "threads": 1,
     "seed": 0,
-    "tokenizer.content.text_dimensions": 64,
-    "tokenizer.collaborative.dimensions": 32,
-    "tokenizer.collaborative.window": 2,
+    "tokenizer.content.encoder.encoder.text_dimensions": 64,
+    "tokenizer.behaviour.co_occurrence.dimensions": 32,
+    "tokenizer.behaviour.co_occurrence.window": 2,
     "tokenizer.quantizer.level_sizes": [256, 256, 256],
     "generator.own_embedding": "false",
     "generator.item_head": "false",
@@ -70,7 +70,8 @@ def main() -> int:
             rows = [measured(stage, Path(folder), settings) for stage in LABELS]
     else:
         rows = [measured(stage, parsed.folder, settings) for stage in LABELS]
-    results = {"run": facts(settings, parsed.quick, started), "figures": figures(rows), "rows": rows}
+    run = run_facts("streaming", quick=parsed.quick, seed=0, config=settings, seconds=time.time() - started)
+    results = {"run": run, "figures": figures(rows), "rows": rows}
     print(markdown(results))
     write_results_file(parsed.out, results)
     return 0
@@ -78,7 +79,7 @@ def main() -> int:
 
 def measured(stage: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """A stage's figures, from its own process."""
-    command = [sys.executable, "-m", "benchmarks.streaming_stages", stage, str(folder), json.dumps(settings)]
+    command = [sys.executable, "-m", "benchmarks.speed.streaming_stages", stage, str(folder), json.dumps(settings)]
     one = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, env={**os.environ, **one}, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -95,33 +96,17 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {**made, "largest_peak_gib": max(row["peak_mib"] for row in rows) / 1024}
 
 
-def facts(settings: dict[str, Any], quick: bool, started: float) -> dict[str, Any]:
-    """What was run, by which code, where, and how long it took."""
-    from onerec.run.provenance import code_version, machine, versions
-
-    commit, dirty = code_version()
-    run = {"name": "streaming", "quick": quick, "commit": commit, "dirty": dirty, "seed": 0, "config": settings}
-    run |= {"versions": versions(), "machine": machine(), "seconds": time.time() - started}
-    return {**run, "command": shlex.join(["python", "-m", "benchmarks.streaming", *sys.argv[1:]])}
-
-
 def markdown(results: dict[str, Any]) -> str:
     """The table for terminal and docs."""
-    from benchmarks.result_tables import origin
-
-    settings = results["run"]["config"]
-    lines = ["| stage | events | seconds | events a second | peak |", "|---|---|---|---|---|"]
+    settings, lines = results["run"]["config"], []
     for row in results["rows"]:
         what = LABELS[row["stage"]] + (f", {row['steps']} steps" if "steps" in row else "")
         what += f", {row['users']:,} users" if row["stage"] == "decode" else ""
-        cells = [what, f"{row['events']:,}", f"{row['seconds']:.0f}", f"{row['events_per_second']:,.0f}"]
-        lines.append("| " + " | ".join([*cells, f"{row['peak_mib'] / 1024:.2f} GiB"]) + " |")
-    lines += [
-        "",
-        f"Simulated: {settings['events']:,} events, {settings['items']:,} items; private memory of each stage limited to",
-    ]
-    lines[-1] += f" {settings['limit_gib']:g} GiB; {origin(results['run'])}"
-    return "\n".join(lines)
+        rate = f"{row['events_per_second']:,.0f}"
+        lines.append((what, f"{row['events']:,}", f"{row['seconds']:.0f}", rate, f"{row['peak_mib'] / 1024:.2f} GiB"))
+    said = f"Simulated: {settings['events']:,} events, {settings['items']:,} items; private memory of each stage limited to"
+    said += f" {settings['limit_gib']:g} GiB; {origin(results['run'])}"
+    return f"{markdown_table(('stage', 'events', 'seconds', 'events a second', 'peak'), lines)}\n\n{said}"
 
 
 if __name__ == "__main__":

@@ -9,133 +9,225 @@ started with it share the cells that are left. `--against FILE` says whether the
 Datasets are folders below $ONEREC_DATA. `--quick` trains for an epoch of few steps, and the file says so.
 """
 
-import argparse
 import json
-import shlex
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import claim, data_folder
-from benchmarks.downstream_cells import DATASETS, Row, run_cell
-from benchmarks.results_file import write_results_file
+import numpy as np
 
+from benchmarks.output.text import markdown_table, origin, share, share_interval, signed_interval
+from benchmarks.semantic_ids.downstream_cell import DATASETS, DownstreamRow, measure
+from benchmarks.semantic_ids.downstream_claims import claims_of
+from benchmarks.study.runs import data_folder
+from benchmarks.study.samples import Cells, entry_of, sample_of
+from benchmarks.study.study import Study, chosen_rows, show_and_write, study_parser
+
+NAME = "tokenizers_downstream"
 SEEDS = (17, 18, 19)
+BEAUTY, KUAIRAND = "amazon-beauty", "kuairand-pure"
 LETTER = ("tokenizer.quantizer.rq_vae.behaviour_weight=0.1", "tokenizer.quantizer.rq_vae.diversity_weight=0.01")
 STE = ("tokenizer.quantizer.rq_vae.gradient=ste",)
 QUANTIZERS = ("rq_kmeans", "balanced_rq_kmeans", "rq_kmeans_plus", "rq_vae", "residual_fsq", "opq")
+BOTH = "aligned and joined"
+HEADER = (
+    "vectors",
+    "quantizer",
+    "unique by",
+    "Recall@10",
+    "NDCG@10",
+    "Recall@50",
+    "Recall@10 against RQ-KMeans on content",
+    "valid NDCG@10",
+    "variance lost",
+    "sharing codes",
+    "held-out pairs among 10 nearest",
+    "seeds",
+)
 
 
-def beauty_rows() -> Iterator[Row]:
-    """Random IDs, every quantizer without and with alignment, other uses of behaviour, ways of uniqueness."""
-    beauty = "amazon-beauty"
-    yield Row(beauty, "content", "random")
-    for vectors in ("content", "aligned"):
-        for method in QUANTIZERS:
-            yield Row(beauty, vectors, method)
-    yield Row(beauty, "content", "rq_vae", settings=LETTER, label="rq_vae with LETTER")
-    yield Row(beauty, "content", "rq_vae", settings=STE, label="rq_vae with STE")
-    yield Row(beauty, "joined", "rq_kmeans")
-    for method in ("rq_kmeans", "balanced_rq_kmeans", "rq_vae", "opq"):
-        yield Row(beauty, "aligned and joined", method)
-    yield Row(beauty, "aligned and joined", "rq_vae", settings=LETTER, label="rq_vae with LETTER")
-    for method in ("rq_kmeans", "rq_vae"):
-        for unique in ("append_code", "sinkhorn"):
-            yield Row(beauty, "aligned and joined", method, unique)
+def name_of(label: str, vectors: str, unique: str = "nearest_free", codes_only: bool = True) -> str:
+    """The name of a row."""
+    parts = [label, vectors, "" if unique == "nearest_free" else unique, "" if codes_only else "whole generator"]
+    return "-".join(part.replace(" ", "_") for part in parts if part)
 
 
-def kuairand_rows() -> Iterator[Row]:
-    """The most telling rows again, on the next long view of short videos."""
-    kuairand = "kuairand-pure"
-    yield Row(kuairand, "content", "random")
-    for vectors in ("content", "aligned", "aligned and joined"):
-        yield Row(kuairand, vectors, "rq_kmeans")
-    yield Row(kuairand, "aligned and joined", "rq_vae")
+def row_of(
+    dataset: str,
+    vectors: str,
+    method: str,
+    unique: str = "nearest_free",
+    *,
+    settings: tuple[str, ...] = (),
+    label: str = "",
+    codes_only: bool = True,
+) -> DownstreamRow:
+    """A row; its difference is taken to RQ-KMeans on content with the same dataset and generator."""
+    label = label or method
+    name, against = name_of(label, vectors, unique, codes_only), name_of("rq_kmeans", "content", codes_only=codes_only)
+    options = {"against": against, "vectors": vectors, "method": method, "unique": unique, "codes_only": codes_only}
+    return DownstreamRow(dataset, name, label=label, settings=settings, **options)  # type: ignore[arg-type]
 
 
-def whole_generator_rows() -> Iterator[Row]:
-    """Does the choice still matter when items have embeddings and output vectors of their own?"""
-    yield Row("amazon-beauty", "content", "random", codes_only=False)
-    yield Row("amazon-beauty", "content", "rq_kmeans", codes_only=False)
-    for method in ("rq_kmeans", "rq_vae"):
-        yield Row("amazon-beauty", "aligned and joined", method, codes_only=False)
+def all_rows() -> list[DownstreamRow]:
+    """Beauty with codes alone, the most telling rows again on KuaiRand, and some with the whole generator."""
+    return [
+        # Random IDs, every quantizer without and with alignment, other uses of behaviour, ways of uniqueness.
+        row_of(BEAUTY, "content", "random"),
+        *(row_of(BEAUTY, vectors, method) for vectors in ("content", "aligned") for method in QUANTIZERS),
+        row_of(BEAUTY, "content", "rq_vae", settings=LETTER, label="rq_vae with LETTER"),
+        row_of(BEAUTY, "content", "rq_vae", settings=STE, label="rq_vae with STE"),
+        row_of(BEAUTY, "joined", "rq_kmeans"),
+        *(row_of(BEAUTY, BOTH, method) for method in ("rq_kmeans", "balanced_rq_kmeans", "rq_vae", "opq")),
+        row_of(BEAUTY, BOTH, "rq_vae", settings=LETTER, label="rq_vae with LETTER"),
+        *(
+            row_of(BEAUTY, BOTH, method, unique)
+            for method in ("rq_kmeans", "rq_vae")
+            for unique in ("append_code", "sinkhorn")
+        ),
+        row_of(KUAIRAND, "content", "random"),
+        *(row_of(KUAIRAND, vectors, "rq_kmeans") for vectors in ("content", "aligned", BOTH)),
+        row_of(KUAIRAND, BOTH, "rq_vae"),
+        # Does the choice still matter when items have embeddings and output vectors of their own?
+        *(row_of(BEAUTY, "content", method, codes_only=False) for method in ("random", "rq_kmeans")),
+        *(row_of(BEAUTY, BOTH, method, codes_only=False) for method in ("rq_kmeans", "rq_vae")),
+    ]
 
 
 def main() -> int:
     """Run the cells that are missing, print the table, write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--cells", type=Path, default=Path("runs/tokenizers_downstream"), help="folder of finished cells"
-    )
+    parser = study_parser(NAME, __doc__, SEEDS)
     parser.add_argument("--dataset", choices=sorted(DATASETS), help="only this dataset")
-    parser.add_argument("--rows", nargs="+", help="only these rows, by name")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--against", type=Path, help="results file to compare the cells of this command with")
-    parser.add_argument(
-        "--finished", action="store_true", help="run no cell, make the table of those that are finished"
-    )
-    parser.add_argument("--quick", action="store_true")
     parsed = parser.parse_args()
-    data = data_folder(parser)
-    rows = [
-        row
-        for row in (*beauty_rows(), *kuairand_rows(), *whole_generator_rows())
-        if parsed.dataset in (None, row.dataset)
-    ]
-    if parsed.rows:
-        unknown = set(parsed.rows) - {row.name for row in rows}
-        if unknown:
-            parser.error(f"no rows {', '.join(sorted(unknown))}; there are {', '.join(row.name for row in rows)}")
-        rows = [row for row in rows if row.name in parsed.rows]
-    cells = parsed.cells / ("quick" if parsed.quick else "full")
-    for seed in parsed.seeds:
-        for row in rows:
-            folder = cells / row.dataset / f"{row.name}-{seed}"
-            if not parsed.finished and claim(folder):
-                began = time.perf_counter()
-                cell = run_cell(row, seed, data, folder, parsed.quick)
-                value = cell["test"]["recall@10"]["value"]
-                print(
-                    f"{row.dataset} {row.name} seed {seed}: Recall@10 {value:.4f}, {time.perf_counter() - began:.0f} s"
-                )
-    return finish(parsed, rows, cells)
+    rows = [row for row in all_rows() if parsed.dataset in (None, row.dataset)]
+    rows = [row for row in chosen_rows(parser, rows, parsed.only) if isinstance(row, DownstreamRow)]
+    study = Study.of(NAME, rows, measure, data_folder(parser), parsed)
+    if not parsed.finished:
+        study.run_missing(rows)
+    made = entries({row: study.finished(row) for row in rows})
+    figures = {f"recall@10_{row['dataset']}_{row['name']}": row["recall@10"] for row in made}
+    results = {**study.results(made, figures), "claims": claims_of(made)}
+    status = show_and_write(results, markdown, parsed.out)
+    if status or not parsed.against:
+        return status
+    strayed = outside(made, json.loads(parsed.against.read_text(encoding="utf-8"))["rows"])
+    print("\n".join(strayed) or f"every row lies within its interval in {parsed.against}")
+    return int(bool(strayed))
 
 
-def finish(parsed: argparse.Namespace, rows: list[Row], cells: Path) -> int:
-    """Table, claims and file from the cells that are finished."""
-    from benchmarks.downstream_table import claims, markdown, outside, table
-    from onerec.run.provenance import code_version, machine, versions
+def entries(finished: dict[DownstreamRow, Cells]) -> list[dict[str, Any]]:
+    """An entry for each row with a finished cell: means over seeds, and intervals over seeds and users.
 
-    made = table(rows, parsed.seeds, cells)
-    if not made:
-        print("no cell is finished yet")
-        return 1
-    stated = claims(made)
-    commit, dirty = code_version()
-    facts = {
-        "name": "tokenizers_downstream",
-        "commit": commit,
-        "dirty": dirty,
-        "seed": parsed.seeds,
-        "quick": parsed.quick,
+    `difference` is to RQ-KMeans on content with the same dataset and generator, `by_alignment` to the same quantizer on content.
+    Both are paired, on the users and seeds that both rows have.
+    """
+    by_name = {(row.dataset, row.name): cells for row, cells in finished.items()}
+    made = []
+    for row, cells in finished.items():
+        if not cells:
+            continue
+        entry = {**summary(row, cells), **sample_of(cells, "test").intervals()}
+        unaligned = name_of(row.method, "content", codes_only=row.codes_only) if row.vectors == "aligned" else ""
+        for key, name in (("difference", row.against), ("by_alignment", unaligned)):
+            other = by_name.get((row.dataset, name), {})
+            if name != row.name and other.keys() & cells.keys():
+                found = sample_of(cells, "test").minus(sample_of(other, "test"))
+                entry[key] = found.intervals()["recall@10"]
+        made.append(entry)
+    return made
+
+
+def summary(row: DownstreamRow, cells: Cells) -> dict[str, Any]:
+    """What an entry says beside its test figures: validation, quality of the IDs, time."""
+    facts = [cell.facts for cell in cells.values()]
+    quality = [one["quality"] for one in facts]
+    levels = range(len(quality[0]["levels"]))
+
+    def mean(values: list[float]) -> float:
+        return float(np.mean(values))
+
+    def least(name: str) -> list[float]:
+        return [min(one["levels"][level][name] for one in quality) for level in levels]
+
+    return {
+        "dataset": row.dataset,
+        "name": row.name,
+        "label": row.label,
+        "vectors": row.vectors,
+        "unique": row.unique,
+        "generator": "codes only" if row.codes_only else "own embedding and item head too",
+        **entry_of(cells),
+        "valid_recall@10": mean([one["valid"]["recall@10"] for one in facts]),
+        "valid_ndcg@10": mean([one["valid"]["ndcg@10"] for one in facts]),
+        "id_recall@10": mean([one["test"]["id_recall@10"]["value"] for one in facts]),
+        "variance_lost": mean([one["reconstruction"]["share_of_variance"] for one in quality]),
+        "utilisation": least("utilisation"),
+        "entropy_share": least("entropy_share"),
+        "items_sharing_codes": mean([one["collisions_before"]["share_of_items"] for one in quality]),
+        "pair_hit_rate@10": mean([one["pair_hit_rate"]["10"] for one in facts]),
+        "pair_hit_rate@50": mean([one["pair_hit_rate"]["50"] for one in facts]),
+        "by_seed": {str(seed): cell.facts["test"]["recall@10"]["value"] for seed, cell in cells.items()},
     }
-    # Of all cells, whichever command ran them: two of them at a time take half of it.
-    facts |= {"versions": versions(), "machine": machine()}
-    facts["seconds"] = sum(cell["seconds"]["total"] for row in made for cell in row["cells"])
-    facts["command"] = shlex.join(["python", "-m", "benchmarks.tokenizers_downstream", *sys.argv[1:]])
-    figures: dict[str, Any] = {f"recall@10_{row['dataset']}_{row['name']}": row["recall@10"] for row in made}
-    results = {"run": facts, "figures": figures, "rows": made, "claims": stated}
-    print(markdown(results))
-    write_results_file(parsed.out, results)
-    if parsed.against:
-        stored = json.loads(parsed.against.read_text(encoding="utf-8"))
-        strayed = outside(made, stored["rows"])
-        print("\n".join(strayed) or f"every row lies within its interval in {parsed.against}")
-        return int(bool(strayed))
-    return 0
+
+
+def outside(made: list[dict[str, Any]], stored: list[dict[str, Any]]) -> list[str]:
+    """A line for each row whose Recall@10 lies outside the interval on file, or is not on file."""
+    known = {(row["dataset"], row["name"]): row["recall@10"] for row in stored}
+    lines = []
+    for row in made:
+        interval, value = known.get((row["dataset"], row["name"])), row["recall@10"]["value"]
+        if interval is None:
+            lines.append(f"{row['name']}: not on file")
+        elif not interval["low"] <= value <= interval["high"]:
+            lines.append(f"{row['name']}: {value:.4f} outside {interval['low']:.4f} to {interval['high']:.4f}")
+    return lines
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """A table per dataset and kind of generator, and the claims, for terminal and docs."""
+    rows, parts = results["rows"], []
+    for dataset, generator in dict.fromkeys((row["dataset"], row["generator"]) for row in rows):
+        inside = [row for row in rows if (row["dataset"], row["generator"]) == (dataset, generator)]
+        parts.append(f"**{dataset}**, the generator reads and writes {generator}:")
+        parts.append(markdown_table(HEADER, [cells_of(row) for row in inside]))
+    claims = [
+        (one["claim"], "holds" if one["holds"] else "**fails**", in_words(one["figures"])) for one in results["claims"]
+    ]
+    parts.append(markdown_table(("claim", "here", "figures"), claims))
+    return "\n\n".join([*parts, origin(results["run"])])
+
+
+def cells_of(row: dict[str, Any]) -> list[str]:
+    """A row of the Markdown table."""
+    return [
+        row["vectors"],
+        f"`{row['label']}`",
+        row["unique"].replace("_", " "),
+        share_interval(row["recall@10"]),
+        share(row["ndcg@10"]["value"]),
+        share(row["recall@50"]["value"]),
+        signed_interval(row["difference"]) if "difference" in row else "",
+        share(row["valid_ndcg@10"]),
+        share(row["variance_lost"], 3),
+        f"{row['items_sharing_codes']:.0%}",
+        f"{row['pair_hit_rate@10']:.1%}",
+        str(len(row["seeds"])),
+    ]
+
+
+def in_words(figures: dict[str, Any]) -> str:
+    """Figures of a claim in one cell: intervals as such, lists level by level."""
+    said = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            text = signed_interval(value)
+        elif isinstance(value, list):
+            text = " / ".join(f"{one:.3f}" for one in value)
+        else:
+            text = f"{value:.4f}"
+        said.append(f"{name.replace('_', ' ')} {text}")
+    return "; ".join(said)
 
 
 if __name__ == "__main__":

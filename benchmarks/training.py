@@ -17,16 +17,18 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.measured_parts import measure_parts
-from benchmarks.random_models import random_generator
-from benchmarks.timing import in_turns, ratios, spread
+from benchmarks.output.text import markdown_table, origin, ratio_table, repeats
+from benchmarks.speed.parts import measure_parts
+from benchmarks.speed.random_models import random_generator
+from benchmarks.speed.timing import in_turns, ratios, spread
 
 HISTORY = 50
+NEEDED = {"transformers": "transformers"}
 
 
 def main() -> int:
     """Measure, print the table, write the file."""
-    return measure_parts("training", __doc__, {"t5": t5_part, "share": share_part}, markdown)
+    return measure_parts("training", __doc__, {"t5": t5_part, "share": share_part}, markdown, needed=NEEDED)
 
 
 def t5_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -155,20 +157,14 @@ def t5_step(model: Any, windows: int, levels: int) -> Callable[[], None]:
 
 def markdown(results: dict[str, Any]) -> str:
     """The table and the ratios for terminal and docs."""
-    from benchmarks.result_tables import origin
-
     units = {"targets_per_second": "targets a second", "gflops_per_second": "GFLOP a second"}
-    lines = ["| case | what | parameters | measured | unit |", "|---|---|---|---|---|"]
+    lines = []
     for row in results["rows"]:
         unit = next(name for name in units if name in row)
-        found = row[unit]
-        value = f"{found['value']:,.0f} ({found['min']:,.0f}–{found['max']:,.0f})"
         parameters = f"{row['parameters']:,}" if "parameters" in row else ""
-        lines.append(f"| {row['case']} | `{row['method']}` | {parameters} | {value} | {units[unit]} |")
-    lines += ["", "| ratio | median (least to most of the repeats) |", "|---|---|"]
-    for name, figure in results["figures"].items():
-        lines.append(f"| `{name}` | {figure['value']:,.3g} ({figure['min']:,.3g}–{figure['max']:,.3g}) |")
-    return "\n".join([*lines, "", origin(results["run"])])
+        lines.append((row["case"], f"`{row['method']}`", parameters, repeats(row[unit], ",.0f"), units[unit]))
+    shown = markdown_table(("case", "what", "parameters", "measured", "unit"), lines)
+    return "\n\n".join([shown, ratio_table("ratio", results["figures"]), origin(results["run"])])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from onerec.run.plugins import Plugin
 from onerec.run.run import Run, Stage
 from onerec.scorers.preference_config import Half
 from rl.alignment.stage import AlignStage
-from rl.config import AlignmentRunConfig, config_of
+from rl.config.run import AlignmentRunConfig, config_of
 from rl.reward_model.choice import reward_names, selecting_name
 from rl.reward_model.judge import judge_of
 from rl.reward_model.selection import RewardSelectionStage

@@ -52,18 +52,22 @@ def chain_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(chain_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    """Own data in the commands a user types: import, then a complete run with configs/own.yaml made tiny."""
-    folder = tmp_path_factory.mktemp("tiny")
-    made = onerec(
-        "data", "import", chain_csv, "--user", "user", "--item", "item", "--time", "time", "--out", "mine", cwd=folder
-    )
+def chain_dataset(chain_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset folder of such a log, made by the command that a user types."""
+    folder = tmp_path_factory.mktemp("imported")
+    flags = ["--user", "user", "--item", "item", "--time", "time", "--out", "mine"]
+    made = onerec("data", "import", chain_csv, *flags, cwd=folder)
     assert made.returncode == 0, made.stderr
-    done = onerec(
-        "run", *configured("tiny", folder / "mine"), "--runs", "runs", cwd=folder, python=["-X", "importtime"]
-    )
+    return folder / "mine"
+
+
+@pytest.fixture(scope="session")
+def tiny_run(chain_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """A complete run of it with configs/own.yaml made tiny."""
+    folder = tmp_path_factory.mktemp("tiny")
+    done = onerec("run", *configured("tiny", chain_dataset), cwd=folder, python=["-X", "importtime"])
     assert done.returncode == 0, done.stderr
-    return TinyRun(folder / "runs" / "tiny", folder / "mine", done.stdout, done.stderr)
+    return TinyRun(folder / "runs" / "tiny", chain_dataset, done.stdout, done.stderr)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def add_reward_command(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def reward(parsed: argparse.Namespace) -> None:
     """`onerec reward CONFIG`."""
-    from rl.config import config_of
+    from rl.config.run import config_of
     from rl.reward_model.choice import reward_section, stage_name
     from rl.reward_model.stage import RewardEvaluationStage
     from rl.reward_model.table import print_reward_table

@@ -1,10 +1,32 @@
-"""The recommenders that every run compares its generator with, in the order of tables. A new one is a line here."""
+"""The recommenders that every run compares its generator with, in the order of tables. A new one is a line here.
 
-from onerec.recommenders.content_knn import ContentKNN
-from onerec.recommenders.item_knn import ItemKNN
-from onerec.recommenders.popularity import Popularity
+Each is a class by the name of its file, which is also its key under `baselines` in the config.
+"""
+
+from importlib import import_module
+from typing import Any
+
 from onerec.recommenders.recommender import FittedRecommender, TrainedRecommender
-from onerec.recommenders.sasrec import SASRecRecommender
 
-TRAINED: tuple[type[TrainedRecommender], ...] = (SASRecRecommender,)
-FITTED: tuple[type[FittedRecommender], ...] = (ItemKNN, ContentKNN, Popularity)
+TRAINED = {
+    "sasrec": "SASRecRecommender",
+}
+FITTED = {
+    "item_knn": "ItemKNN",
+    "content_knn": "ContentKNN",
+    "popularity": "Popularity",
+}
+
+
+def trained_recommenders() -> list[type[TrainedRecommender]]:
+    """Those around a network that the trainer trains."""
+    return _classes(TRAINED)
+
+
+def fitted_recommenders() -> list[type[FittedRecommender]]:
+    """Those without training."""
+    return _classes(FITTED)
+
+
+def _classes(registered: dict[str, str]) -> list[Any]:
+    return [getattr(import_module(f"onerec.recommenders.{file}"), name) for file, name in registered.items()]

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 
-from rl.alignment.config import LimitsConfig
+from rl.config.alignment import LimitsConfig
 
 ADVICE = {
     "legality": "give align.format.weight more, lower align.learning_rate, or give align.next_code.weight more",

@@ -18,7 +18,7 @@ from onerec.run.run import Run
 from onerec.run.stages.generator import GeneratorStage, seconds_of, training_facts
 from onerec.run.stages.semantic_ids import SemanticIdsStage
 from rl.alignment.stage import VALIDATION_LEARNT, aligned_model, aligned_name
-from rl.config import config_of
+from rl.config.run import config_of
 from rl.reward_model.choice import judging_name
 from rl.reward_model.judge import judge_named
 from rl.rsft.stage import RsftStage, alignment_start, rsft_model

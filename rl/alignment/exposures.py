@@ -19,9 +19,10 @@ from onerec.data.stream import EventOrder, Stream
 from onerec.errors import UserError
 from onerec.model.generator import Generator
 from onerec.run.run import Run
-from rl.config import config_of
+from rl.config.alignment import DurationAwareConfig
+from rl.config.run import config_of
 from rl.objectives import gbpo
-from rl.rewards.duration_aware import DurationAwareConfig, duration_aware_advantages, play_events
+from rl.rewards.duration_aware import duration_aware_advantages, play_events
 from rl.rollouts.policy import batch_of, score_codes
 
 # The top share is one of each batch. The paper's is a batch of its training stream, of a size that it does not report.

@@ -27,10 +27,10 @@ from onerec.train.progress import TrainingProgress
 from onerec.train.runtime import compute_on_cpu
 from onerec.train.schedule import learning_rate_at
 from rl.alignment.collapse import CollapseWatch
-from rl.alignment.config import PREFERENCE_OBJECTIVES, AlignConfig
 from rl.alignment.exposures import Exposures, exposure_loss
 from rl.alignment.rewards import AlignRewards
 from rl.alignment.step import Figures, Groups, downward_gradient_norm, group_figures, kl_to_start, objective_loss
+from rl.config.alignment import PREFERENCE_OBJECTIVES, AlignConfig
 from rl.rollouts.policy import batch_of, check_free, code_log_probabilities, score_codes
 from rl.rollouts.prompts import batches_from, count_in_epoch
 from rl.rollouts.rollouts import Rollouts, generate_groups

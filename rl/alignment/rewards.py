@@ -9,8 +9,8 @@ from torch import Tensor
 from onerec.data.requests import Requests
 from onerec.errors import UserError
 from onerec.run.run import Run
-from rl.alignment.config import ScenarioConfig
-from rl.config import config_of
+from rl.config.alignment import ScenarioConfig
+from rl.config.run import config_of
 from rl.reward_model.choice import rewarding_name
 from rl.reward_model.stage import load_preference_score
 from rl.rewards.hit import hit_reward

@@ -22,7 +22,7 @@ from onerec.train.runtime import set_threads
 from rl.alignment.exposures import Exposures, training_exposures
 from rl.alignment.loop import AlignLoop
 from rl.alignment.rewards import load_rewards
-from rl.config import AlignmentRunConfig, config_of
+from rl.config.run import AlignmentRunConfig, config_of
 from rl.reward_model.choice import aligns, judging_name, rewarding_name
 from rl.reward_model.selection import UNTOUCHED_TEST
 from rl.rewards.scenario import class_of_items

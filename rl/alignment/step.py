@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from onerec.data.requests import Requests
-from rl.alignment.config import PREFERENCE_OBJECTIVES, AlignConfig
+from rl.config.alignment import PREFERENCE_OBJECTIVES, AlignConfig
 from rl.objectives import (
     PolicyLoss,
     Preferences,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from onerec.errors import UserError
 from onerec.scorers.preference_config import Half, RewardConfig
-from rl.config import AlignmentRunConfig
+from rl.config.run import AlignmentRunConfig
 
 OTHER_HALF: Mapping[Half, Half] = {"first": "second", "second": "first"}
 

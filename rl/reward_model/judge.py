@@ -7,7 +7,7 @@ from onerec.data.requests import Requests
 from onerec.run.models import JUDGED, Judge
 from onerec.run.run import Run
 from onerec.scorers.preference_score import PreferenceScore
-from rl.config import config_of
+from rl.config.run import config_of
 from rl.reward_model.choice import judging_name, reward_names, selects
 from rl.reward_model.stage import RewardStage, load_preference_score
 

@@ -24,7 +24,7 @@ from onerec.scorers.mixture import Mixture, mixture
 from onerec.scorers.preference_config import RewardConfig
 from onerec.scorers.preference_score import PreferenceScore
 from onerec.train.runtime import set_threads
-from rl.config import config_of
+from rl.config.run import config_of
 from rl.reward_model.choice import reward_section, selects
 from rl.reward_model.stage import RewardStage, load_preference_score, validating_users
 

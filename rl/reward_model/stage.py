@@ -31,7 +31,7 @@ from onerec.scorers.preference_model import Judgement, PreferenceModel
 from onerec.scorers.preference_score import PreferenceScore
 from onerec.train.runtime import set_threads
 from onerec.train.trainer import Trainer
-from rl.config import config_of
+from rl.config.run import config_of
 from rl.reward_model.choice import reward_section, stage_name, trained_names
 
 MODEL_FOLDER, EVALUATION_FILE = "model", "evaluation.json"

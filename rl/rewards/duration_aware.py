@@ -9,32 +9,13 @@ from bisect import bisect_right, insort
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from onerec.data.checks import nearest_name
 from onerec.data.contract import Dataset
 from onerec.errors import UserError
-from onerec.run.config import Section
+from rl.config.alignment import DurationAwareConfig
 
 EPSILON = 1e-6  # milliseconds; keeps the logarithm of a duration of 0 finite
-
-
-class DurationAwareConfig(Section):
-    """Choices that the paper of the duration-aware reward leaves open.
-
-    Attributes:
-        base: beta, the ratio between the borders of neighbouring buckets of duration.
-        top_share: share of a batch that may earn +1.
-        history: the plays that a play time is compared with: "before", the user's earlier plays in the bucket, or "all" of them,
-            later ones and itself included, which suits a log that has ended.
-        least: fewest plays to compare with; an exposure with fewer has no advantage. Against a single other play, every second
-            exposure would be on top.
-    """
-
-    base: float = Field(4.0, gt=1)
-    top_share: float = Field(0.25, gt=0, lt=1)
-    history: Literal["before", "all"] = "before"
-    least: int = Field(3, gt=0)
 
 
 def duration_aware_advantages(

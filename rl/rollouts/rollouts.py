@@ -12,7 +12,7 @@ from onerec.decode.exclusion import ExcludingDecoder, ForbiddenEdges
 from onerec.errors import UserError
 from onerec.model.bound_generator import BoundGenerator, bind
 from onerec.model.generator import Generator
-from rl.rollouts.config import RolloutConfig
+from rl.config.rollouts import RolloutConfig
 from rl.rollouts.draws import Truncation, WithoutReplacement, WithReplacement
 from rl.rollouts.sampling import sample_codes, sample_items
 

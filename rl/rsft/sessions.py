@@ -20,7 +20,7 @@ from onerec.data.windows import Batch, Windows
 from onerec.errors import UserError
 from onerec.run.run import Run
 from onerec.run.stages.generator import generator_windows
-from rl.rsft.config import RsftConfig
+from rl.config.rsft import RsftConfig
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from onerec.run.stages.generator import (
     train_generator,
 )
 from onerec.train.runtime import set_threads
-from rl.config import AlignmentRunConfig, config_of
+from rl.config.rsft import RsftConfig
+from rl.config.run import AlignmentRunConfig, config_of
 from rl.reward_model.selection import UNTOUCHED_TEST
-from rl.rsft.config import RsftConfig
 from rl.rsft.sessions import kept_windows, sessions_of
 
 

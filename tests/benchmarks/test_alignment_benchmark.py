@@ -12,47 +12,45 @@ from command_line import TINY
 from reward_data import QUICK as PLANTED
 from reward_data import planted_events, write_planted
 
-from benchmarks import alignment, alignment_cells, alignment_rows, result_tables
-from benchmarks.alignment_cells import cell_folder, curves_of
-from benchmarks.alignment_durations import spearman, top_of_batches
-from benchmarks.alignment_markdown import markdown, parts
-from benchmarks.alignment_measures import Yardstick
-from benchmarks.alignment_rows import LEGALITY, LOSSES, MAIN, Row, beauty_rows, kuairand_rows
-from benchmarks.alignment_table import table, with_kept
-from benchmarks.cells import write_cell
-from onerec.run.config import load_config
+from benchmarks import result_tables
+from benchmarks.alignment import __main__ as alignment
+from benchmarks.alignment import rows as alignment_rows
+from benchmarks.alignment.cell import curves_of
+from benchmarks.alignment.durations import spearman, top_of_batches
+from benchmarks.alignment.entries import entries, with_kept
+from benchmarks.alignment.measures import Yardstick
+from benchmarks.alignment.rows import (
+    FREE_GENERATOR,
+    FREE_SAMPLES,
+    LEGALITY,
+    LOSSES,
+    MAIN,
+    AlignmentRow,
+    beauty_rows,
+    kuairand_rows,
+    settings_of,
+)
+from benchmarks.alignment.tables import markdown, parts
+from benchmarks.study import runs
+from benchmarks.study.cells import Cell, Row
+from benchmarks.study.runs import config_of
 from onerec.data.split import Cases
 from rl.rollouts.prompts import Prompts
 
 NAME = "planted"
+
+
+def row(name: str, group: str, label: str, *settings: str, **options: Any) -> Row:
+    return alignment_rows.row_of(NAME, name, group, label, *settings, **({"seeds": (17,)} | options))
+
+
+OF_FREE = {"against": "start_free", "measured": "legality"}
 ROWS = [
-    Row("start", MAIN, "not aligned", start="start", seeds=(17,)),
-    Row("ecpo", MAIN, "ECPO", seeds=(17,)),
-    Row(
-        "hit",
-        LOSSES,
-        "hits",
-        ("align.rewards.p_score=0", "align.rewards.hit=1"),
-        against="ecpo",
-        measured="lists",
-        seeds=(17,),
-    ),
-    Row("start_free", LEGALITY, "free", alignment_rows.FREE_GENERATOR, "start_free", "start_free", "legality", (17,)),
-    Row(
-        "format_random",
-        LEGALITY,
-        "format",
-        (
-            "align.rollouts.method=free",
-            "align.rollouts.exclude_seen=false",
-            "align.limits.legality=0",
-            "align.format.weight=1",
-        ),
-        "start_free",
-        "start_free",
-        "legality",
-        (17,),
-    ),
+    row("start", MAIN, "not aligned", needs=""),
+    row("ecpo", MAIN, "ECPO"),
+    row("hit", LOSSES, "hits", "align.rewards.p_score=0", "align.rewards.hit=1", against="ecpo", measured="lists"),
+    row("start_free", LEGALITY, "free", *FREE_GENERATOR, needs="", **OF_FREE),
+    row("format_random", LEGALITY, "format", *FREE_SAMPLES, "align.format.weight=1", needs="start_free", **OF_FREE),
 ]
 
 
@@ -69,7 +67,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         alignment_rows, "QUICK", (*quick, "recommend.beam_width=50", "align.rollouts.exclude_seen=false")
     )
-    monkeypatch.setattr(alignment_cells, "CONFIG_FILES", {NAME: "own.yaml"})
+    monkeypatch.setitem(runs.CONFIG_FILES, NAME, "own.yaml")
     monkeypatch.setattr(alignment, "ROWS", {NAME: lambda: ROWS})
     return tmp_path
 
@@ -95,14 +93,15 @@ def test_every_kind_of_row(planted: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert ecpo["beam"]["by_seed"].keys() == {"17"}
     assert "against" in rows["hit"]["beam"] and "selection" not in rows["hit"]
     bounds = ecpo["bounds"]["negative_gradient_norm"]
-    assert 0 < bounds["mean"] <= bounds["largest"] and ecpo["curves"]["negative_gradient_norm"].count(None) == 2  # of 4
+    assert 0 < bounds["mean"] <= bounds["largest"]
+    assert ecpo["curves"]["negative_gradient_norm_largest"].count(None) == 2  # of 4
     assert rows["format_random"]["curves"]["legality"] and "difference" in rows["format_random"]
     assert results["figures"]["judge_gain_ecpo"] == ecpo["beam"]["difference"]["judge_gain"]
     told = markdown(results)
     assert list(parts(results)) == ["objectives", "pass-at-k", "losses", "legality", "gradients", "origin"]
     assert "ECPO + selection by the reward model" in told and "users with a hit" in told
     line = next(line for line in parts(results)["objectives"].splitlines() if line.startswith(f"| {ecpo['label']} |"))
-    assert line.endswith(f"| {np.mean(ecpo['curves']['rollout_share']):.0%} |")
+    assert 0 < ecpo["rollout_share"] < 1 and line.endswith(f"| {ecpo['rollout_share']:.0%} |")
     entropy = rows["format_random"]["curves"]["entropy"]
     assert parts(results)["legality"].endswith(f"| {entropy[0]:.1f}, {entropy[-1]:.1f} nats |")
     # The lent stages are still there, the run that borrowed them is gone.
@@ -139,7 +138,6 @@ def test_a_row_whose_start_is_missing_is_left_out(
 def test_rows_of_an_earlier_file_stay_where_there_are_no_more_seeds_here(
     planted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    rows = [Row(name, MAIN, name) for name in ("a", "b", "c", "d")]
     made = [{"name": "d", "seeds": [17, 18]}, {"name": "b", "seeds": [17]}]
     kept = [
         {"name": "b", "seeds": [17, 18], "old": True},
@@ -147,8 +145,8 @@ def test_rows_of_an_earlier_file_stay_where_there_are_no_more_seeds_here(
         {"name": "d", "seeds": [18, 19], "old": True},
         {"reward": "play time"},  # a row about durations, which every file measures anew
     ]
-    entries = with_kept(made, kept, rows)
-    assert [(entry["name"], entry.get("old", False)) for entry in entries] == [("b", True), ("c", True), ("d", False)]
+    found = with_kept(made, kept, ["a", "b", "c", "d"])
+    assert [(entry["name"], entry.get("old", False)) for entry in found] == [("b", True), ("c", True), ("d", False)]
     first = run_table(monkeypatch, planted, "--only", "start")
     earlier = tmp_path / "earlier.json"
     renamed = [{**first["rows"][0], "name": "hit"}, first["rows"][0] | {"label": "of the earlier file"}]
@@ -157,38 +155,31 @@ def test_rows_of_an_earlier_file_stay_where_there_are_no_more_seeds_here(
     assert [(row["name"], row["label"]) for row in again["rows"]] == [("start", "not aligned"), ("hit", "not aligned")]
 
 
-def test_differences_are_of_the_users_that_both_rows_asked(tmp_path: Path) -> None:
-    rows = [Row("start", MAIN, "s", start="start"), Row("a", MAIN, "a", seeds=(17, 18))]
+def test_gains_are_shares_of_the_start_on_the_users_of_both(tmp_path: Path) -> None:
+    start, aligned = row("start", MAIN, "s", needs=""), row("a", MAIN, "a", seeds=(17, 18))
     users = np.arange(40)
-    for seed in (17, 18, 19):
-        everyone = {
-            "test_beam_judge": np.full(40, 0.2),
-            "test_beam_recall@10": (users % 2).astype(float),
-            "test_users": users,
-        }
-        _write(tmp_path, rows[0], seed, everyone)
-    for seed in (17, 18):
-        fewer = users[::2]  # for whom the start has recall 0
-        few = {"test_beam_judge": np.full(20, 0.25), "test_beam_recall@10": np.full(20, 0.5), "test_users": fewer[::-1]}
-        _write(tmp_path, rows[1], seed, few)
-    entries = {entry["name"]: entry for entry in table(rows, NAME, tmp_path)}
-    difference = entries["a"]["beam"]["difference"]
+    everyone = {"users": users, "judge": np.full(40, 0.2), "recall@10": (users % 2).astype(float)}
+    # Every second user, for whom the start has recall 0.
+    few = {"users": users[::2][::-1], "judge": np.full(20, 0.25), "recall@10": np.full(20, 0.5)}
+    finished: dict[Row, dict[int, Cell]] = {
+        start: {seed: finished_cell(tmp_path, start, seed, everyone) for seed in (17, 18, 19)},
+        aligned: {seed: finished_cell(tmp_path, aligned, seed, few) for seed in (17, 18)},
+    }
+    found = {entry["name"]: entry for entry in entries(finished)}
+    difference = found["a"]["beam"]["difference"]
     assert difference["recall@10"]["value"] == pytest.approx(0.5)
     assert difference["judge_gain"]["value"] == pytest.approx(0.25)
-    assert entries["a"]["seeds"] == [17, 18] and entries["start"]["seeds"] == [17, 18, 19]
+    assert found["a"]["beam"]["by_seed"]["18"]["judge_gain"] == pytest.approx(0.25)
+    assert found["a"]["seeds"] == [17, 18] and found["start"]["seeds"] == [17, 18, 19]
 
 
-def _write(folder: Path, row: Row, seed: int, arrays: dict[str, np.ndarray]) -> None:
-    facts = {
-        "commit": "c",
-        "dirty": False,
-        "seconds": {"measuring": 1.0},
-        "figures": {"coverage@10": {"test_beam": 0.5}},
-    }
-    rest = {name: arrays[name] for name in arrays}
-    rest |= {"pass_judge": np.zeros((4, 2)), "pass_hit": np.zeros((4, 2)), "pass_users": np.arange(4)}
-    rest |= {name.replace("test", "valid"): values for name, values in arrays.items()}
-    write_cell(cell_folder(folder, NAME, row, seed), facts, **rest)
+def finished_cell(folder: Path, row: Row, seed: int, sample: dict[str, np.ndarray]) -> Cell:
+    facts = {"commit": "c", "dirty": False, "seconds": {"measuring": 1.0}, "coverage@10": {"test_beam": 0.5}}
+    passes = {"users": np.arange(4), "1": np.zeros(4), "2": np.zeros(4)}
+    cell = Cell(row, seed, folder / f"{row.name}-{seed}")
+    samples = {"test_beam": sample, "valid_beam": sample, "pass_judge": passes, "pass_hit": passes}
+    cell.write(facts, samples)
+    return cell
 
 
 def test_the_yardstick_counts_what_users_did() -> None:
@@ -243,11 +234,11 @@ def test_the_top_of_a_batch_is_its_own() -> None:
     assert top_of_batches(values, batches).tolist() == [0, 0, 0, 1, 0, 0, 0, 1]
 
 
-@pytest.mark.parametrize(("rows", "config"), [(kuairand_rows(), "kuairand.yaml"), (beauty_rows(), "beauty.yaml")])
-def test_every_row_is_a_config(rows: list[Row], config: str) -> None:
+@pytest.mark.parametrize("rows", [kuairand_rows(), beauty_rows()])
+def test_every_row_is_a_config(rows: list[AlignmentRow], tmp_path: Path) -> None:
     by_name = {row.name: row for row in rows}
     assert len(by_name) == len(rows)
     for row in rows:
-        assert row.against in by_name and by_name[row.start].trains
-        overrides = row.overrides(by_name[row.start], 17, "folder", quick=False)
-        load_config(alignment_cells.CONFIGS / config, overrides)
+        start = by_name[row.start]
+        assert row.against in by_name and not start.needs
+        config_of(row.dataset, row.name, 17, settings_of(row, start, quick=False), tmp_path)

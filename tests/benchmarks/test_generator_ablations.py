@@ -10,11 +10,13 @@ import polars as pl
 import pytest
 from command_line import TINY, TinyRun
 
-from benchmarks import ablation_cells, generator_ablations
-from benchmarks.ablation_cells import EVERY_ITEM, Row, cell_folder
-from benchmarks.ablation_table import markdown, table
-from benchmarks.cells import write_cell
-from onerec.run.config import load_config
+from benchmarks import generator_ablations
+from benchmarks.generator_ablations import entries, markdown
+from benchmarks.generators import ablation_cell
+from benchmarks.generators.ablation_cell import EVERY_ITEM, AblationRow, settings_of
+from benchmarks.study import runs
+from benchmarks.study.cells import Cell, Row
+from benchmarks.study.runs import config_of
 from onerec.model.counting import count_parameters
 from onerec.model.generator import Generator
 from tokenizer.semantic_ids import SemanticIds
@@ -27,18 +29,17 @@ def tiny_table(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> str:
     """A table of few rows over the tiny log, whose dataset's name is returned."""
     mine = tiny_run.dataset.name
     rows = [
-        Row(mine, "base", "closing", "as shipped"),
-        Row(mine, "content_ids", "closing", "other IDs", ("tokenizer.collaborative.weight=0",)),
-        Row(mine, "lazy", "decoders", "lazy", ("generator.decoder=lazy",)),
-        Row(mine, "selection", "search", "selection", model="base", search="selection"),
-        Row(mine, "beam_20", "search", "beam of 20", model="base", beam_width=20),
-        Row(mine, "every_item", "search", "all", model="base", search=EVERY_ITEM, users=40),
+        AblationRow(mine, "base", "closing", "as shipped", against="base"),
+        AblationRow(mine, "content_ids", "closing", "other IDs", ("tokenizer.collaborative.weight=0",), "base"),
+        AblationRow(mine, "lazy", "decoders", "lazy", ("generator.decoder=lazy",), "base"),
+        AblationRow(mine, "selection", "search", "selection", against="base", needs="base", search="selection"),
+        AblationRow(mine, "beam_20", "search", "beam of 20", against="base", needs="base", beam_width=20),
+        AblationRow(mine, "every_item", "search", "all", against="base", needs="base", search=EVERY_ITEM, users=40),
     ]
     monkeypatch.setenv("ONEREC_DATA", str(tiny_run.dataset.parent))
     budget = tuple(one for one in TINY if not one.startswith("baselines"))
-    monkeypatch.setattr(ablation_cells, "BUDGET", {mine: (*budget, "tokenizer.quantizer.method=rq_kmeans")})
-    for module in (ablation_cells, generator_ablations):
-        monkeypatch.setattr(module, "DATASETS", {mine: "own.yaml"})
+    monkeypatch.setattr(ablation_cell, "BUDGET", {mine: (*budget, "tokenizer.quantizer.method=rq_kmeans")})
+    monkeypatch.setitem(runs.CONFIG_FILES, mine, "own.yaml")
     monkeypatch.setattr(generator_ablations, "ROWS", {mine: lambda: rows})
     return mine
 
@@ -86,55 +87,50 @@ def test_a_row_waits_for_the_generator_that_it_measures(
     assert "row base is not finished" in capsys.readouterr().out
 
 
-def finished_cell(cells: Path, row: Row, seed: int, hits: np.ndarray, users: np.ndarray) -> None:
+def finished_cell(folder: Path, row: Row, seed: int, hits: np.ndarray, users: np.ndarray) -> Cell:
     """A cell in which the given users find their target at rank 1."""
     figures = {"cases": len(users), "cold_cases": 2, "cold_hits@10": 1.0}
-    cell = {"figures": {"valid": figures, "test": figures}, "commit": "abc", "dirty": False}
-    cell |= {
-        "parameters": {"total": 5, "active": 5, "layers": 1},
-        "seconds": {"training": 60.0, "lists": 5.0},
-    }
-    ranks = np.where(np.isin(users, hits), 1, 0).astype(np.int16)
-    arrays = {
-        f"{part}_{what}": array for part in ("valid", "test") for what, array in (("ranks", ranks), ("users", users))
-    }
-    write_cell(cell_folder(cells, row, seed), cell, **arrays)
+    facts = {"figures": {"valid": figures, "test": figures}, "commit": "abc", "dirty": False}
+    facts |= {"parameters": {"total": 5, "active": 5, "layers": 1}, "seconds": {"training": 60.0, "lists": 5.0}}
+    found = np.isin(users, hits).astype(float)
+    sample = {"users": users, "recall@10": found, "ndcg@10": found}
+    cell = Cell(row, seed, folder / f"{row.name}-{seed}")
+    cell.write(facts, {"valid": sample, "test": sample})
+    return cell
 
 
-def test_differences_are_paired_by_user_and_averaged_over_seeds(tmp_path: Path) -> None:
-    base, better = Row("d", "base", "g", "base"), Row("d", "better", "g", "better")
-    few = Row("d", "few", "g", "few", users=50)
+def test_a_row_is_compared_with_its_reference_on_the_users_of_both(tmp_path: Path) -> None:
+    base, better, few = (AblationRow("d", name, "g", name, against="base") for name in ("base", "better", "few"))
     everyone = np.arange(USERS)[::-1].copy()
-    finished_cell(tmp_path, base, 1, np.arange(100), everyone)
-    finished_cell(tmp_path, base, 2, np.arange(120), everyone)
-    finished_cell(tmp_path, better, 1, np.arange(130), np.arange(USERS))  # the same users in another order
-    finished_cell(tmp_path, better, 2, np.arange(120), np.arange(USERS))
-    finished_cell(tmp_path, few, 1, np.arange(40), np.arange(50))
-    rows = {row["name"]: row for row in table([base, better, few, Row("d", "none", "g", "none")], [1, 2], tmp_path)}
-    assert list(rows) == ["base", "better", "few"]
+    finished = {
+        base: {seed: finished_cell(tmp_path, base, seed, np.arange(100), everyone) for seed in (1, 2)},
+        better: {seed: finished_cell(tmp_path, better, seed, np.arange(130), np.arange(USERS)) for seed in (1, 2)},
+        few: {1: finished_cell(tmp_path, few, 1, np.arange(40), np.arange(50))},
+        AblationRow("d", "none"): {},
+    }
+    rows = {row["name"]: row for row in entries(finished)}
+    assert list(rows) == ["base", "better", "few"] and "difference" not in rows["base"]
     found = rows["better"]["difference"]["test"]["recall@10"]
-    assert found["value"] == pytest.approx((30 + 0) / 2 / USERS)
-    assert 0 < found["low"] < found["value"] < found["high"]
-    assert rows["better"]["by_seed"]["2"]["ndcg@10"] == 0
-    # of the 50 users of seed 1 that both have, all found theirs in the base and 40 here
+    assert found["value"] == pytest.approx(30 / USERS) and 0 < found["low"] < found["value"] < found["high"]
+    assert rows["better"]["by_seed"]["2"]["ndcg@10"] == pytest.approx(30 / USERS)
+    # Of the 50 users of seed 1 that both have, all find theirs in the base and 40 here.
     assert rows["few"]["difference"]["valid"]["ndcg@10"]["value"] == pytest.approx(-0.2)
     run = {"seed": [1, 2], "seconds": 60.0, "machine": {"cores": 2}, "commit": "abc", "dirty": False, "command": "x"}
-    text = markdown({"run": run, "rows": list(rows.values())})
-    assert "| better | .4167 | .4167 | +.0500" in text
+    assert "| better | .4333 | .4333 | +.1000" in markdown({"run": run, "rows": list(rows.values())})
 
 
 @pytest.mark.parametrize("rows", [generator_ablations.beauty_rows(), generator_ablations.kuairand_rows()])
 def test_every_row_is_a_valid_config_with_a_name_of_its_own(rows: list[Row], tmp_path: Path) -> None:
     names = [row.name for row in rows]
-    assert len(set(names)) == len(names)
+    by_name = {row.name: row for row in rows}
+    assert len(by_name) == len(names)
     for place, row in enumerate(rows):
-        config = load_config(
-            ablation_cells.CONFIGS / ablation_cells.DATASETS[row.dataset], row.overrides(5, tmp_path, quick=False)
-        )
+        trained = by_name[row.needs or row.name]
+        config = config_of(row.dataset, row.name, 5, settings_of(trained, quick=False), tmp_path)
         assert config.seed == config.tokenizer.quantizer.seed == 5
         assert config.train.validate_every == config.train.epochs  # the last epoch's weights, for every row alike
         assert row.against in names
-        assert not row.model or row.model in names[:place]  # what it measures is trained before it
+        assert not row.needs or row.needs in names[:place]  # what it measures is trained before it
 
 
 def test_the_decoders_have_as_many_parameters_as_their_rows_say(tmp_path: Path) -> None:
@@ -142,11 +138,11 @@ def test_the_decoders_have_as_many_parameters_as_their_rows_say(tmp_path: Path) 
     ids = SemanticIds(pl.Series(np.arange(len(codes))), codes, codes, [256] * 3)
 
     def layers(row: Row) -> int:
-        path = ablation_cells.CONFIGS / ablation_cells.DATASETS[row.dataset]
-        found = count_parameters(Generator(load_config(path, row.overrides(5, tmp_path, quick=False)).generator, ids))
+        config = config_of(row.dataset, row.name, 5, settings_of(row, quick=False), tmp_path)
+        found = count_parameters(Generator(config.generator, ids))
         return found.active - found.parts["embeddings"] - found.parts["item_head"]
 
-    rows = {row.name: row for row in generator_ablations.beauty_rows() if not row.model}
+    rows = {row.name: row for row in generator_ablations.beauty_rows() if not row.needs}
     counted = {name: layers(row) for name, row in rows.items()}  # every row's generator can be made
     assert abs(counted["lazy"] - counted["base"]) < 200
     assert counted["experts"] - counted["base"] == 64 * 4  # the router; two experts of 64 do the work of one of 128

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.power_law import ALPHAS, fit, fit_with_intervals
+from benchmarks.generators.power_law import ALPHAS, fit, fit_with_intervals
 
 SIZES = np.array([2e4, 6e4, 2e5, 8e5, 3e6])
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks import result_tables
-from benchmarks.alignment_markdown import PARTS, parts
-from benchmarks.alignment_rows import MAIN, beauty_rows, kuairand_rows
+from benchmarks.alignment.rows import MAIN, beauty_rows, kuairand_rows
+from benchmarks.alignment.tables import PARTS, parts
 
 FIGURE = {"value": 0.25, "low": 0.125, "high": 0.5}
 RUN = {
@@ -72,15 +72,15 @@ def test_check_tells_a_page_that_differs_and_leaves_it(
 @pytest.mark.parametrize(
     ("marker", "words"),
     [
-        ("alignment-x/nothing", "alignment has objectives, durations, origin"),
+        ("alignment-x/nothing", "has objectives, durations, origin"),
         ("missing/objectives", "missing.json: not there"),
-        ("reward/objectives", "reward_model, which has one table"),
-        ("seeds/objectives", "complete runs, which has one table"),
+        ("reward/objectives", "reward_model has one table"),
+        ("seeds/objectives", "recall has one table"),
     ],
 )
 def test_tables_that_are_not_there(page: Path, marker: str, words: str) -> None:
     (page.parent / "reward.json").write_text('{"run": {"name": "reward_model"}}')
-    (page.parent / "seeds.json").write_text('{"run": {"seed": 17}, "models": {}}')
+    (page.parent / "seeds.json").write_text('{"run": {"seed": 17}, "protocol": {}}')
     with pytest.raises(SystemExit, match=words):
         result_tables.with_tables(f"<!-- results: {marker} -->\n{END}")
 

@@ -9,6 +9,7 @@ from command_line import TINY
 from reward_data import QUICK, SIGNALS, planted_events, write_planted
 
 from benchmarks import reward_model
+from benchmarks.study import runs
 
 
 def test_every_objective_of_every_seed(
@@ -17,9 +18,9 @@ def test_every_objective_of_every_seed(
     write_planted(tmp_path / "data" / "planted", planted_events(60))
     monkeypatch.setenv("ONEREC_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(reward_model, "DATASET", "planted")
-    monkeypatch.setattr(reward_model, "CONFIG", "own.yaml")
+    monkeypatch.setitem(runs.CONFIG_FILES, "planted", "own.yaml")
     out = tmp_path / "out.json"
-    options = ["--out", str(out), "--runs", str(tmp_path / "runs"), "--seeds", "3", "4", "--quick"]
+    options = ["--out", str(out), "--cells", str(tmp_path / "runs"), "--seeds", "3", "4", "--quick"]
     monkeypatch.setattr(sys, "argv", ["x", *TINY, *QUICK, "reward.train.epochs=1", *options])
     assert reward_model.main() == 0
     results = json.loads(out.read_text(encoding="utf-8"))
@@ -31,5 +32,10 @@ def test_every_objective_of_every_seed(
     assert results["figures"]["fusion_minus_sum_auc_like"] == rows["like"]["auc"]["fusion - sum"]
     assert 0 < results["run"]["users"] < 60  # those of the other half
     assert "| `like` |" in reward_model.markdown(results)
-    assert not (tmp_path / "runs" / "planted-3" / "generator").exists()
+    cells = tmp_path / "runs" / "quick" / "planted"
+    assert (cells / "first-3" / "run" / "reward_first").exists() and not (
+        cells / "first-3" / "run" / "generator"
+    ).exists()
+    again = json.loads(out.read_text(encoding="utf-8")) if reward_model.main() == 0 else {}
+    assert again["rows"] == results["rows"]
     assert "wrote" in capsys.readouterr().out

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from command_line import TinyRun
 
-from benchmarks.result_tables import rendering
+from benchmarks.recall import as_results_file
+from benchmarks.result_tables import shown_of
 from benchmarks.seeds import check_alike, combined, facts_of
 from onerec.errors import UserError
 from onerec.run.run import reopen_run
@@ -25,7 +26,7 @@ def test_one_run_alone_gives_its_own_figures(tiny_run: TinyRun) -> None:
     for pair, figures in made["paired"].items():
         assert figures["recall@10"] == pytest.approx(stored["paired"][pair]["recall@10"])
     made["run"]["command"] = "python -m benchmarks.seeds runs/tiny"
-    shown = rendering(made)(made)
+    shown = shown_of(as_results_file(made))
     assert "| OneRec + selection |" in shown
     assert "seeds 17;" in shown
 

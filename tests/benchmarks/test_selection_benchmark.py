@@ -7,9 +7,9 @@ from benchmarks.selection import GROUPS, markdown, measure
 from onerec.run.run import reopen_run
 
 
-def test_rows_leave_out_and_single_out_every_kind_of_evidence(tiny_run: TinyRun) -> None:
+def test_rows_leave_out_and_single_out_every_kind_of_feature(tiny_run: TinyRun) -> None:
     run = reopen_run(tiny_run.folder, [])
-    rows = {row["evidence"]: row for row in measure(run, users=100)}
+    rows = {row["features"]: row for row in measure(run, users=100)}
     # the tiny items have no content, so nothing speaks for new ones either
     kinds = [kind for kind in GROUPS if kind not in ("likeness of content", "that an item is new")]
     expected = ["all", *(f"without {kind}" for kind in kinds), *(f"the generator and {kind}" for kind in kinds)]

@@ -4,22 +4,21 @@ import pytest
 import torch
 
 from benchmarks.decoding import check_same, stepped_beams, walked_states
-from benchmarks.random_models import random_batch, random_generator
-from benchmarks.timing import in_turns, ratios, spread
+from benchmarks.speed.random_models import random_batch, random_generator
+from benchmarks.speed.timing import in_turns, ratios, spread
 from benchmarks.training import our_step, t5_like, t5_step
 from onerec.decode.beam_search import beam_search
-from onerec.model.bound_generator import bind
 from onerec.model.counting import count_parameters
 
 
 @pytest.mark.parametrize("beam_width", [4, 30])  # the second is wider than the first level
 @torch.inference_mode()
 def test_hugging_face_finds_the_same_items_with_the_same_scores(beam_width: int) -> None:
-    from benchmarks.hugging_face_beams import HuggingFaceBeams
+    from benchmarks.speed.hugging_face_beams import HuggingFaceBeams
 
     model = random_generator(300, (12, 9, 10), width=16, item_head=False)
     batch = random_batch(300, users=3, length=7)
-    ours = beam_search(bind(model, batch), model.trie, beam_width=beam_width)
+    ours = beam_search(model.bind(batch), model.trie, beam_width=beam_width)
     theirs = HuggingFaceBeams(model).eval().beams(batch, beam_width)
     check_same(model, ours.items_BK, ours.log_probabilities_BK, *theirs)
     with pytest.raises(AssertionError, match="scores"):
@@ -30,7 +29,7 @@ def test_hugging_face_finds_the_same_items_with_the_same_scores(beam_width: int)
 
 
 def test_the_item_head_is_refused() -> None:
-    from benchmarks.hugging_face_beams import HuggingFaceBeams
+    from benchmarks.speed.hugging_face_beams import HuggingFaceBeams
 
     with pytest.raises(ValueError, match="item_head"):
         HuggingFaceBeams(random_generator(50, (5, 5, 5), width=16, item_head=True))

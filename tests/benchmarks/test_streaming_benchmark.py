@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from benchmarks import simulated_log, streaming, streaming_stages
+from benchmarks import streaming
+from benchmarks.speed import simulated_log, streaming_stages
 from onerec.data.contract import read_dataset
 
 SMALL = {"generator.width": 16, "generator.hidden_width": 16, "tokenizer.quantizer.level_sizes": [8, 8, 8]}

@@ -3,15 +3,16 @@
 import json
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import tokenizer
-from benchmarks.tokenizer_rivals import inertia_of, variance_lost
+from benchmarks.speed.tokenizer_rivals import inertia_of, variance_lost
 
-missing = tokenizer.missing_packages()
+missing = [package for module, package in tokenizer.NEEDED.items() if find_spec(module) is None]
 
 
 @pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from benchmarks import tokenizer_quality
-from benchmarks.quality_claims import claims_of
-from benchmarks.tokenizer_quality import held_out_pairs, share
+from benchmarks.semantic_ids.quality_claims import claims_of
+from benchmarks.tokenizer_quality import held_out_pairs
 from onerec.data.contract import DatasetSpec, EventColumns, ItemColumns, write_dataset
 from onerec.data.split import TEST, TRAIN, VALID, Sequences
 from onerec.errors import UserError
@@ -44,7 +44,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_benchmark(monkeypatch: pytest.MonkeyPatch, data: Path, out: Path, *options: str) -> dict[str, Any]:
     monkeypatch.setenv("ONEREC_DATA", str(data))
-    monkeypatch.setattr(sys, "argv", ["tokenizer_quality", "--out", str(out), "--quick", *options])
+    cells = str(out.parent / "cells")
+    monkeypatch.setattr(sys, "argv", ["tokenizer_quality", "--out", str(out), "--cells", cells, "--quick", *options])
     assert tokenizer_quality.main() == 0
     return dict(json.loads(out.read_text(encoding="utf-8")))
 
@@ -64,18 +65,14 @@ def test_the_results_file_and_the_tables(
         for vectors in ("content", "content_and_behaviour")
         for method in ("rq_kmeans", "rq_vae", "random")
     ]
-    figures = results["figures"]
-    assert (
-        figures["purity_level_1_topic_rq_kmeans_content"]
-        > 1.5 * figures["purity_chance_level_1_topic_rq_kmeans_content"]
-    )
-    assert (
-        abs(figures["purity_adjusted_level_1_topic_random_content"])
-        < 0.2
-        < figures["purity_adjusted_level_1_topic_rq_kmeans_content"]
-    )
-    assert figures["variance_lost_level_1_rq_kmeans_content"] > figures["variance_lost_level_2_rq_kmeans_content"]
-    assert 0 <= figures["hit_rate_decoded_rq_kmeans_content"] <= 1
+    rows = {(row["vectors"], row["method"]): row for row in results["rows"]}
+    kmeans, random = (rows["content", method]["purity"]["topic"][0] for method in ("rq_kmeans", "random"))
+    assert kmeans["purity"] > 1.5 * kmeans["chance"]
+    assert abs(random["adjusted"]) < 0.2 < kmeans["adjusted"]
+    levels = rows["content", "rq_kmeans"]["quality"]["levels"]
+    assert levels[0]["variance_lost"] > levels[1]["variance_lost"]
+    assert levels[1]["variance_lost"] == pytest.approx(results["figures"]["variance_lost_rq_kmeans_content"])
+    assert 0 <= results["figures"]["hit_rate_decoded_rq_kmeans_content"] <= 1
     assert results["rows"][0]["purity"]["topic"][0]["items"] == 120 - len(range(0, 120, 9))
     claims = {(claim["claim"], claim["vectors"]): claim["here"] for claim in results["claims"]}
     assert claims[("RQ-KMeans reconstructs better than RQ-VAE", "content")] in ("holds", "does not hold")
@@ -173,10 +170,3 @@ def test_claims_hold_or_do_not_by_their_figures() -> None:
             "5.00% against 10.00%",
         ),
     }
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.0, ".000"), (0.1234, ".123"), (0.99999, "1.000"), (1.0, "1.000"), (-0.02, "-.020")]
-)
-def test_shares_as_text(value: float, text: str) -> None:
-    assert share(value) == text

@@ -14,7 +14,7 @@ from onerec.cli import main
 from onerec.errors import UserError
 from onerec.run.config_files import load_config, shipped_config
 from onerec.run.schema import config_schema, explanations, with_examples
-from rl.config import AlignmentRunConfig as RunConfig
+from rl.config.run import AlignmentRunConfig as RunConfig
 
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
 DEMO = CONFIGS / "demo.yaml"

@@ -196,7 +196,7 @@ def test_sets_have_no_next_item() -> None:
     rows = [(0, 1, 1, 0, 1), (0, 2, 5, 2, 0), (0, 3, 5, 0, 1)]
     dataset = dataset_of(rows, order="none; sets")
     for method in ("leave_one_out", "by_time"):
-        with pytest.raises(UserError, match="a user's events are a set"):
+        with pytest.raises(UserError, match=r'needs an order, but events\.order is "none"; use by_period'):
             split_sequences(dataset, method=method)
     sequences = split_sequences(dataset, method="by_period")
     assert training_sequences(sequences)[0].tolist() == [18, 16]

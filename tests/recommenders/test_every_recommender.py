@@ -15,7 +15,7 @@ from onerec.recommenders.cascade import Cascade
 from onerec.recommenders.content_knn import ContentKNN
 from onerec.recommenders.generator import GeneratorRecommender, GeneratorWithNewItems
 from onerec.recommenders.recommender import FittedRecommender, Recommender, TrainedRecommender, TrainingData
-from onerec.recommenders.registry import FITTED, TRAINED
+from onerec.recommenders.registry import fitted_recommenders, trained_recommenders
 from onerec.run.config import BaselinesSection
 
 ITEMS = make_generator().trie.item_count
@@ -50,8 +50,8 @@ def untrained(kind: type[TrainedRecommender]) -> Recommender:
 
 
 MAKERS: dict[str, Callable[[], Recommender]] = {
-    **{kind.name: partial(fitted, kind) for kind in FITTED},
-    **{kind.name: partial(untrained, kind) for kind in TRAINED},
+    **{kind.name: partial(fitted, kind) for kind in fitted_recommenders()},
+    **{kind.name: partial(untrained, kind) for kind in trained_recommenders()},
     "generator": generator,
     "cascade": lambda: Cascade(generator(), ITEMS, LastDigit()),
     "cascade with new items": lambda: Cascade(with_new_items(), ITEMS + 10, LastDigit()),
@@ -97,6 +97,6 @@ def test_lists_without_places_are_refused(recommender: Recommender) -> None:
 
 
 def test_names_are_those_of_the_config_and_told_apart() -> None:
-    kinds = (*TRAINED, *FITTED)
+    kinds = (*trained_recommenders(), *fitted_recommenders())
     assert sorted(kind.name for kind in kinds) == sorted(BaselinesSection.model_fields)
     assert len({kind.label for kind in kinds}) == len(kinds)

@@ -10,7 +10,8 @@ import pytest
 from command_line import configured, file_states, results_of
 from reward_data import QUICK, planted_events, quick_run, write_planted
 
-from benchmarks.result_tables import rendering
+from benchmarks.recall import as_results_file
+from benchmarks.result_tables import shown_of
 from benchmarks.seeds import combined
 from onerec.cli import main
 from onerec.errors import UserError
@@ -20,7 +21,7 @@ from onerec.run.results import judge_of
 from onerec.run.run import Run
 from onerec.run.stages.generator import load_generator
 from rl.alignment.loop import AlignLoop
-from rl.config import config_of
+from rl.config.run import config_of
 from rl.reward_model.choice import trained_names
 from rl.reward_model.stage import EVALUATION_FILE
 
@@ -120,7 +121,8 @@ def test_one_run_in_a_table_of_seeds_keeps_all_models_and_what_the_judge_thinks(
     pair = "onerec_aligned - onerec"
     assert made["paired"][pair]["p_score@10"] == pytest.approx(stored["paired"][pair]["p_score@10"])
     made["run"]["command"] = "python -m benchmarks.seeds runs/planted"
-    header, *rows = [line.split(" | ") for line in rendering(made)(made).splitlines() if line.startswith("| ")]
+    shown_lines = shown_of(as_results_file(made)).splitlines()
+    header, *rows = [line.split(" | ") for line in shown_lines if line.startswith("| ")]
     shown = {row[0].removeprefix("| "): float(row[header.index("P-Score@10")]) for row in rows}
     for name in OWN:
         model = stored["models"][name]

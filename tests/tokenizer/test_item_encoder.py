@@ -15,6 +15,8 @@ from tokenizer.errors import TokenizerError
 from tokenizer.item_encoder import ItemEncoder, ItemTable, TokenizerSection
 
 ITEMS = 60
+Fitted = tuple[str, ItemEncoder]
+Sequences = tuple[np.ndarray, np.ndarray]
 ALIGNED = {"queries": 2, "width": 16, "layers": 1, "steps": 20, "batch_size": 32}
 SECTIONS: dict[str, dict[str, Any]] = {
     "content": {"alignment": None, "collaborative": {"weight": 0}},
@@ -34,7 +36,7 @@ def items() -> ItemTable:
 
 
 @pytest.fixture(scope="module")
-def training(chain_csv: Path) -> tuple[np.ndarray, np.ndarray]:
+def training(chain_csv: Path) -> Sequences:
     """Sequences in which items 50 and above never occur."""
     events = pl.read_csv(chain_csv).filter(pl.col("item") < 50)
     lengths = events.group_by("user", maintain_order=True).len()["len"].to_numpy()
@@ -42,14 +44,12 @@ def training(chain_csv: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module", params=SECTIONS)
-def fitted(
-    request: pytest.FixtureRequest, items: ItemTable, training: tuple[np.ndarray, np.ndarray]
-) -> tuple[str, ItemEncoder]:
+def fitted(request: pytest.FixtureRequest, items: ItemTable, training: Sequences) -> Fitted:
     section = TokenizerSection(**SECTIONS[request.param])
     return request.param, ItemEncoder().fit(items, training, section, seed=3)
 
 
-def test_vectors_hold_what_the_config_asks_for(fitted: tuple[str, ItemEncoder], items: ItemTable) -> None:
+def test_vectors_hold_what_the_config_asks_for(fitted: Fitted, items: ItemTable) -> None:
     kind, encoder = fitted
     assert encoder.vectors_ND.dtype == np.float32 and len(encoder.vectors_ND) == ITEMS + 1
     assert encoder.vectors_ND[:ITEMS].any(axis=1).all()
@@ -63,9 +63,7 @@ def test_vectors_hold_what_the_config_asks_for(fitted: tuple[str, ItemEncoder], 
     np.testing.assert_allclose(squares, expected, rtol=1e-4)
 
 
-def test_behaviour_is_that_of_training_alone(
-    fitted: tuple[str, ItemEncoder], training: tuple[np.ndarray, np.ndarray]
-) -> None:
+def test_behaviour_is_that_of_training_alone(fitted: Fitted, training: Sequences) -> None:
     kind, encoder = fitted
     assert encoder.behaviour_ND[:50].any(axis=1).all()
     assert not encoder.behaviour_ND[50:].any()
@@ -74,9 +72,7 @@ def test_behaviour_is_that_of_training_alone(
     np.testing.assert_array_equal(encoder.behaviour_ND, expected)
 
 
-def test_without_alignment_content_and_behaviour_stand_side_by_side(
-    items: ItemTable, training: tuple[np.ndarray, np.ndarray]
-) -> None:
+def test_without_alignment_content_and_behaviour_stand_side_by_side(items: ItemTable, training: Sequences) -> None:
     section = TokenizerSection(**SECTIONS["content_and_behaviour"])
     encoder = ItemEncoder().fit(items, training, section, seed=3)
     spec = ContentSpec(text=["title"], categorical=["kind"], seed=3)
@@ -85,15 +81,13 @@ def test_without_alignment_content_and_behaviour_stand_side_by_side(
     np.testing.assert_allclose(encoder.vectors_ND, np.hstack([normalise_rows(content), 2 * filled]), atol=1e-6)
 
 
-def test_an_item_without_behaviour_gets_the_same_vector_when_it_joins_later(
-    fitted: tuple[str, ItemEncoder], items: ItemTable
-) -> None:
+def test_an_item_without_behaviour_gets_the_same_vector_when_it_joins_later(fitted: Fitted, items: ItemTable) -> None:
     _, encoder = fitted
     rows = np.array([55, 60, 51])
     np.testing.assert_allclose(encoder.encode_new(items.table, items.folder, rows), encoder.vectors_ND[rows], atol=1e-5)
 
 
-def test_new_items_land_near_items_of_their_kind(fitted: tuple[str, ItemEncoder], items: ItemTable) -> None:
+def test_new_items_land_near_items_of_their_kind(fitted: Fitted, items: ItemTable) -> None:
     _, encoder = fitted
     new = pl.DataFrame({"item": [100, 101], "title": ["stretch1 part4 colour9", "unheard of"], "kind": ["k1", "k3"]})
     grown = pl.concat([items.table, new])
@@ -108,9 +102,7 @@ def test_new_items_land_near_items_of_their_kind(fitted: tuple[str, ItemEncoder]
     np.testing.assert_allclose(encoder.encode_new(grown, items.folder, rows[1:]), joined[1:], atol=1e-5)
 
 
-def test_saved_and_loaded_it_gives_the_same_vectors(
-    fitted: tuple[str, ItemEncoder], items: ItemTable, tmp_path: Path
-) -> None:
+def test_saved_and_loaded_it_gives_the_same_vectors(fitted: Fitted, items: ItemTable, tmp_path: Path) -> None:
     _, encoder = fitted
     encoder.save(tmp_path / "encoder")
     encoder.save(tmp_path / "encoder")  # replaces
@@ -125,15 +117,13 @@ def test_saved_and_loaded_it_gives_the_same_vectors(
     )
 
 
-def test_the_same_seed_gives_the_same_vectors(
-    fitted: tuple[str, ItemEncoder], items: ItemTable, training: tuple[np.ndarray, np.ndarray]
-) -> None:
+def test_the_same_seed_gives_the_same_vectors(fitted: Fitted, items: ItemTable, training: Sequences) -> None:
     kind, encoder = fitted
     again = ItemEncoder().fit(items, training, TokenizerSection(**SECTIONS[kind]), seed=3)
     assert np.array_equal(again.vectors_ND, encoder.vectors_ND)
 
 
-def test_damage_is_named(fitted: tuple[str, ItemEncoder], tmp_path: Path) -> None:
+def test_damage_is_named(fitted: Fitted, tmp_path: Path) -> None:
     _, encoder = fitted
     folder = tmp_path / "encoder"
     with pytest.raises(TokenizerError, match="no readable item encoder"):
@@ -159,7 +149,7 @@ def test_damage_is_named(fitted: tuple[str, ItemEncoder], tmp_path: Path) -> Non
 
 
 def test_without_columns_behaviour_stands_alone_and_nobody_can_join(
-    items: ItemTable, training: tuple[np.ndarray, np.ndarray], tmp_path: Path
+    items: ItemTable, training: Sequences, tmp_path: Path
 ) -> None:
     bare = ItemTable(items.table.select("item"), {}, items.folder, "bare")
     section = TokenizerSection(**SECTIONS["aligned"])  # its weight for behaviour is 0, which would leave nothing

@@ -13,7 +13,14 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
-from tokenizer.behaviour.pairs import ItemPairs, co_occurrence_pairs, joined, swing_pairs, user_to_item_pairs
+from tokenizer.behaviour.pairs import (
+    ItemPairs,
+    co_occurrence_scores,
+    joined,
+    nearest_pairs,
+    swing_scores,
+    user_to_item_pairs,
+)
 from tokenizer.common.checks import check_arrays, check_vectors
 from tokenizer.common.settings import Settings
 from tokenizer.errors import TokenizerError
@@ -65,9 +72,9 @@ def pairs_from_behaviour(
     made, items = [], len(collaborative_ND)
     for kind in dict.fromkeys(spec.pairs):
         if kind == "swing":
-            made.append(swing_pairs(item_index, offsets, items, neighbours=spec.neighbours))
+            made.append(nearest_pairs(swing_scores(item_index, offsets, items), spec.neighbours))
         elif kind == "co_occurrence":
-            made.append(co_occurrence_pairs(item_index, offsets, items, neighbours=spec.neighbours))
+            made.append(nearest_pairs(co_occurrence_scores(item_index, offsets, items), spec.neighbours))
         else:
             made.append(user_to_item_pairs(item_index, offsets, collaborative_ND))
     return joined(made)

@@ -33,28 +33,6 @@ class ItemPairs:
         return len(self.weight_P)
 
 
-def swing_pairs(
-    item_index: np.ndarray,
-    offsets: np.ndarray,
-    item_count: int,
-    *,
-    neighbours: int = 10,
-    alpha: float = 1.0,
-    user_items: int = 200,
-    item_users: int = 1000,
-) -> ItemPairs:
-    """Pair every item with its `neighbours` most similar items by `swing_scores`; weights of an anchor sum to one."""
-    scores_NN = swing_scores(item_index, offsets, item_count, alpha=alpha, user_items=user_items, item_users=item_users)
-    return nearest_pairs(scores_NN, neighbours)
-
-
-def co_occurrence_pairs(
-    item_index: np.ndarray, offsets: np.ndarray, item_count: int, *, neighbours: int = 10, window: int = 5
-) -> ItemPairs:
-    """Pair every item with its `neighbours` most similar items by `co_occurrence_scores`; weights of an anchor sum to one."""
-    return nearest_pairs(co_occurrence_scores(item_index, offsets, item_count, window=window), neighbours)
-
-
 def user_to_item_pairs(
     item_index: np.ndarray, offsets: np.ndarray, collaborative_ND: np.ndarray, *, history: int = 10
 ) -> ItemPairs:

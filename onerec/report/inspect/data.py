@@ -1,7 +1,7 @@
-"""What the inspection page carries inside it: every item's columns, codes and neighbours, packed small.
+"""The data inside the inspection page: every item's columns, codes and neighbours, packed small.
 
-Items are sorted by their IDs, so that the items below a prefix are a range and the page finds them by bisection. Numbers
-travel as base64 of little-endian arrays, columns with few different cells as those cells and an index.
+Items are sorted by their IDs, so the items below a prefix are a range, and the page finds it by bisection. Numbers are base64
+of little-endian arrays. A column with few different cells is those cells and an index.
 """
 
 import base64

@@ -1,6 +1,6 @@
-"""One page to look at semantic IDs with: the tree of prefixes, neighbours by vector and by ID, what was confused.
+"""The page that shows semantic IDs: the tree of prefixes, neighbours by vector and by ID, and confused items.
 
-The page is a single HTML file that needs no network, drawn from what `onerec tokenize` left behind and the items table.
+It is a single HTML file that needs no network, made from what `onerec tokenize` wrote and the table of items.
 """
 
 import json

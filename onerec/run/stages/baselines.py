@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from onerec.errors import UserError
 from onerec.recommenders.recommender import FittedRecommender, Recommender, TrainedRecommender, TrainingData
-from onerec.recommenders.registry import FITTED, TRAINED
+from onerec.recommenders.registry import fitted_recommenders, trained_recommenders
 from onerec.run.config import RunConfig
 from onerec.run.models import Model
 from onerec.run.run import Facts, Run, Stage
@@ -21,7 +21,7 @@ from onerec.train.runtime import set_threads
 
 def baseline_stages() -> list[Stage]:
     """A stage for every registered recommender, in the order of tables."""
-    return [*(TrainedBaseline(recommender) for recommender in TRAINED), *(FittedBaseline(one) for one in FITTED)]
+    return [*map(TrainedBaseline, trained_recommenders()), *map(FittedBaseline, fitted_recommenders())]
 
 
 def section_of(config: RunConfig, name: str) -> Any:

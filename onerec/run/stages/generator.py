@@ -79,11 +79,9 @@ def generator_windows(run: Run) -> Windows:
     config = run.config.generator
     causal = config.context == "causal"
     if config.pathways.in_use:
-        stream, older = (
-            training_stream(run.reading.stream, run.reading.order.trained_E),
-            config.pathways.positive_length,
-        )
-        return stream_windows(stream, config.history_length, causal=causal, older=older)
+        stream = training_stream(run.reading.stream, run.reading.order.trained_E)
+        earlier = config.pathways.positive_length
+        return stream_windows(stream, config.history_length, causal=causal, earlier_positives=earlier)
     make = every_position_windows if causal else one_target_windows
     return make(*run.training, config.history_length)
 

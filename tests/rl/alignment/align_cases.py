@@ -16,10 +16,10 @@ from onerec.data.split import Sequences
 from onerec.data.windows import Windows, every_position_windows
 from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
-from rl.alignment.config import AlignConfig
 from rl.alignment.exposures import Exposures
 from rl.alignment.loop import AlignLoop
 from rl.alignment.rewards import AlignRewards
+from rl.config.alignment import AlignConfig
 from rl.rewards.reward import Reward
 from rl.rollouts.policy import batch_of
 from rl.rollouts.rollouts import Rollouts

@@ -20,7 +20,7 @@ from onerec.run.lists import lists_of
 from rl.alignment.evaluation import AFTER, BEFORE, evaluate_alignment
 from rl.alignment.rewards import load_rewards
 from rl.alignment.stage import align_generator, aligned_model, load_aligned
-from rl.config import AlignmentRunConfig, config_of
+from rl.config.run import AlignmentRunConfig, config_of
 from rl.reward_model.choice import judging_name, rewarding_name
 from rl.reward_model.selection import RewardSelectionStage
 

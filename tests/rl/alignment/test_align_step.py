@@ -10,8 +10,8 @@ from torch import Tensor
 
 from onerec.errors import UserError
 from rl.alignment.collapse import CollapseWatch
-from rl.alignment.config import AlignConfig
 from rl.alignment.step import Groups, downward_gradient_norm, group_figures, kl_to_start, objective_loss
+from rl.config.alignment import AlignConfig
 from rl.objectives import group_advantages
 from rl.rollouts.policy import ScoredCodes
 from rl.rollouts.rollouts import Rollouts

@@ -29,9 +29,9 @@ from onerec.errors import UserError
 from onerec.model.bound_generator import item_log_probabilities
 from onerec.model.generator import Generator
 from onerec.run.stages.generator import generator_windows
-from rl.alignment.config import AlignConfig
 from rl.alignment.exposures import Exposures, exposure_loss, training_exposures
 from rl.alignment.loop import AlignLoop
+from rl.config.alignment import AlignConfig
 from rl.rewards.duration_aware import advantages_of_batch, play_events
 from rl.rollouts.policy import batch_of, score_codes
 from tokenizer.semantic_ids import SemanticIds

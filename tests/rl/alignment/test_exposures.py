@@ -18,9 +18,9 @@ from onerec.data.stream import order_events
 from onerec.errors import UserError
 from onerec.run.run import Run
 from rl.alignment import exposures as module
-from rl.alignment.config import ExposuresConfig
 from rl.alignment.exposures import Exposures, logged_advantages, time_batches, training_exposures
-from rl.config import config_of
+from rl.config.alignment import ExposuresConfig
+from rl.config.run import config_of
 from rl.rewards.duration_aware import duration_aware_advantages
 
 LEARN = ("align.exposures.weight=1", "align.exposures.least=2")

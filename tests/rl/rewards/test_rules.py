@@ -11,8 +11,8 @@ from reward_cases import make_prompts, make_rollouts
 
 from onerec.data.contract import DatasetSpec, EventColumns, ItemColumns, write_dataset
 from onerec.errors import UserError
-from rl.alignment.config import ScenarioConfig
 from rl.alignment.rewards import AlignRewards
+from rl.config.alignment import ScenarioConfig
 from rl.rewards.format import format_advantages, largest
 from rl.rewards.hit import hit_reward
 from rl.rewards.rank import rank_penalties, rank_reward

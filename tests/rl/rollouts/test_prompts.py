@@ -20,7 +20,7 @@ from onerec.model.generator import Generator
 from onerec.recommenders.generator import GeneratorRecommender
 from onerec.run.run import Run
 from rl.alignment.stage import align_prompts
-from rl.rollouts.config import RolloutConfig
+from rl.config.rollouts import RolloutConfig
 from rl.rollouts.prompts import batches_from, prompt_batches, training_prompts
 from rl.rollouts.rollouts import generate_groups
 from tokenizer.semantic_ids import SemanticIds

@@ -18,7 +18,7 @@ from onerec.decode.beam_search import beam_search
 from onerec.errors import UserError
 from onerec.model.bound_generator import bind
 from onerec.model.generator import Generator
-from rl.rollouts.config import RolloutConfig
+from rl.config.rollouts import RolloutConfig
 from rl.rollouts.rollouts import Rollouts, generate_groups, groups_of
 from rl.rollouts.sampling import _Stepped
 from tokenizer.semantic_ids import SemanticIds

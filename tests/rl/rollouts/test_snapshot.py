@@ -6,7 +6,7 @@ from request_cases import requests_of
 from rollout_cases import small_generator
 
 from onerec.model.generator import Generator
-from rl.rollouts.config import RolloutConfig
+from rl.config.rollouts import RolloutConfig
 from rl.rollouts.rollouts import generate_groups
 from rl.rollouts.snapshot import Snapshot
 

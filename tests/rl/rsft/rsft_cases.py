@@ -13,7 +13,7 @@ from watched_cases import PLAIN, opened
 from onerec.data.contract import read_dataset
 from onerec.model.generator import Generator
 from onerec.run.run import Run
-from rl.rsft.config import RsftConfig
+from rl.config.rsft import RsftConfig
 from rl.rsft.sessions import lower_sessions
 
 STAGE = (

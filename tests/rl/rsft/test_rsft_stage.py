@@ -24,7 +24,7 @@ from onerec.run.run import Run
 from onerec.run.stages.generator import load_generator
 from onerec.train.trainer import Trainer
 from rl.alignment.evaluation import BEFORE, RSFT
-from rl.rsft.config import RsftConfig
+from rl.config.rsft import RsftConfig
 from rl.rsft.stage import load_rsft, rsft_model, train_rsft
 
 GAP = RsftConfig(session_gap=2500)

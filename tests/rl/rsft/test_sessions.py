@@ -20,7 +20,7 @@ from onerec.model.generator import Generator
 from onerec.run.run import Run
 from onerec.run.stages.generator import generator_windows
 from onerec.train.trainer import TrainConfig, Trainer
-from rl.rsft.config import RsftConfig
+from rl.config.rsft import RsftConfig
 from rl.rsft.sessions import (
     ChosenTargets,
     choose_targets,

@@ -14,6 +14,7 @@ from tokenizer.errors import TokenizerError
 
 SMALL = AlignmentSpec(queries=2, width=16, layers=1, steps=120, batch_size=64)
 GROUPS, ITEMS = 10, 300
+Fitted = tuple[Aligner, list[np.ndarray], ItemPairs]
 
 
 def catalogue(seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
@@ -46,13 +47,13 @@ def weighted(pairs_P2: np.ndarray) -> ItemPairs:
 
 
 @pytest.fixture(scope="module")
-def fitted() -> tuple[Aligner, list[np.ndarray], ItemPairs]:
+def fitted() -> Fitted:
     blocks, group = catalogue()
     pairs = weighted(pairs_within(group, np.arange(240), 1500, seed=1))
     return Aligner(SMALL, seed=3).fit(blocks, pairs), blocks, pairs
 
 
-def test_items_that_were_in_no_pair_find_their_partners(fitted: tuple[Aligner, list[np.ndarray], ItemPairs]) -> None:
+def test_items_that_were_in_no_pair_find_their_partners(fitted: Fitted) -> None:
     aligner, blocks, _ = fitted
     group = np.arange(ITEMS) % GROUPS
     unseen = pairs_within(group, np.arange(240, ITEMS), 200, seed=2)
@@ -62,9 +63,7 @@ def test_items_that_were_in_no_pair_find_their_partners(fitted: tuple[Aligner, l
     assert aligned > 0.2
 
 
-def test_rows_have_length_one_and_do_not_depend_on_each_other(
-    fitted: tuple[Aligner, list[np.ndarray], ItemPairs],
-) -> None:
+def test_rows_have_length_one_and_do_not_depend_on_each_other(fitted: Fitted) -> None:
     aligner, blocks, _ = fitted
     vectors = aligner.encode(blocks)
     assert vectors.dtype == np.float32 and vectors.shape == (ITEMS, 2 * 16)
@@ -73,9 +72,7 @@ def test_rows_have_length_one_and_do_not_depend_on_each_other(
     np.testing.assert_allclose(aligner.encode([block[rows] for block in blocks]), vectors[rows], atol=1e-5)
 
 
-def test_the_more_reconstruction_weighs_the_more_of_the_content_can_be_read_back(
-    fitted: tuple[Aligner, list[np.ndarray], ItemPairs],
-) -> None:
+def test_the_more_reconstruction_weighs_the_more_of_the_content_can_be_read_back(fitted: Fitted) -> None:
     _, blocks, pairs = fitted
     lost = {}
     for weight in (0.0, 0.1, 3.0):
@@ -85,9 +82,7 @@ def test_the_more_reconstruction_weighs_the_more_of_the_content_can_be_read_back
     assert lost[3.0] < 0.5  # guessing zeros loses 1
 
 
-def test_the_same_seed_repeats_the_vectors_and_other_random_states_stay(
-    fitted: tuple[Aligner, list[np.ndarray], ItemPairs],
-) -> None:
+def test_the_same_seed_repeats_the_vectors_and_other_random_states_stay(fitted: Fitted) -> None:
     aligner, blocks, pairs = fitted
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
     again = Aligner(SMALL, seed=3).fit(blocks, pairs)
@@ -98,7 +93,7 @@ def test_the_same_seed_repeats_the_vectors_and_other_random_states_stay(
     assert not np.allclose(other.encode(blocks), aligner.encode(blocks), atol=1e-3)
 
 
-def test_what_is_saved_comes_back(fitted: tuple[Aligner, list[np.ndarray], ItemPairs]) -> None:
+def test_what_is_saved_comes_back(fitted: Fitted) -> None:
     aligner, blocks, _ = fitted
     state = aligner.state_dict()
     restored = Aligner.load(aligner.config(), state)
@@ -138,7 +133,7 @@ def test_extremes_of_size_work() -> None:
             assert aligner.figures == {"stopped_at": 3}  # one pair cannot be hidden from training
 
 
-def test_training_that_runs_off_is_refused(fitted: tuple[Aligner, list[np.ndarray], ItemPairs]) -> None:
+def test_training_that_runs_off_is_refused(fitted: Fitted) -> None:
     _, blocks, pairs = fitted
     with pytest.raises(TokenizerError, match="smaller learning_rate"):
         Aligner(SMALL.model_copy(update={"learning_rate": 1e30, "steps": 5})).fit(blocks, pairs)
@@ -224,7 +219,7 @@ def test_wrong_input_is_named() -> None:
         Aligner(SMALL).fit(blocks, weighted(np.array([[0, 1]], dtype=np.int32)))
 
 
-def test_blocks_of_other_widths_are_refused(fitted: tuple[Aligner, list[np.ndarray], ItemPairs]) -> None:
+def test_blocks_of_other_widths_are_refused(fitted: Fitted) -> None:
     aligner, blocks, _ = fitted
     with pytest.raises(TokenizerError, match=r"blocks of \[16\] columns, but it was fitted on \[16, 5\]"):
         aligner.encode(blocks[:1])

@@ -12,11 +12,9 @@ from tokenizer.behaviour import pairs as module
 from tokenizer.behaviour.co_occurrence import co_occurrence
 from tokenizer.behaviour.pairs import (
     ItemPairs,
-    co_occurrence_pairs,
     co_occurrence_scores,
     joined,
     nearest_pairs,
-    swing_pairs,
     swing_scores,
     user_to_item_pairs,
 )
@@ -68,8 +66,8 @@ def test_of_an_item_of_many_users_an_even_sample_counts() -> None:
 
 
 def test_swing_needs_two_users_and_repeats_change_nothing() -> None:
-    assert not len(swing_pairs(*flat([[0, 1, 2]]), ITEMS))
-    assert not len(swing_pairs(*flat([]), ITEMS))
+    assert not swing_scores(*flat([[0, 1, 2]]), ITEMS).nnz
+    assert not len(nearest_pairs(swing_scores(*flat([]), ITEMS), 5))
     once, twice = swing_scores(*flat([[0, 1], [1, 0]]), ITEMS), swing_scores(*flat([[0, 1, 0, 1], [1, 0]]), ITEMS)
     np.testing.assert_array_equal(once.toarray(), twice.toarray())
 
@@ -78,7 +76,7 @@ def test_swing_needs_two_users_and_repeats_change_nothing() -> None:
 @given(sequences, st.integers(1, 4))
 def test_pairs_are_the_highest_scores_of_every_item(lists: list[list[int]], neighbours: int) -> None:
     scores = co_occurrence_scores(*flat(lists), ITEMS, window=3)
-    pairs = co_occurrence_pairs(*flat(lists), ITEMS, neighbours=neighbours, window=3)
+    pairs = nearest_pairs(scores, neighbours)
     assert pairs.pairs_P2.dtype == np.int32 and pairs.weight_P.dtype == np.float32
     dense = scores.toarray()
     for item in range(ITEMS):
@@ -133,12 +131,12 @@ def test_kinds_of_pairs_weigh_the_same_together() -> None:
 
 def test_wrong_input_is_named() -> None:
     with pytest.raises(TokenizerError, match="event 1 names item row 9; there are 7 items"):
-        swing_pairs(np.array([0, 9]), np.array([0, 2]), ITEMS)
+        swing_scores(np.array([0, 9]), np.array([0, 2]), ITEMS)
     with pytest.raises(TokenizerError, match="offsets must run from 0"):
         user_to_item_pairs(np.array([0, 1]), np.array([0, 1]), np.eye(ITEMS))
     with pytest.raises(TokenizerError, match="neighbours"):
-        co_occurrence_pairs(*flat([[0, 1]]), ITEMS, neighbours=0)
+        nearest_pairs(sparse.csr_matrix((4, 4)), 0)
     with pytest.raises(TokenizerError, match="history"):
         user_to_item_pairs(*flat([[0, 1]]), np.eye(ITEMS), history=0)
     with pytest.raises(TokenizerError, match="user_items"):
-        swing_pairs(*flat([[0, 1]]), ITEMS, user_items=0)
+        swing_scores(*flat([[0, 1]]), ITEMS, user_items=0)

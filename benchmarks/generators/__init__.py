@@ -1,0 +1,1 @@
+"""What the studies of generators measure: ablations, generators trained on a counted number of targets, and a power law."""

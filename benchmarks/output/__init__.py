@@ -1,0 +1,1 @@
+"""What all benchmarks write: results files, and figures as text."""

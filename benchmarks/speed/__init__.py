@@ -1,0 +1,1 @@
+"""What speed benchmarks share: clocks, random models, rivals, a simulated log."""

@@ -1,0 +1,1 @@
+"""The config sections of this package, one file each."""
