@@ -56,8 +56,10 @@ def test_a_changed_key_redoes_what_depends_on_it(override: str, expected: set[st
     assert redone(tiny_copy, override) == expected
 
 
-def test_a_killed_conversion_is_made_again(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = load_config(CONFIGS / "own.yaml", [f"dataset.folder={tiny_run.dataset}"])
+def test_a_killed_conversion_is_made_again(
+    chain_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(CONFIGS / "own.yaml", [f"dataset.folder={chain_dataset}"])
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
