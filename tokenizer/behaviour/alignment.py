@@ -21,7 +21,7 @@ from tokenizer.behaviour.pairs import (
     swing_scores,
     user_to_item_pairs,
 )
-from tokenizer.common.checks import check_arrays, check_vectors
+from tokenizer.common.checks import check_vectors, fill_arrays
 from tokenizer.common.settings import Settings
 from tokenizer.errors import TokenizerError
 
@@ -158,9 +158,7 @@ class Aligner:
         aligner.block_widths, aligner.figures = list(config["block_widths"]), dict(config["figures"])
         with torch.random.fork_rng(devices=[]):
             network = aligner._make_network()
-        shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
-        arrays = check_arrays("alignment", state, shapes)
-        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+        fill_arrays("alignment", {name: weight.numpy() for name, weight in network.state_dict().items()}, state)
         aligner._network = network.eval().requires_grad_(False)
         return aligner
 

@@ -73,12 +73,12 @@ def check_codes(codes_NL: np.ndarray, level_sizes: list[int], what: str = "codes
     return codes.astype(np.int32)
 
 
-def check_arrays(
-    title: str, state: dict[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, np.ndarray]:
-    """Return the named arrays of a saved quantizer as float32; TokenizerError when one is missing or has a wrong shape."""
-    for name, shape in shapes.items():
-        if name not in state or state[name].shape != shape:
+def fill_arrays(title: str, blanks: Mapping[str, np.ndarray], state: dict[str, np.ndarray]) -> None:
+    """Copy saved arrays into those of the same names; TokenizerError when one is missing or has another shape."""
+    for name, blank in blanks.items():
+        if name not in state or state[name].shape != blank.shape:
             found = state[name].shape if name in state else "nothing"
-            raise TokenizerError(f"{title}: array {name!r} should have shape {shape}, found {found}; tokenize again.")
-    return {name: np.asarray(state[name], dtype=np.float32) for name in shapes}
+            raise TokenizerError(
+                f"{title}: array {name!r} should have shape {blank.shape}, found {found}; tokenize again."
+            )
+        blank[...] = state[name]

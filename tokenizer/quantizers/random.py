@@ -21,13 +21,16 @@ class RandomIDs(ContentFree):
     gets the same draws again, and `tokenizer.append` moves those items to free IDs.
     """
 
+    title = "RandomIDs"
+
     def encode(self, x_ND: np.ndarray) -> np.ndarray:
         """The draws for rows 0, 1, 2 … as codes int32 [N,L]."""
         return self._draws(0, len(self._checked(x_ND)))
 
     def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
         """The draws after those of the fitted rows, int32 [N,L]."""
-        return self._draws(int(self._fitted()["fitted_rows"][0]), len(self._checked(x_ND)))
+        count = len(self._checked(x_ND))
+        return self._draws(int(self._fitted_rows[0]), count)
 
     def _draws(self, first: int, count: int) -> np.ndarray:
         products = list(accumulate(self.level_sizes, lambda left, right: left * right))

@@ -89,4 +89,4 @@ def test_beam_width_is_a_setting_of_rq_kmeans() -> None:
         np.testing.assert_array_equal(one, other)  # the beam is for encoding only
     errors = [float(np.square(x - quantizer.decode(quantizer.encode(x))).sum()) for quantizer in (greedy, beamed)]
     assert errors[1] < errors[0]
-    assert RQKMeans.load(beamed.config(), beamed.state_dict()).beam_width == 5
+    assert RQKMeans.load(beamed.config(), beamed.state_dict()).settings.beam_width == 5
