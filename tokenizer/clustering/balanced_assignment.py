@@ -213,11 +213,8 @@ def _rank_within(group_M: np.ndarray, value_M: np.ndarray) -> np.ndarray:
     """Rank of each value within its group, int64 [M]; among equal values the earlier one ranks first."""
     order_M = np.lexsort((value_M, group_M))
     sorted_M = group_M[order_M]
-    position_M = np.arange(len(group_M))
-    first_M = np.ones(len(group_M), dtype=bool)
-    first_M[1:] = sorted_M[1:] != sorted_M[:-1]
     rank_M = np.empty(len(group_M), dtype=np.int64)
-    rank_M[order_M] = position_M - np.maximum.accumulate(np.where(first_M, position_M, 0))
+    rank_M[order_M] = np.arange(len(group_M)) - np.searchsorted(sorted_M, sorted_M)
     return rank_M
 
 

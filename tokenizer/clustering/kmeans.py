@@ -48,7 +48,7 @@ def lloyd(
     """
     results = (
         _one_run(x_ND, clusters, iterations, np.random.default_rng((seed, restart)), initialisation)
-        for restart in range(max(1, restarts))
+        for restart in range(restarts)
     )
     return min(results, key=lambda result: result.inertia)
 

@@ -56,18 +56,18 @@ def check_level_sizes(level_sizes: list[int]) -> list[int]:
     return [int(size) for size in level_sizes]
 
 
-def check_codes(codes_NL: np.ndarray, level_sizes: list[int], what: str = "codes") -> np.ndarray:
+def check_codes(codes_NL: np.ndarray, level_sizes: list[int]) -> np.ndarray:
     """Return `codes_NL` as int32 [N,L]; TokenizerError when a code is not in 0..size-1 of its level."""
     codes = np.asarray(codes_NL)
     if codes.ndim != 2 or codes.shape[1] != len(level_sizes) or not np.issubdtype(codes.dtype, np.integer):
         raise TokenizerError(
-            f"{what}: expected whole numbers of shape [items, {len(level_sizes)}], got {codes.dtype} {codes.shape}."
+            f"codes: expected whole numbers of shape [items, {len(level_sizes)}], got {codes.dtype} {codes.shape}."
         )
     outside = (codes < 0) | (codes >= np.asarray(level_sizes))
     if outside.any():
         row, level = np.argwhere(outside)[0]
         raise TokenizerError(
-            f"{what}: row {row} has code {codes[row, level]} on level {level + 1}, "
+            f"codes: row {row} has code {codes[row, level]} on level {level + 1}, "
             f"whose codes run from 0 to {level_sizes[level] - 1}."
         )
     return codes.astype(np.int32)

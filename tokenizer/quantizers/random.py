@@ -34,9 +34,8 @@ class RandomIDs(ContentFree):
 
     def _draws(self, first: int, count: int) -> np.ndarray:
         products = list(accumulate(self.level_sizes, lambda left, right: left * right))
-        levels = sum(
-            product <= 1 << 62 for product in products
-        )  # here draws do not repeat; other levels are independent
+        # on the first levels draws do not repeat; the other levels are independent
+        levels = sum(product <= 1 << 62 for product in products)
         codes_NL = np.empty((count, len(self.level_sizes)), dtype=np.int32)
         for start in range(0, count, BLOCK_ROWS):
             row_R = np.arange(first + start, first + min(start + BLOCK_ROWS, count), dtype=np.uint64)
