@@ -33,7 +33,7 @@ def plainly(x: np.ndarray, codebooks: list[np.ndarray]) -> np.ndarray:
 def test_tables_and_residuals_give_the_codes_of_the_plain_loop(
     sizes: list[int], memory_mib: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, codebooks = case(1, 3000, 32, sizes)  # more rows than fit into 1 MiB at once
+    x, codebooks = case(1, 3000, 64, sizes)  # more rows than fit into 1 MiB at once
     expected = plainly(x, codebooks)
     by_tables = ResidualEncoder(codebooks, memory_mib=memory_mib)
     assert by_tables.uses_tables == (len(sizes) > 1)
