@@ -151,7 +151,7 @@ class CoOccurrence:
         """Write the counts as arrays that `load` maps into memory."""
         folder.mkdir(parents=True, exist_ok=True)
         table, order = self.similarity_NN, self.order
-        arrays = (
+        arrays: tuple[np.ndarray, ...] = (
             table.data,
             table.indices,
             table.indptr,
