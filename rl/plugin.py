@@ -1,7 +1,7 @@
-"""What this package adds to runs: config sections, and the stages after training. An entry point of `onerec.plugins`.
+"""The config sections and stages that this package adds to runs, as an entry point of `onerec.plugins`.
 
-The order is the Technical Report's (arXiv 2506.13695): next-code training, RSFT, alignment with a reward model, and at serving
-time the best of what is generated.
+The stages follow the Technical Report (arXiv 2506.13695): next-code training, RSFT, alignment with a reward model, and selection
+of the best generations at serving time.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ HALVES: tuple[Half | None, ...] = (None, "first", "second")
 
 
 def stages(config: RunConfig) -> Sequence[Stage]:
-    """The stages that a config with the sections of this package may ask for."""
+    """The stages that a config may ask for."""
     assert isinstance(config, AlignmentRunConfig)
     rewards = [RewardStage(half) for half in HALVES]
     aligned = AlignStage(config)
@@ -40,22 +40,22 @@ def stages(config: RunConfig) -> Sequence[Stage]:
 
 
 def check(run: Run) -> None:
-    """Refuse stages after training that the config leaves without a section. Raises UserError."""
+    """Refuse stages in `after_training` that need a section which the config sets to null. Raises UserError."""
     config = config_of(run)
     asked = config.after_training
     if "rsft" in asked and config.rsft is None:
-        raise UserError("after_training names rsft, and the config says rsft: null; give it a section rsft")
+        raise UserError("after_training names rsft, but the config says rsft: null; add a section rsft")
     if "reward" in asked and config.reward is None:
-        raise UserError("after_training names reward, and the config says reward: null; give it a section reward")
+        raise UserError("after_training names reward, but the config says reward: null; add a section reward")
     if "align" in asked and config.reward is None and config.align.rewards.p_score:
         raise UserError(
-            "after_training names align with align.rewards.p_score, and the config says reward: null; "
-            "give it a section reward, or align by rules: align.rewards.p_score=0 and a weight for hit or rank"
+            "after_training names align, and align.rewards.p_score needs a reward model, but the config says reward: null; "
+            "add a section reward, or align by rules: align.rewards.p_score=0 and a weight for hit or rank"
         )
 
 
 def results(run: Run) -> dict[str, Any]:
-    """Figures of the reward models that are trained, for `results.json`."""
+    """Figures of the trained reward models, for `results.json`."""
     evaluations = [run.stages[f"{name}/evaluation"] for name in reward_names(config_of(run))]
     return {
         "reward_models": {

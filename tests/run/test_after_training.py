@@ -267,7 +267,7 @@ def test_a_stage_is_left_out_where_it_is_not_named(
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ([ALL, "reward=null"], "after_training names reward, and the config says reward: null"),
+        ([ALL, "reward=null"], "after_training names reward, but the config says reward: null"),
         (["after_training=[align]", "reward=null"], "align by rules: align.rewards.p_score=0"),
         (["after_training=[rsft]"], "rsft: null"),
         (["after_training=[reward]", "reward.objectives=[clicks]"], 'reward.objectives: "clicks"'),

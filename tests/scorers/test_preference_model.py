@@ -185,7 +185,7 @@ def test_a_label_that_never_varies_weighs_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"weights": [1.0]}, "3 are needed"),
+        ({"weights": [1.0]}, "give 3 weights"),
         ({"weights": [0.0, 0.0, 0.0]}, "more than 0"),
         ({"weights": [1.0, 0.0, -1.0]}, "more than 0"),
         ({"width": 15}, "multiple"),

@@ -170,7 +170,7 @@ def test_a_log_without_what_is_needed_is_refused_by_file_and_column(tmp_path: Pa
         tmp_path / "f", events, "align.exposures.dislike=share"
     )
     message = refused(tmp_path / "g", events, "align.exposures.least=1000")
-    assert "none has an advantage and a history" in message and "align.exposures.least (1000)" in message
+    assert "has both an advantage and a history" in message and "align.exposures.least (1000)" in message
 
 
 @pytest.mark.skipif("ONEREC_DATA" not in os.environ, reason="set ONEREC_DATA to the folder that holds kuairand-pure")

@@ -296,19 +296,19 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": 0.7}, "temperature=0.7 would change nothing: the rollouts decide"),
+        ({"temperature": 0.7}, "temperature=0.7 has no effect here: the rollouts decide"),
         (
             {"mask_truncated_completions": True},
-            "mask_truncated_completions=True would change nothing: a generator is no",
+            "mask_truncated_completions=True has no effect here: it is for language models",
         ),
-        ({"objective": gbpo, "beta": 0.1}, "beta=0.1 would change nothing: an objective of our own replaces"),
-        ({"objective": gbpo, "loss_type": "grpo"}, "loss_type='grpo' would change nothing"),
+        ({"objective": gbpo, "beta": 0.1}, "beta=0.1 has no effect here: `objective` replaces"),
+        ({"objective": gbpo, "loss_type": "grpo"}, "loss_type='grpo' has no effect here"),
         ({"loss_type": "ecpo"}, 'no loss_type "ecpo"; it has grpo, dr_grpo'),
-        ({"max_completion_length": 5}, "max_completion_length is 5, the generator's IDs have 3 codes"),
+        ({"max_completion_length": 5}, "max_completion_length is 5, but the generator's IDs have 3 codes"),
         ({"per_device_train_batch_size": 32}, "8 prompts are fewer than the 16"),
     ],
 )
-def test_options_that_would_change_nothing_are_refused(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_options_without_effect_are_refused(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         make_trainer(tmp_path, make_generator(), **settings)
 
@@ -321,7 +321,7 @@ def test_what_is_refused_later(tmp_path: Path) -> None:
     nowhere = {"nowhere": lambda prompts, rollouts: torch.full(rollouts.items_BG.shape, torch.nan)}
     with pytest.raises(UserError, match=r'reward "nowhere" must give a finite number .* 16 of them not finite'):
         make_trainer(tmp_path, generator, rewards=nowhere).train()
-    with pytest.raises(UserError, match="no whole groups of 4"):
+    with pytest.raises(UserError, match="not whole groups of 4"):
         make_trainer(tmp_path, generator)._generate([0] * 4 + [1] * 3)
 
 

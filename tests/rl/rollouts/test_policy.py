@@ -168,7 +168,7 @@ def test_what_a_policy_refuses() -> None:
     codes_BGL[1, 0, 2] = 7
     with pytest.raises(UserError, match=r"code 7 of level 3 lies outside 0\.\.6"):
         score_codes(model, batch, codes_BGL, free=False)
-    with pytest.raises(UserError, match="have 3 codes, these sequences 2"):
+    with pytest.raises(UserError, match="have 3 codes, but these sequences have 2"):
         score_codes(model, batch, codes_BGL[..., :2], free=False)
 
 

@@ -195,7 +195,7 @@ def test_a_log_without_what_is_needed_is_refused_by_the_columns_name(tmp_path: P
     untimed = events.with_columns(time=pl.when(pl.col("period") != "train").then("time"))
     message = refused(tmp_path / "d", untimed, GAP)
     assert 'column "time" (events.time): empty in' in message and "rsft.session_events" in message
-    nothing = "no training target lies in a session that RSFT keeps"
+    nothing = "no training target is in a session that RSFT keeps"
     ten = events.with_columns(played=pl.col("played") * 0 + pl.when(pl.col("liked") == 1).then(0).otherwise(10))
     assert nothing in refused(tmp_path / "e", ten, RsftConfig(session_events=1, dropped_share=0.8))
 
