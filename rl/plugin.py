@@ -11,6 +11,7 @@ from onerec.errors import UserError
 from onerec.run.config import RunConfig
 from onerec.run.plugins import Plugin
 from onerec.run.run import Run, Stage
+from onerec.run.stages.generator import GeneratorStage
 from onerec.scorers.preference_config import Half
 from rl.alignment.stage import AlignStage
 from rl.config.run import AlignmentRunConfig, config_of
@@ -32,11 +33,11 @@ def stages(config: RunConfig) -> Sequence[Stage]:
     if config.reward is None:
         return made
     selecting = next(reward for reward in rewards if reward.name == selecting_name(config))
-    plain = RewardSelectionStage(selecting, ("generator",), "onerec_reward_selection", "OneRec", "the generator's")
-    behind = RewardSelectionStage(
-        selecting, aligned.behind, "onerec_aligned_selection", "OneRec, aligned,", "the aligned generator's"
-    )
-    return [*made, plain, behind]
+    from_generator = ("onerec_reward_selection", "OneRec", "the generator's")
+    from_aligned = ("onerec_aligned_selection", "OneRec, aligned,", "the aligned generator's")
+    made.append(RewardSelectionStage(selecting, (GeneratorStage.name,), *from_generator))
+    made.append(RewardSelectionStage(selecting, aligned.behind, *from_aligned))
+    return made
 
 
 def check(run: Run) -> None:

@@ -24,7 +24,7 @@ class CollapseWatch:
     first_entropy: float | None = None
     low: dict[str, int] = field(default_factory=lambda: {"legality": 0, "entropy": 0})
 
-    def seen(self, legality: float, entropy: float) -> str | None:
+    def update(self, legality: float, entropy: float) -> str | None:
         """Count a step. Returns what has collapsed and what to do about it, or None."""
         if self.first_entropy is None:
             self.first_entropy = entropy

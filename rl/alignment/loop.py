@@ -228,10 +228,10 @@ class AlignLoop:
         if self.rewards is None:  # no generations, so legality is 1
             made = self.config.exposures.batch_size
             progress.update(self.position.step, figures["exposure_loss"], made / figures["seconds"])
-            return self.watch.seen(1.0, figures["exposure_entropy"])
+            return self.watch.update(1.0, figures["exposure_entropy"])
         made = self.config.batch_size * self.config.rollouts.group_size
         progress.update(self.position.step, figures["objective_loss"], made / figures["seconds"])
-        return self.watch.seen(figures["legality"], figures["entropy"])
+        return self.watch.update(figures["legality"], figures["entropy"])
 
     def _stop(self, trouble: str) -> None:
         self.policy.eval()

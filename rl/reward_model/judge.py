@@ -16,7 +16,7 @@ def judge_named(run: Run, name: str) -> Judge:
     """The trained reward model of a stage as a judge."""
     stage, score = run.stages[name], load_preference_score(run, name)
     assert isinstance(stage, RewardStage)
-    title = f"reward model of {stage.half or 'all'} users"
+    title = "reward model of all users" if stage.half is None else f"reward model of the {stage.half} half of users"
     return Judge(title, lambda requests, items_CK: mean_score(score, requests, items_CK))
 
 

@@ -51,14 +51,14 @@ class RewardSelectionStage(Stage):
     kind = "reward selection"
 
     def __init__(self, trained: RewardStage, behind: tuple[str, ...], model_name: str, label: str, whose: str) -> None:
-        self.trained, self.behind, self.proposing = trained, behind, behind[-1]
+        self.trained, self.behind, self.generator_stage = trained, behind, behind[-1]
         self.model_name, self.label, self.whose = model_name, label, whose
-        self.needs = (trained.name, self.proposing)
-        plain = self.proposing == "generator"
-        self.name = f"{trained.name}/selection" if plain else f"{self.proposing}/selection_{trained.name}"
+        self.needs = (trained.name, self.generator_stage)
+        plain = self.generator_stage == "generator"
+        self.name = f"{trained.name}/selection" if plain else f"{self.generator_stage}/selection_{trained.name}"
 
     def asked(self, run: Run) -> bool:
-        return selects(config_of(run)) and run.stages[self.proposing].asked(run)
+        return selects(config_of(run)) and run.stages[self.generator_stage].asked(run)
 
     def recipe(self, run: Run) -> tuple[Any, ...]:
         return (self._section(run).selection.beam_width, run.config.recommend.exclude_seen)
@@ -83,7 +83,7 @@ class RewardSelectionStage(Stage):
                 "set reward.selection.weight, or raise reward.validation_share"
             )
         width = self._section(run).selection.beam_width
-        generator = load_generator(run, self.proposing, width)
+        generator = load_generator(run, self.generator_stage, width)
         candidates = generator.recommend(requests, width, exclude_seen=run.config.recommend.exclude_seen)
         weight, tried = fit_weight(candidates, score, requests)
         return {"weight": weight, "cases": len(requests), "tried": tried}
@@ -99,11 +99,11 @@ class RewardSelectionStage(Stage):
         """The cascade of the generator and the trained reward model."""
         width = self._section(run).selection.beam_width
         score = load_preference_score(run, self.trained.name)
-        return Cascade(load_generator(run, self.proposing, width), width, Mixture(score, self.weight(run)))
+        return Cascade(load_generator(run, self.generator_stage, width), width, Mixture(score, self.weight(run)))
 
     def models(self, run: Run) -> Iterable[Model]:
-        trained, proposing = run.artefact(self.trained.name), run.artefact(self.proposing)
-        if not (trained.done and proposing.done):
+        trained, generator = run.artefact(self.trained.name), run.artefact(self.generator_stage)
+        if not (trained.done and generator.done):
             return
         selection = self._section(run).selection
 
@@ -115,7 +115,7 @@ class RewardSelectionStage(Stage):
                 chosen |= json.loads(fitted.read_text(encoding="utf-8"))
                 behind.append(self.name)
             return {
-                "parameters": sum(training_facts(one.folder)["parameters"] for one in (proposing, trained)),
+                "parameters": sum(training_facts(one.folder)["parameters"] for one in (generator, trained)),
                 "train_seconds": seconds_of(run, behind),
                 "reward_selection": chosen,
             }

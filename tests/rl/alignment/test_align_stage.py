@@ -64,7 +64,7 @@ def test_the_command_needs_a_trained_generator_and_nothing_else(
     assert (runs / "planted" / "reward_second" / "model").exists()  # judges
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert set(results["models"]) == {BEFORE, AFTER}
-    assert results["judge"] == "reward model of second users"
+    assert results["judge"] == "reward model of the second half of users"
     for part in ("valid", "test"):
         for model in results["models"].values():
             assert {"recall@10", "recall@50", "ndcg@10", "coverage@10", "p_score@10"} <= set(model[part])
@@ -163,7 +163,7 @@ def test_rules_are_judged_by_a_reward_model_that_is_there(runs: Path, planted: P
     run = quick_run(runs, planted, *ALIGN, *PATHWAYS, *RULES, "align.steps=1")
     run.make("reward_second")
     align_generator(run)
-    assert evaluate_alignment(run, "a test")["judge"] == "reward model of second users"
+    assert evaluate_alignment(run, "a test")["judge"] == "reward model of the second half of users"
 
 
 def test_another_setting_starts_over_and_another_judge_does_not(runs: Path, planted: Path) -> None:

@@ -135,13 +135,13 @@ def test_divergence_is_exact_where_everything_is_in_the_group_and_right_on_avera
 
 def test_a_limit_needs_patience_and_starts_to_count_anew() -> None:
     watch = CollapseWatch(settings(limits={"legality": 0.5, "entropy": 0.25, "patience": 2}).limits)
-    assert [watch.seen(one, 4.0) is None for one in (1.0, 0.4, 0.6, 0.4)] == [True] * 4
+    assert [watch.update(one, 4.0) is None for one in (1.0, 0.4, 0.6, 0.4)] == [True] * 4
     other = replace(watch, low=dict(watch.low))
     other.load_state_dict(watch.state_dict())
     for one in (watch, other):
-        assert "legality has collapsed" in (one.seen(0.4, 4.0) or "")
-    assert watch.seen(1.0, 0.9) is None
-    assert "entropy has collapsed" in (watch.seen(1.0, 0.9) or "")
+        assert "legality has collapsed" in (one.update(0.4, 4.0) or "")
+    assert watch.update(1.0, 0.9) is None
+    assert "entropy has collapsed" in (watch.update(1.0, 0.9) or "")
 
 
 @pytest.mark.parametrize(
