@@ -103,7 +103,7 @@ def test_calibration_by_hand() -> None:
     assert calibration(np.zeros(3), np.array([0.1, 0.2, 0.3]))["ratio"] is None
 
 
-def test_probabilities_that_are_right_are_called_so() -> None:
+def test_true_probabilities_are_calibrated() -> None:
     draw = np.random.default_rng(0)
     probabilities = draw.random(50_000)
     labels = (draw.random(50_000) < probabilities).astype(np.float64)

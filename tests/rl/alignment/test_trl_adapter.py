@@ -1,4 +1,4 @@
-"""trl on a generator: every loss type and our own objectives take steps, with the probabilities of the policy that sampled."""
+"""The trl adapter: every loss type and our objectives train a generator, with the probabilities of the policy that sampled."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -136,7 +136,7 @@ class Compared(TrlAdapter):
 
 
 @every_kind
-def test_trls_grpo_is_ours_while_it_trains(kind: str, tmp_path: Path) -> None:
+def test_trls_grpo_equals_ours(kind: str, tmp_path: Path) -> None:
     generator = make_generator(**KINDS[kind])
     args = make_trainer(tmp_path, generator, loss_type="grpo", num_iterations=2, max_steps=4).args
     trainer = Compared(generator, make_prompts(USERS), random_items(generator), {"odd": likes_odd_items}, args)
@@ -189,7 +189,7 @@ def test_inputs_of_a_loss_are_those_of_the_rollouts(tmp_path: Path) -> None:
     assert seen == 4 * GROUP
 
 
-def test_rows_are_scored_beside_those_of_their_user() -> None:
+def test_code_sequences_are_grouped_by_user() -> None:
     draw = torch.Generator().manual_seed(0)
     rows, codes = torch.randint(5, (17,), generator=draw), torch.randint(9, (17, 3), generator=draw)
     rows_B, codes_BGL, user_X, place_X = _by_user(rows, codes)
@@ -313,7 +313,7 @@ def test_options_without_effect_are_refused(settings: dict[str, Any], message: s
         make_trainer(tmp_path, make_generator(), **settings)
 
 
-def test_what_is_refused_later(tmp_path: Path) -> None:
+def test_bad_rewards_and_broken_groups_are_refused(tmp_path: Path) -> None:
     generator = make_generator()
     args = make_trainer(tmp_path, generator).args
     with pytest.raises(UserError, match="this generator has generator"):
@@ -325,7 +325,7 @@ def test_what_is_refused_later(tmp_path: Path) -> None:
         make_trainer(tmp_path, generator)._generate([0] * 4 + [1] * 3)
 
 
-def test_the_loss_types_are_all_that_trl_lists() -> None:
+def test_all_loss_types_of_trl_are_listed() -> None:
     (documented,) = [field.metadata["help"] for field in fields(GRPOConfig) if field.name == "loss_type"]
     supported = documented.split("Supported values are ")[1].split(". ")[0]
     assert {word.strip("',") for word in supported.split() if word.startswith("'")} == set(LOSS_TYPES)
