@@ -305,6 +305,5 @@ def test_alignment_in_several_processes_is_refused_before_training(
 
 
 def test_train_does_nothing_after_training(planted: Path, tmp_path: Path) -> None:
-    command = ["train", *configured("planted", planted, *SETTINGS, ALL, "train.epochs=1"), "--runs", str(tmp_path)]
-    assert main(command) == 0
+    assert main(["train", *typed(planted, tmp_path, ALL, "train.epochs=1")[1:]]) == 0
     assert not list((tmp_path / "planted").glob("reward*")) and not list((tmp_path / "planted").glob("aligned*"))

@@ -56,8 +56,10 @@ def test_a_changed_key_redoes_what_depends_on_it(override: str, expected: set[st
     assert redone(tiny_copy, override) == expected
 
 
-def test_a_killed_conversion_is_made_again(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = load_config(CONFIGS / "own.yaml", [f"dataset.folder={tiny_run.dataset}"])
+def test_a_killed_conversion_is_made_again(
+    chain_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(CONFIGS / "own.yaml", [f"dataset.folder={chain_dataset}"])
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -116,7 +118,7 @@ def test_a_selection_without_its_counts_says_so(tiny_copy: TinyRun, capsys: pyte
     folder = tiny_copy.folder / "selection"
     (folder / "new_items.npy").unlink()
     assert main(["recommend", str(tiny_copy.folder), "--history", "1"]) == 2
-    assert capsys.readouterr().err.startswith(f"onerec: {folder}: no readable counts there")
+    assert capsys.readouterr().err.startswith(f"onerec: {folder}: no readable counts (")
 
 
 def test_a_finished_stage_leaves_no_checkpoint_behind(tiny_run: TinyRun) -> None:
