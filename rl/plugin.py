@@ -34,7 +34,7 @@ def stages(config: RunConfig) -> Sequence[Stage]:
     selecting = next(reward for reward in rewards if reward.name == selecting_name(config))
     plain = RewardSelectionStage(selecting, ("generator",), "onerec_reward_selection", "OneRec", "the generator's")
     behind = RewardSelectionStage(
-        selecting, aligned.behind, "onerec_aligned_selection", "OneRec, aligned,", "the aligned generator's"
+        selecting, aligned.behind, "onerec_aligned_selection", "OneRec aligned", "the aligned generator's"
     )
     return [*made, plain, behind]
 

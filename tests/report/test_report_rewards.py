@@ -26,7 +26,7 @@ def results() -> dict[str, Any]:
         "judge": "reward model of second users",
         "models": {
             "onerec": {"label": "OneRec", "test": {**test, "p_score@10": around(0.3111)}},
-            "onerec_aligned": {"label": "OneRec, aligned", "test": {**test, "p_score@10": around(0.3222)}},
+            "onerec_aligned": {"label": "OneRec aligned", "test": {**test, "p_score@10": around(0.3222)}},
             "onerec_reward_selection": {
                 "label": "OneRec + reward selection",
                 "test": {**test, "p_score@10": around(0.3333)},
@@ -80,7 +80,7 @@ def test_everything_that_was_measured_is_shown(tmp_path: Path, results: dict[str
         assert figure in shown
     assert "unmeasured" not in shown and HOSTILE not in page
     order = [
-        shown.index(label) for label in ("OneRec + reward selection</text>", "OneRec, aligned</text>", "OneRec</text>")
+        shown.index(label) for label in ("OneRec + reward selection</text>", "OneRec aligned</text>", "OneRec</text>")
     ]
     assert order == sorted(order)  # the judge's favourite first
     assert ".3333" in re.sub(re.escape(shown), "", page)  # beside the other figures too

@@ -165,7 +165,7 @@ def test_the_page_shows_rewards_and_alignment(finished: Path) -> None:
         "Alignment by ECPO",
         "KL to the start",
         "The judge is the reward model of second users",
-        "OneRec, aligned, + reward selection",
+        "OneRec aligned + reward selection",
     ):
         assert words in page
     assert "Reward first, learnt from the first half of the users: users that it learnt nothing from" in page
