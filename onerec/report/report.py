@@ -11,12 +11,11 @@ from typing import Any
 from onerec.errors import UserError
 from onerec.files import write_text
 from onerec.report import sections
-from onerec.report.ablations import ablation_section
 from onerec.report.codebook import level_panels
 from onerec.report.comparison import bytes_on_disk, figure_chart, main_table, paired_section
 from onerec.report.models import Comparison, read_models
 from onerec.report.page import render_template
-from onerec.report.scaling import scaling_section
+from onerec.report.studies import ablation_section, scaling_section
 from onerec.report.values import as_mapping
 from onerec.report.verdicts import verdicts
 from onerec.run.artefact import STAGE_FILE

@@ -78,7 +78,9 @@ def print_details(results: Mapping[str, Any], console: Console) -> None:
     metrics = {metric: metric_name(metric) for metric in (*HEADLINE, P_SCORE)}
     for left in comparison.own:
         differences = {
-            right.label: {m: _difference(found) for m in metrics if (found := comparison.difference(left, right, m))}
+            right.label: {
+                m: _difference(interval) for m in metrics if (interval := comparison.difference(left, right, m))
+            }
             for own, right in comparison.pairs
             if own is left
         }

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onerec.report import charts
-from onerec.report.charts import Interval, LinearScale, Mark, Row
+from onerec.report.charts import Interval, Mark, Row, Scale
 from onerec.report.values import count, figure
 
 
 def test_scale_maps_linearly() -> None:
-    scale = LinearScale(0.0, 0.2, 10.0, 410.0)
+    scale = Scale(0.0, 0.2, 10.0, 410.0)
     assert [scale(value) for value in (0.0, 0.05, 0.2)] == [10.0, 110.0, 410.0]
-    assert LinearScale(0, 1, 100, 0)(0.25) == 75.0
+    assert Scale(0, 1, 100, 0)(0.25) == 75.0
 
 
 def test_whiskers_end_where_the_interval_does() -> None:
@@ -26,7 +26,7 @@ def test_whiskers_end_where_the_interval_does() -> None:
     ]
     root = ElementTree.fromstring(str(charts.interval_chart("title", rows, figure, width=402)["chart"]))
     # Range -0.04 … 0.12 with 4 % of air on both sides, drawn on 1 … 401.
-    scale = LinearScale(-0.04 - 0.0064, 0.12 + 0.0064, 1, 401)
+    scale = Scale(-0.04 - 0.0064, 0.12 + 0.0064, 1, 401)
     whiskers = [line for line in root.iter("line") if "whisker" in str(line.get("class"))]
     ends = [(float(str(line.get("x1"))), float(str(line.get("x2")))) for line in whiskers]
     assert ends == [

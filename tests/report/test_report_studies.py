@@ -10,9 +10,8 @@ import pytest
 from pages import around, charts_of
 
 from onerec.errors import UserError
-from onerec.report.ablations import ablation_section
 from onerec.report.report import write_report
-from onerec.report.scaling import scaling_section
+from onerec.report.studies import ablation_section, scaling_section
 
 HOSTILE = "<b>without</b>"
 
