@@ -151,7 +151,7 @@ def choose_objectives(dataset: Dataset, asked: list[str] | Literal["all"]) -> li
         if name not in signals:
             raise UserError(f'reward.objectives: "{name}" is no signal of {where}; {nearest_name(name, signals)}')
     if not asked or len(set(asked)) < len(asked):
-        raise UserError("reward.objectives: name at least one objective and none twice, or write all")
+        raise UserError("reward.objectives: name at least one objective, and each only once, or write all")
     return list(asked)
 
 

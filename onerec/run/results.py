@@ -179,7 +179,7 @@ def _figures(
     model: Model, made: Mapping[str, np.ndarray], measures: Mapping[str, Measure], beside: Mapping[str, CaseFigures]
 ) -> dict[str, Any]:
     parts: dict[str, Any] = {
-        part: measure.figures(made[part], id_level=model.own, beside=beside[part]) for part, measure in measures.items()
+        part: measure.figures(made[part], id_level=model.own, more=beside[part]) for part, measure in measures.items()
     }
     return parts | measures["test"].breakdowns(made["test"])
 

@@ -83,7 +83,7 @@ def compare_generators(run: Run, both: dict[str, Model], notes: list[str], comma
     for part, measure in measures.items():
         beside = judged_figures(judge, measure.requests, lists, part)
         for name, made in lists.items():
-            models[name][part] = measure.figures(made[part], id_level=True, beside=beside[name])
+            models[name][part] = measure.figures(made[part], id_level=True, more=beside[name])
         paired[_pair(before.name, after.name, part)] = measure.paired(
             lists[after.name][part], lists[before.name][part], beside[after.name], beside[before.name]
         )

@@ -10,7 +10,7 @@ import torch
 from request_cases import requests_of
 from reward_data import HISTORY, LATER, SIGNALS, planted_events, write_planted
 
-from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns, read_dataset, write_dataset
+from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns, write_dataset
 from onerec.data.impressions import (
     EVERYTHING,
     NEXT_ITEM,
@@ -195,12 +195,3 @@ def test_nothing_of_the_test_part_is_in_a_window(log: ImpressionLog) -> None:
     assert int(windows.stops.max()) < len(windows.item_index)
     assert int(windows.target_counts.sum()) == 20 * (HISTORY + LATER - 1)
     assert VALID in log.parts_E
-
-
-def test_a_log_read_from_disk_is_the_same(dataset: Dataset, log: ImpressionLog) -> None:
-    again = read_dataset(dataset.folder)
-    sequences = split_sequences(again, positive="long")
-    vocabulary = fit_impression_vocabulary(again, sequences, None)
-    found = read_impressions(again, sequences, None, SIGNALS, vocabulary)
-    np.testing.assert_array_equal(found.stream.features_EF, log.stream.features_EF)
-    np.testing.assert_array_equal(found.labels_EO, log.labels_EO)

@@ -9,6 +9,7 @@ import torch
 from align_cases import (
     EXPOSURES_ALONE,
     FREE,
+    ITEMS,
     KINDS,
     curves,
     expected_reward,
@@ -17,6 +18,7 @@ from align_cases import (
     make_loop,
     policy_of,
     settings,
+    small_exposures,
     weights_of,
 )
 
@@ -170,17 +172,20 @@ def test_alignment_stops_when_legality_collapses_and_leaves_what_it_had(tmp_path
     assert torch.equal(weights_of(saved), weights_of(policy))
 
 
-def test_alignment_stops_when_entropy_collapses(tmp_path: Path) -> None:
-    limits = {"entropy": 0.5, "patience": 2}
-    config = settings(next_code={"weight": 0.0}, steps=300, learning_rate=0.02, limits=limits, refresh_every=1)
+@pytest.mark.parametrize("figure", ["entropy", "exposure_entropy"])
+def test_alignment_stops_when_entropy_collapses(figure: str, tmp_path: Path) -> None:
+    changed = {} if figure == "entropy" else EXPOSURES_ALONE
+    more = {"steps": 300, "learning_rate": 0.02, "refresh_every": 1, "limits": {"entropy": 0.5, "patience": 2}}
+    config = settings(**changed, **more, next_code={"weight": 0.0})
+    exposures = small_exposures((np.arange(ITEMS) == 7).astype(np.int8)) if changed else None
 
     def likes_one_item(prompts: Any, rollouts: Any) -> torch.Tensor:
         return (rollouts.items_BG == rollouts.items_BG.min()).float()
 
     with pytest.raises(UserError, match=r"entropy has collapsed.*learning_rate"):
-        make_loop(tmp_path, policy_of("lazy"), config, likes_one_item).run()
+        make_loop(tmp_path, policy_of("lazy"), config, likes_one_item, exposures).run()
     lines = curves(tmp_path)
-    assert lines[-1]["entropy"] < 0.5 * lines[0]["entropy"]
+    assert lines[-1][figure] < 0.5 * lines[0][figure]
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_are_spoilt(tmp_path: Path) -> None:

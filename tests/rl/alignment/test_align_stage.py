@@ -40,13 +40,6 @@ PATHWAYS = ("generator.pathways.stream=all", "generator.pathways.event_features=
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("aligned") / "data"
-    write_planted(folder, planted_events(USERS))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def runs(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs whose generator is trained."""
     folder = tmp_path_factory.mktemp("runs")

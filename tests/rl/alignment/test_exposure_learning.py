@@ -115,17 +115,6 @@ def test_beside_an_objective_they_add_to_its_gradient_by_their_weight(tmp_path: 
     assert len({tuple(weights.tolist()) for weights in ends.values()}) == 3
 
 
-def test_alignment_by_exposures_alone_stops_when_entropy_collapses(tmp_path: Path) -> None:
-    one = np.zeros(SMALL_ITEMS, np.int8)
-    one[7] = 1
-    limits = {"entropy": 0.5, "patience": 2}
-    config = settings(**EXPOSURES_ALONE, steps=200, learning_rate=0.02, next_code={"weight": 0.0}, limits=limits)
-    with pytest.raises(UserError, match="entropy has collapsed"):
-        make_loop(tmp_path, policy_of("lazy"), config, exposures=small_exposures(one)).run()
-    lines = curves(tmp_path)
-    assert lines[-1]["exposure_entropy"] < 0.5 * lines[0]["exposure_entropy"]
-
-
 def lengthy_events() -> pl.DataFrame:
     """Users watch a share of a video that does not depend on its length; the upper half of the items is ten times as long."""
     draw = np.random.default_rng(0)

@@ -29,15 +29,21 @@ LEVELS = [*((loss_type, "token") for loss_type in LOSS_TYPES), ("grpo", "sequenc
 every_kind = pytest.mark.parametrize("kind", list(KINDS))
 
 
+def scored(
+    generator: Generator, prompts: Requests, codes_BGL: Tensor, items_BG: Tensor, free: bool = False
+) -> Rollouts:
+    """Rollouts of given codes, with the generator's probabilities."""
+    made = score_codes(generator, batch_of(generator, prompts), codes_BGL, free)
+    return Rollouts(codes_BGL, items_BG, made.log_probabilities_BGL)
+
+
 def random_items(generator: Generator) -> Callable[[Requests, int], Rollouts]:
     """Rollouts of items drawn evenly, with the probabilities of the generator as it is at that moment."""
     draw = torch.Generator().manual_seed(5)
 
     def rollout(prompts: Requests, group: int) -> Rollouts:
         items_BG = torch.randint(ITEMS, (len(prompts), group), generator=draw)
-        codes_BGL = generator.tokens.codes_NL[items_BG]
-        scored = score_codes(generator, batch_of(generator, prompts), codes_BGL, free=False)
-        return Rollouts(codes_BGL, items_BG, scored.log_probabilities_BGL)
+        return scored(generator, prompts, generator.tokens.codes_NL[items_BG], items_BG)
 
     return rollout
 
@@ -215,8 +221,7 @@ def test_free_policies_train_on_generations_that_are_no_items(tmp_path: Path) ->
     def rollout(prompts: Requests, group: int) -> Rollouts:
         codes = torch.stack([torch.randint(size, (len(prompts), group), generator=draw) for size in (5, 6, 7)], dim=-1)
         items = [[known.get(tuple(one), -1) for one in user] for user in codes.tolist()]
-        scored = score_codes(generator, batch_of(generator, prompts), codes, free=True)
-        return Rollouts(codes, torch.tensor(items), scored.log_probabilities_BGL)
+        return scored(generator, prompts, codes, torch.tensor(items), free=True)
 
     def legality(prompts: Requests, rollouts: Rollouts) -> Tensor:
         return rollouts.legal.float()
@@ -270,9 +275,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
             """The generations depend on the prompts alone, so that a fresh process makes the same."""
             calls.append(len(prompts))
             items_BG = (torch.from_numpy(prompts.targets_C)[:, None].long() * 7 + torch.arange(group) * 5) % ITEMS
-            codes_BGL = model.tokens.codes_NL[items_BG]
-            scored = score_codes(model, batch_of(model, prompts), codes_BGL, free=False)
-            return Rollouts(codes_BGL, items_BG, scored.log_probabilities_BGL)
+            return scored(model, prompts, model.tokens.codes_NL[items_BG], items_BG)
 
         trainer = make_trainer(folder, generator, **settings)
         trainer.rollout = rollout

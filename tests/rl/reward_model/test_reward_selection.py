@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from request_cases import requests_of
-from reward_data import planted_events, quick_run, write_planted
+from reward_data import quick_run
 
 from onerec.data.candidates import Candidates
 from onerec.data.requests import Requests
@@ -104,11 +104,9 @@ def test_weights_are_convex_and_in_order() -> None:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A generator that reads all impressions and a reward model on the planted log."""
-    folder = tmp_path_factory.mktemp("selection")
-    write_planted(folder / "data", planted_events(150))
-    run = quick_run(folder, folder / "data", *SETTINGS)
+    run = quick_run(tmp_path_factory.mktemp("selection"), planted, *SETTINGS)
     run.make("generator")
     run.make("reward")
     return run
@@ -154,11 +152,10 @@ def test_the_weight_is_fitted_on_users_that_were_not_learnt_and_kept(run: Run) -
     assert path.stat().st_mtime_ns == before
 
 
-def test_a_weight_that_is_given_is_taken(run: Run, tmp_path: Path) -> None:
-    data = run.config.dataset.folder
-    given = quick_run(run.folder.parent, data, *SETTINGS, "reward.selection.weight=0.7")
+def test_a_weight_that_is_given_is_taken(run: Run, planted: Path, tmp_path: Path) -> None:
+    given = quick_run(run.folder.parent, planted, *SETTINGS, "reward.selection.weight=0.7")
     assert selection_of(given)[1].weight == 0.7
-    other = quick_run(tmp_path, data, *SETTINGS)
+    other = quick_run(tmp_path, planted, *SETTINGS)
     other.make("generator")
     with pytest.raises(UserError, match="onerec reward"):
         selection_of(other)

@@ -30,13 +30,6 @@ USERS = 150
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("planted") / "data"
-    write_planted(folder, planted_events(USERS))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def trained(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = quick_run(tmp_path_factory.mktemp("trained"), planted)
     run.make("reward")

@@ -110,28 +110,17 @@ def test_gradients_equal_finite_differences(
     assert abs(slope) > 1e-2
 
 
-@both_decoders
+@pytest.mark.parametrize("kind", ["encoder_decoder", "lazy", "lookahead", "lazy_lookahead", "full", "lazy_full"])
 @torch.no_grad()
-def test_free_probabilities_of_all_sequences_sum_to_one(decoder: str) -> None:
-    model, batch = make_policy(**FULL, decoder=decoder), make_batch([[1, 2, 3, 4], [5, 6]])
-    codes_BGL = all_sequences(model).expand(2, -1, -1)
-    scored = score_codes(model, batch, codes_BGL, free=True)
+def test_probabilities_of_all_items_and_free_of_all_sequences_sum_to_one(kind: str) -> None:
+    free = kind in ("full", "lazy_full")
+    model, batch = make_policy(**KINDS[kind]), make_batch([[1, 2, 3, 4], [5, 6]])
+    codes_BGL = (all_sequences(model) if free else model.tokens.codes_NL).expand(2, -1, -1)
+    scored = score_codes(model, batch, codes_BGL, free)
     log_probabilities_BG = scored.log_probabilities_BGL.sum(dim=-1)
     assert log_probabilities_BG.isfinite().all()
     assert log_probabilities_BG.exp().sum(dim=1).tolist() == pytest.approx([1, 1], abs=TOLERANCE)
     # Chain rule: what whole sequences are uncertain by is what their codes are, one after the other.
-    whole = -(log_probabilities_BG.exp() * log_probabilities_BG).sum(dim=1)
-    by_code = (log_probabilities_BG.exp() * scored.entropies_BGL.sum(dim=-1)).sum(dim=1)
-    assert by_code.tolist() == pytest.approx(whole.tolist(), abs=1e-4)
-
-
-@pytest.mark.parametrize("kind", ["encoder_decoder", "lazy", "lookahead", "lazy_lookahead"])
-@torch.no_grad()
-def test_under_the_trie_all_items_sum_to_one(kind: str) -> None:
-    model, batch = make_policy(**KINDS[kind]), make_batch([[1, 2, 3, 4], [5, 6]])
-    scored = score_codes(model, batch, model.tokens.codes_NL.expand(2, -1, -1), free=False)
-    log_probabilities_BG = scored.log_probabilities_BGL.sum(dim=-1)
-    assert log_probabilities_BG.exp().sum(dim=1).tolist() == pytest.approx([1, 1], abs=TOLERANCE)
     whole = -(log_probabilities_BG.exp() * log_probabilities_BG).sum(dim=1)
     by_code = (log_probabilities_BG.exp() * scored.entropies_BGL.sum(dim=-1)).sum(dim=1)
     assert by_code.tolist() == pytest.approx(whole.tolist(), abs=1e-4)

@@ -1,6 +1,5 @@
 """RSFT: which sessions are dropped, and that their events, and no others, stop being targets."""
 
-import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from rsft_cases import sessions_of_table
 from watched_cases import opened, spec_without, watched_events, with_another_end, write_watched
 
-from onerec.data.contract import read_dataset
 from onerec.data.split import split_sequences
 from onerec.data.stream import order_events
 from onerec.data.windows import Windows, epoch_batches, every_position_windows, one_target_windows
@@ -206,11 +204,3 @@ def test_one_way_to_tell_sessions_apart_is_asked_for() -> None:
     for settings in ({}, {"session_gap": 1.0, "session_events": 2}):
         with pytest.raises(UserError, match="one of the two"):
             RsftConfig(**settings)  # type: ignore[arg-type]
-
-
-@pytest.mark.skipif("ONEREC_DATA" not in os.environ, reason="set ONEREC_DATA to the folder that holds kuairand-pure")
-def test_kuairands_history_has_no_play_times() -> None:
-    dataset = read_dataset(Path(os.environ["ONEREC_DATA"]) / "kuairand-pure")
-    order = order_events(dataset, split_sequences(dataset, positive="long_view"), "all")
-    with pytest.raises(UserError, match='column "play_time_ms"'):
-        rank_sessions(dataset, order, RsftConfig(session_events=10), 0)
