@@ -2,9 +2,8 @@
 
 import argparse
 import sys
-from typing import Any
 
-from onerec.cli.options import add_config_command, open_configured
+from onerec.cli.options import Commands, add_config_command, open_configured
 from onerec.errors import UserError
 
 EXAMPLES = """examples:
@@ -23,10 +22,10 @@ REWARDS = {
 }
 
 
-def add_align_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_align_command(commands: Commands) -> None:
     """Add `align`."""
     text = "align the trained generator with rewards; goes on where a killed run stopped, then measures it"
-    parser = add_config_command(commands, "align", align, text, EXAMPLES, tracked=True)
+    parser = add_config_command(commands, "align", align, text, EXAMPLES)
     parser.add_argument("--objective", metavar="NAME", help="ecpo, gbpo, grpo, dpo or ipa (align.objective)")
     parser.add_argument(
         "--reward",

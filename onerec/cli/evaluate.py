@@ -2,33 +2,30 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
+from onerec.cli.options import Commands, add_command
 from onerec.cli.run import measure
 from onerec.errors import UserError
 
 MEASURED = ("recommend.", "selection.", "selection=", "reward.selection.", "evaluate.")
 
 
-def add_evaluate_command(commands: "argparse._SubParsersAction[Any]") -> None:
+EXAMPLES = """examples:
+  onerec evaluate runs/demo
+  onerec evaluate runs/demo recommend.beam_width=200
+  onerec evaluate runs/demo selection.beam_width=600
+  onerec evaluate runs/demo recommend.exclude_seen=false evaluate.bootstrap_samples=2000
+"""
+KEYS = "keys under recommend., selection., reward.selection. and evaluate."
+
+
+def add_evaluate_command(commands: Commands) -> None:
     """Add `evaluate`."""
-    parser = commands.add_parser(
-        "evaluate",
-        help="measure a trained run again, with other settings if wanted",
-        description="Full ranking of the catalogue for validation and test users; rewrites results.json and report.html.",
-        epilog="examples:\n  onerec evaluate runs/demo\n  onerec evaluate runs/demo recommend.beam_width=200\n"
-        "  onerec evaluate runs/demo selection.beam_width=600\n"
-        "  onerec evaluate runs/demo recommend.exclude_seen=false evaluate.bootstrap_samples=2000\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    text = "measure a trained run again, with other settings if wanted"
+    about = "Full ranking of the catalogue for validation and test users; rewrites results.json and report.html."
+    parser = add_command(commands, "evaluate", evaluate, text, EXAMPLES, about=about)
     parser.add_argument("run", type=Path, help="folder of a run, such as runs/demo")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="keys under recommend., selection., reward.selection. or evaluate.",
-    )
-    parser.set_defaults(function=evaluate)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=KEYS)
 
 
 def evaluate(parsed: argparse.Namespace) -> None:
@@ -38,9 +35,6 @@ def evaluate(parsed: argparse.Namespace) -> None:
 
     for override in parsed.overrides:
         if not override.startswith(MEASURED):
-            raise UserError(
-                f'"{override}": evaluate takes keys under recommend., selection., reward.selection. and evaluate.; '
-                "use `onerec run` for others"
-            )
+            raise UserError(f'"{override}": evaluate takes {KEYS}; use `onerec run` for others')
     opened = reopen_run(parsed.run, parsed.overrides)
     print_details(measure(opened), opened.console)

@@ -1,13 +1,14 @@
-"""What commands share: the config, its overrides, the folder of runs, and words that can stand in place of a config."""
+"""What commands share: their help, the config, its overrides, the folder of runs, and words in place of a config."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from onerec.run.run import Run
 
+Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 CONFIG_HELP = "a run config: a file, or the name of a shipped one, such as own.yaml"
 
 
@@ -27,32 +28,47 @@ class CommandParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
-def add_config_command(
-    commands: "argparse._SubParsersAction[Any]",
+def add_command(
+    commands: Commands,
     name: str,
     function: object,
     text: str,
     examples: str,
     *,
-    tracked: bool = False,
+    about: str = "",
     usage: str | None = None,
 ) -> Any:
-    """A command that takes a run config and overrides of its keys; returns its parser."""
+    """A command with examples below its help; returns its parser. `about`: what its own help says in place of `text`."""
     parser = commands.add_parser(
         name,
         usage=usage,
         help=text,
-        description=text[0].upper() + text[1:] + ".",
+        description=about or f"{text[0].upper()}{text[1:]}.",
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", type=Path, help=CONFIG_HELP)
-    add_run_options(parser, tracked)
     parser.set_defaults(function=function)
     return parser
 
 
-def add_run_options(parser: argparse.ArgumentParser, tracked: bool) -> None:
+def add_config_command(
+    commands: Commands,
+    name: str,
+    function: object,
+    text: str,
+    examples: str,
+    *,
+    tracked: bool = True,
+    usage: str | None = None,
+) -> Any:
+    """A command that takes a run config and overrides of its keys; returns its parser."""
+    parser = add_command(commands, name, function, text, examples, usage=usage)
+    parser.add_argument("config", type=Path, help=CONFIG_HELP)
+    add_run_options(parser, tracked)
+    return parser
+
+
+def add_run_options(parser: argparse.ArgumentParser, tracked: bool = True) -> None:
     """Overrides, the folder of runs and, for commands that train, the tracker."""
     add_overrides(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds run folders (default: runs)")

@@ -2,23 +2,27 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from onerec.cli.options import Commands, add_command
 
 if TYPE_CHECKING:
     from onerec.recommenders.recommender import Recommender
 
 
-def add_recommend_command(commands: "argparse._SubParsersAction[Any]") -> None:
+EXAMPLES = """examples:
+  onerec recommend runs/demo --user 42
+  onerec recommend runs/demo --history 50 181 258 --count 5
+  onerec recommend runs/demo --user 42 --include-seen
+  onerec recommend runs/demo --user 42 --aligned ecpo
+  onerec recommend runs/mine --user 42 --rsft
+"""
+
+
+def add_recommend_command(commands: Commands) -> None:
     """Add `recommend`."""
-    parser = commands.add_parser(
-        "recommend",
-        help="print a readable list for a user or a history",
-        description="Recommend with the generator of a run.",
-        epilog="examples:\n  onerec recommend runs/demo --user 42\n  onerec recommend runs/demo --history 50 181 258 --count 5\n"
-        "  onerec recommend runs/demo --user 42 --include-seen\n  onerec recommend runs/demo --user 42 --aligned ecpo\n"
-        "  onerec recommend runs/mine --user 42 --rsft\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    text, about = "print a readable list for a user or a history", "Recommend with the generator of a run."
+    parser = add_command(commands, "recommend", recommend, text, EXAMPLES, about=about)
     parser.add_argument("run", type=Path, help="folder of a trained run, such as runs/demo")
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", help="id of a user of the dataset; all of the user's events are the history")
@@ -30,7 +34,6 @@ def add_recommend_command(commands: "argparse._SubParsersAction[Any]") -> None:
         "--aligned", metavar="OBJECTIVE", help="the generator that `onerec align` left, its beam as it is"
     )
     which.add_argument("--rsft", action="store_true", help="the generator that `onerec rsft` left, its beam as it is")
-    parser.set_defaults(function=recommend)
 
 
 def recommend(parsed: argparse.Namespace) -> None:

@@ -1,9 +1,8 @@
 """`onerec reward …`: train the reward model and measure it on held-out impressions."""
 
 import argparse
-from typing import Any
 
-from onerec.cli.options import add_config_command, open_configured
+from onerec.cli.options import Commands, add_config_command, open_configured
 
 EXAMPLES = """examples:
   onerec reward configs/kuairand.yaml dataset.folder=data/kuairand-pure
@@ -12,10 +11,10 @@ EXAMPLES = """examples:
 """
 
 
-def add_reward_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_reward_command(commands: Commands) -> None:
     """Add `reward`."""
     text = "train the reward model (P-Score); goes on where a killed run stopped, then measures it on the test part"
-    add_config_command(commands, "reward", reward, text, EXAMPLES, tracked=True)
+    add_config_command(commands, "reward", reward, text, EXAMPLES)
 
 
 def reward(parsed: argparse.Namespace) -> None:

@@ -2,9 +2,8 @@
 
 import argparse
 import sys
-from typing import Any
 
-from onerec.cli.options import add_config_command, open_configured
+from onerec.cli.options import Commands, add_config_command, open_configured
 
 EXAMPLES = """examples:
   onerec rsft configs/own.yaml name=mine dataset.folder=data/mine rsft.session_gap=1800
@@ -13,10 +12,10 @@ EXAMPLES = """examples:
 """
 
 
-def add_rsft_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_rsft_command(commands: Commands) -> None:
     """Add `rsft`."""
     text = "train the generator on without the sessions watched least; goes on where a killed run stopped, then measures it"
-    add_config_command(commands, "rsft", rsft, text, EXAMPLES, tracked=True)
+    add_config_command(commands, "rsft", rsft, text, EXAMPLES)
 
 
 def rsft(parsed: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from onerec.cli.options import add_config_command, add_run_options, open_configured
+from onerec.cli.options import Commands, add_command, add_config_command, add_run_options, open_configured
 
 if TYPE_CHECKING:
     from onerec.run.run import Run
@@ -18,23 +18,17 @@ EXAMPLES = """examples:
 """
 
 
-def add_run_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_run_command(commands: Commands) -> None:
     """Add `run`."""
     text = "do all stages of a config, skip what is done, write results and report"
-    add_config_command(commands, "run", run, text, EXAMPLES, tracked=True)
+    add_config_command(commands, "run", run, text, EXAMPLES)
 
 
-def add_demo_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_demo_command(commands: Commands) -> None:
     """Add `demo`."""
-    parser = commands.add_parser(
-        "demo",
-        help="the whole pipeline on MovieLens-100K",
-        description="Run configs/demo.yaml: fetch MovieLens-100K, tokenize, train, align, compare, report.",
-        epilog="examples:\n  onerec demo\n  onerec demo train.epochs=5\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_run_options(parser, tracked=True)
-    parser.set_defaults(function=demo)
+    about = "Run configs/demo.yaml: fetch MovieLens-100K, tokenize, train, align, compare, report."
+    examples = "examples:\n  onerec demo\n  onerec demo train.epochs=5\n"
+    add_run_options(add_command(commands, "demo", demo, "the whole pipeline on MovieLens-100K", examples, about=about))
 
 
 def run(parsed: argparse.Namespace) -> None:

@@ -2,9 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from onerec.cli.options import add_config_command, open_configured
+from onerec.cli.options import Commands, add_config_command, open_configured
 from onerec.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ EXAMPLES = """examples:
 """
 
 
-def add_tokenize_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_tokenize_command(commands: Commands) -> None:
     """Add `tokenize`, and `tokenize inspect` beside its config."""
     text = "give every item a semantic ID; with --append only the new ones; `tokenize inspect RUN` shows them"
-    parser = add_config_command(commands, "tokenize", tokenize, text, EXAMPLES, usage=USAGE)
+    parser = add_config_command(commands, "tokenize", tokenize, text, EXAMPLES, tracked=False, usage=USAGE)
     parser.add_argument(
         "--append",
         action="store_true",

@@ -1,9 +1,8 @@
 """`onerec train CONFIG`: semantic IDs, the generator, selection from its beam, and the trained baselines."""
 
 import argparse
-from typing import Any
 
-from onerec.cli.options import add_config_command, open_configured
+from onerec.cli.options import Commands, add_config_command, open_configured
 
 EXAMPLES = """examples:
   onerec train configs/beauty.yaml dataset.folder=data/amazon-beauty
@@ -12,10 +11,10 @@ EXAMPLES = """examples:
 """
 
 
-def add_train_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_train_command(commands: Commands) -> None:
     """Add `train`."""
     text = "train the generator (and SASRec); goes on where a killed run stopped"
-    add_config_command(commands, "train", train, text, EXAMPLES, tracked=True)
+    add_config_command(commands, "train", train, text, EXAMPLES)
 
 
 def train(parsed: argparse.Namespace) -> None:

@@ -23,12 +23,9 @@ def key_of(*parts: Any) -> str:
 
 
 class Artefact:
-    """One stage's folder and key.
+    """One stage's folder, in which everything belongs to the stage, and its key (see `key_of`).
 
-    Args:
-        folder: where the stage's artefact lives; everything in it belongs to the stage.
-        key: see `key_of`.
-        recipe: the same of the config alone, for an artefact that can grow with its data.
+    `recipe`: the key of the config alone, for an artefact that can grow with its data.
     """
 
     def __init__(self, folder: Path, key: str, recipe: str = "") -> None:

@@ -43,11 +43,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Judge:
-    """Judges lists; it had no part in making them.
+    """Judges lists that it had no part in making.
 
-    Attributes:
-        name: for readers.
-        score: the mean score of the first items of each request's list, float64 `[C]`, for requests and items `[C, K]`.
+    `score` gives the mean score of the first items of each request's list, float64 `[C]`, for requests and items `[C, K]`.
     """
 
     name: str

@@ -23,12 +23,7 @@ SHOWN_HISTORY, SHOWN_LIST = 10, 10
 
 
 def write_results(run: Run, command: str) -> dict[str, Any]:
-    """Measure every model, write `results.json` into the run folder and return its content.
-
-    Args:
-        run: a run whose models are trained.
-        command: what the user typed.
-    """
+    """Measure every model of a trained run, write `results.json` and return its content; `command` is what the user typed."""
     results = collect_results(run, command)
     write_json(run.folder / "results.json", results)
     return results
@@ -50,11 +45,7 @@ def collect_results(run: Run, command: str) -> dict[str, Any]:
         "protocol": protocol_of(run, test.requests, test.training_counts_N),
         "judge": None if judge is None else judge.name,
         "models": {
-            name: {
-                **_described(models[name], made),
-                **_speed(made, measures),
-                **_figures(models[name], made, measures, {part: figures[name] for part, figures in judged.items()}),
-            }
+            name: _measured(models[name], made, measures, {part: figures[name] for part, figures in judged.items()})
             for name, made in lists.items()
         },
         "paired": {
@@ -164,24 +155,17 @@ def protocol_of(run: Run, requests: Requests, counts: np.ndarray) -> dict[str, A
     }
 
 
-def _described(model: Model, made: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What a model is, and what its training took."""
-    facts = {"label": model.label, "description": model.description, "own": model.own, "parameters": 0}
-    return {**facts, "train_seconds": float(made["fit_seconds"]), **model.facts()}
-
-
-def _speed(made: Mapping[str, np.ndarray], measures: Mapping[str, Measure]) -> dict[str, float]:
-    cases = sum(len(measure.requests) for measure in measures.values())
-    return {"recommend_users_per_second": cases / float(made["seconds"])}
-
-
-def _figures(
+def _measured(
     model: Model, made: Mapping[str, np.ndarray], measures: Mapping[str, Measure], beside: Mapping[str, CaseFigures]
 ) -> dict[str, Any]:
-    parts: dict[str, Any] = {
-        part: measure.figures(made[part], id_level=model.own, more=beside[part]) for part, measure in measures.items()
-    }
-    return parts | measures["test"].breakdowns(made["test"])
+    """What a model is, what its training took, how fast it recommends, and its figures by part and by kinds of cases."""
+    cases = sum(len(measure.requests) for measure in measures.values())
+    facts = {"label": model.label, "description": model.description, "own": model.own, "parameters": 0}
+    facts |= {"train_seconds": float(made["fit_seconds"]), **model.facts()}
+    facts["recommend_users_per_second"] = cases / float(made["seconds"])
+    for part, measure in measures.items():
+        facts[part] = measure.figures(made[part], id_level=model.own, more=beside[part])
+    return facts | measures["test"].breakdowns(made["test"])
 
 
 def _semantic_ids(ids: SemanticIds) -> dict[str, Any]:

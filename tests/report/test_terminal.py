@@ -23,7 +23,11 @@ def demo() -> dict[str, Any]:
     for metric in COMPARED:
         for pair, difference in differences_of(content, metric).items():
             paired.setdefault(" - ".join(pair), {})[metric] = difference
-    return {**content, "models": {row["model"]: row for row in content["rows"]}, "paired": paired}
+    return {
+        **content,
+        "models": {row["model"]: {**row, "own": row["model"].startswith("onerec")} for row in content["rows"]},
+        "paired": paired,
+    }
 
 
 def printed(results: dict[str, Any], width: int) -> list[str]:

@@ -93,13 +93,7 @@ def generator_recommender(run: Run, model: nn.Module, beam_width: int) -> Genera
 
 
 def load_generator(run: Run, stage: str = GeneratorStage.name, beam_width: int | None = None) -> GeneratorRecommender:
-    """The generator that a stage has left, ready to recommend.
-
-    Args:
-        run: whose generator it is.
-        stage: which left it.
-        beam_width: of its beam; None: as the config says.
-    """
+    """The generator that a stage has left, ready to recommend; `beam_width` None: as the config says."""
     folder = run.folder / run.stages[stage].name / MODEL_FOLDER
     generator = Generator.from_pretrained(folder).to(run.state.device)
     return generator_recommender(run, generator, beam_width or run.config.recommend.beam_width)
@@ -108,13 +102,9 @@ def load_generator(run: Run, stage: str = GeneratorStage.name, beam_width: int |
 def generator_model(
     run: Run, stage: str, *, name: str, label: str, description: str, lists_folder: Path, behind: tuple[str, ...] = ()
 ) -> Model:
-    """The lists of a generator, its beam as it is.
+    """The lists of a generator that a stage trained last, its beam as it is.
 
-    Args:
-        run: whose generator it is.
-        stage: which trained it last.
-        name, label, description, lists_folder: see `Model`.
-        behind: stages whose training led to it, itself included; empty: itself.
+    `behind`: stages whose training led to it, itself included; empty: itself. Others as in `Model`.
     """
     trained = run.artefact(stage)
 
