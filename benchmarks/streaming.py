@@ -31,9 +31,9 @@ CONFIG = {
     "name": "simulated",
     "threads": 1,
     "seed": 0,
-    "tokenizer.content.encoder.encoder.text_dimensions": 64,
-    "tokenizer.behaviour.co_occurrence.dimensions": 32,
-    "tokenizer.behaviour.co_occurrence.window": 2,
+    "tokenizer.content.text_dimensions": 64,
+    "tokenizer.collaborative.dimensions": 32,
+    "tokenizer.collaborative.window": 2,
     "tokenizer.quantizer.level_sizes": [256, 256, 256],
     "generator.own_embedding": "false",
     "generator.item_head": "false",
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def measured(stage: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """A stage's figures, from its own process."""
+    """A stage's figures, measured by a process of its own."""
     command = [sys.executable, "-m", "benchmarks.speed.streaming_stages", stage, str(folder), json.dumps(settings)]
     one = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, env={**os.environ, **one}, stdout=subprocess.PIPE, text=True)
