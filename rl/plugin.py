@@ -34,7 +34,7 @@ def stages(config: RunConfig) -> Sequence[Stage]:
         return made
     selecting = next(reward for reward in rewards if reward.name == selecting_name(config))
     from_generator = ("onerec_reward_selection", "OneRec", "the generator's")
-    from_aligned = ("onerec_aligned_selection", "OneRec, aligned,", "the aligned generator's")
+    from_aligned = ("onerec_aligned_selection", "OneRec aligned", "the aligned generator's")
     made.append(RewardSelectionStage(selecting, (GeneratorStage.name,), *from_generator))
     made.append(RewardSelectionStage(selecting, aligned.behind, *from_aligned))
     return made

@@ -125,7 +125,7 @@ def aligned_model(run: Run) -> Model:
         run,
         stage.name,
         name="onerec_aligned",
-        label="OneRec, aligned",
+        label="OneRec aligned",
         description=f"the generator after alignment ({config.align.objective}), constrained beam search",
         lists_folder=Path(stage.name) / "lists",
         behind=stage.behind,

@@ -83,7 +83,7 @@ def rsft_model(run: Run) -> Model:
         run,
         RsftStage.name,
         name="onerec_rsft",
-        label="OneRec, RSFT",
+        label="OneRec RSFT",
         description="the generator after RSFT, constrained beam search",
         lists_folder=Path(RsftStage.name) / "lists",
         behind=(GeneratorStage.name, RsftStage.name),
