@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from tokenizer.common.settings import Settings
 from tokenizer.common.vectors import ROUNDING, normalise_rows
 from tokenizer.content.categorical import CategoricalBlock
-from tokenizer.content.embeddings import EmbeddingBlock, EmbeddingSource
+from tokenizer.content.embeddings import EmbeddingBlock
 from tokenizer.content.fitted_state import below, fitted_array
 from tokenizer.content.models import OFFLINE_MODEL
 from tokenizer.content.numeric import NumericBlock
@@ -235,12 +235,14 @@ def _vision_blocks(spec: ContentSpec) -> list[tuple[str, Block, float]]:
             "give the folder or id of an image backbone on Hugging Face."
         )
     encoder = ImageEncoder(spec.vision_model)
-    sources: list[tuple[str, str, EmbeddingSource]] = []
-    for column in spec.videos:
-        sources.append(("video", column, VideoColumn(column, encoder, spec.frames_per_second, spec.token_budget)))
-    for column in spec.images:
-        sources.append(("image", column, ImageColumn(column, encoder)))
+    videos = [VideoColumn(name, encoder, spec.frames_per_second, spec.token_budget) for name in spec.videos]
+    images = [ImageColumn(name, encoder) for name in spec.images]
     return [
-        (f"{kind} {column}", EmbeddingBlock(source, [column], spec.vision_dimensions, spec.seed), spec.weights.vision)
-        for kind, column, source in sources
+        (
+            f"{kind} {one.column}",
+            EmbeddingBlock(one, [one.column], spec.vision_dimensions, spec.seed),
+            spec.weights.vision,
+        )
+        for kind, columns in (("video", videos), ("image", images))
+        for one in columns
     ]
