@@ -14,16 +14,14 @@ from onerec.evaluate.bootstrap import Interval, interval
 PERCENTILES = (2.5, 97.5)
 
 
-def auc(labels_E: np.ndarray, scores_E: np.ndarray, weights_E: np.ndarray | None = None) -> float:
+def auc(labels_E: np.ndarray, scores_E: np.ndarray) -> float:
     """The probability that a positive scores above a negative. Ties count half. NaN without positives or without negatives.
 
     Args:
         labels_E: 0 or 1.
         scores_E: any numbers.
-        weights_E: weight of each impression; None weighs all equally.
     """
-    weights_E = np.ones(len(labels_E)) if weights_E is None else weights_E
-    return float(_weighted_auc(labels_E, *_tied_groups(scores_E), weights_E))
+    return float(_weighted_auc(labels_E, *_tied_groups(scores_E), np.ones(len(labels_E))))
 
 
 def _tied_groups(scores_E: np.ndarray) -> tuple[np.ndarray, int]:

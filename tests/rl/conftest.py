@@ -1,4 +1,4 @@
-"""Datasets that tests of several rooms read and none changes."""
+"""Datasets that the tests of several rooms share."""
 
 from pathlib import Path
 

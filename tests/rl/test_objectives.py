@@ -112,7 +112,7 @@ def test_everything_stays_finite(log_pi: list[float], log_old: list[float], sign
         )
 
 
-def test_losses_are_worth_their_formulas() -> None:
+def test_losses_equal_their_printed_formulas() -> None:
     """Values against the formulas as they are printed, in double precision, gradients against autograd of them."""
     torch.manual_seed(0)
     log_pi = (-3 * torch.rand(4, 5, 3, dtype=torch.float64)).requires_grad_()
@@ -136,7 +136,7 @@ def test_losses_are_worth_their_formulas() -> None:
         torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
 
 
-def test_without_old_probabilities_the_present_policy_stands_for_them() -> None:
+def test_without_old_probabilities_ratios_are_one() -> None:
     torch.manual_seed(0)
     log_pi, advantages = -torch.rand(3, 4, 2), torch.randn(3, 4)
     for objective in (grpo, ecpo, gbpo):
@@ -167,9 +167,7 @@ def test_advantages() -> None:
 
 
 @given(st.integers(0, 1000), st.floats(0.1, 1e3), st.floats(-1e3, 1e3))
-def test_advantages_know_neither_scale_nor_shift_and_equal_rewards_have_none(
-    seed: int, scale: float, shift: float
-) -> None:
+def test_advantages_ignore_scale_and_shift_and_equal_rewards_have_none(seed: int, scale: float, shift: float) -> None:
     rewards = torch.rand(3, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     torch.testing.assert_close(
         group_advantages(rewards), group_advantages(rewards * scale + shift), rtol=1e-5, atol=1e-6

@@ -11,7 +11,6 @@ from onerec.data.contract import Dataset, read_dataset, write_dataset
 from onerec.data.requests import Requests
 from onerec.data.split import TRAIN
 from onerec.run.run import Run
-from onerec.run.stages.generator import generator_windows
 from onerec.run.stages.selection import load_selection
 from onerec.run.stages.semantic_ids import semantic_ids
 from tokenizer.behaviour.alignment import AlignmentSpec, pairs_from_behaviour
@@ -98,14 +97,6 @@ def test_aligned_vectors_do_not_see_held_out_events(described_runs: dict[str, Ru
         vectors[name] = (encoder.vectors_ND.tobytes(), encoder.behaviour_ND.tobytes())
     assert vectors["as_logged"] == vectors["other_targets"]
     assert all(one != other for one, other in zip(vectors["as_logged"], vectors["other_training"], strict=True))
-
-
-def test_training_windows_do_not_hold_held_out_events(runs: tuple[Run, Run]) -> None:
-    first, second = (generator_windows(run) for run in runs)
-    assert np.array_equal(first.item_index, second.item_index)
-    assert np.array_equal(first.starts, second.starts)
-    assert np.array_equal(first.stops, second.stops)
-    assert int(first.target_counts.sum()) == len(first.item_index) - 150  # all but each user's first event
 
 
 def test_weights_do_not_depend_on_held_out_events(runs: tuple[Run, Run]) -> None:

@@ -1,7 +1,8 @@
 """Packages add sections, stages, models and figures to runs; without any, a run is what `onerec` alone makes of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from command_line import GENERATOR_ONLY, TINY, results_of
 
 from onerec.cli import main
+from onerec.data.candidates import Lists
 from onerec.data.requests import Requests
 from onerec.errors import UserError
 from onerec.run import plugins as module
@@ -34,9 +36,7 @@ class Favourites:
     def __init__(self, items: np.ndarray) -> None:
         self.items = items
 
-    def recommend(self, requests: Requests, k: int, *, exclude_seen: bool) -> Any:
-        from onerec.data.candidates import Lists
-
+    def recommend(self, requests: Requests, k: int, *, exclude_seen: bool) -> Lists:
         lists = Lists.empty(len(requests), k)
         lists.items_CK[:, : len(self.items)], lists.scores_CK[:, : len(self.items)] = self.items, 0
         return lists
@@ -95,22 +95,12 @@ FAVOURITES = Plugin(
 )
 
 
-class Entry:
-    """An entry point of an installed package."""
-
-    def __init__(self, name: str, plugin: Plugin) -> None:
-        self.name, self.plugin = name, plugin
-
-    def load(self) -> Plugin:
-        return self.plugin
-
-
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Says which plugins there are."""
 
     def installed(*entries: tuple[str, Plugin]) -> None:
-        found: Sequence[Entry] = [Entry(*entry) for entry in entries]
+        found = [SimpleNamespace(name=name, load=lambda plugin=plugin: plugin) for name, plugin in entries]
         monkeypatch.setattr(module, "entry_points", lambda group: found if group == "onerec.plugins" else [])
         plugins.cache_clear()
         config_class.cache_clear()

@@ -6,6 +6,7 @@ All events passed in are used, so pass training sequences only: for leave-one-ou
 import numpy as np
 from scipy import sparse
 
+from tokenizer.clustering.nearest import row_chunks
 from tokenizer.common.vectors import normalise_rows, reduce_dimensions
 from tokenizer.errors import TokenizerError
 
@@ -89,9 +90,8 @@ def fill_cold(collaborative_ND: np.ndarray, content_NE: np.ndarray, has_events: 
     content_NE = normalise_rows(content_NE)
     warm_WE, warm_WD = content_NE[warm], filled_ND[warm]
     nearest = min(NEIGHBOURS, len(warm))
-    rows = max(1, SIMILARITY_ELEMENTS // len(warm))
-    for start in range(0, len(cold), rows):
-        block = cold[start : start + rows]
+    for rows in row_chunks(len(cold), len(warm), SIMILARITY_ELEMENTS):
+        block = cold[rows]
         similarity_RW = content_NE[block] @ warm_WE.T
         neighbours_RK = np.argpartition(-similarity_RW, nearest - 1, axis=1)[:, :nearest]
         weight_RK = np.take_along_axis(similarity_RW, neighbours_RK, axis=1).clip(min=0)

@@ -1,7 +1,7 @@
 """Embeddings of a pretrained model as a block of item content: centred, reduced, zero for items without content."""
 
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -67,13 +67,12 @@ class EmbeddingBlock:
         model = strings_to_array([self.fitted_with])
         return {"mean": self.mean_E, "directions": self.directions_EW, "model": model}
 
-    def load_state(self, state: dict[str, np.ndarray]) -> Self:
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Restore the arrays of `state_dict`; TokenizerError names one that is missing or has a wrong shape."""
         self.mean_E, self.directions_EW = fitted_array(state, "mean", 1), fitted_array(state, "directions", 2)
         self.fitted_with = "".join(fitted_strings(state, "model"))
         if len(self.mean_E) != len(self.directions_EW):
             raise TokenizerError("fitted content encoder: 'mean' and 'directions' differ in length; tokenize again.")
-        return self
 
     def _project(self, vectors_ME: np.ndarray, present_N: np.ndarray) -> np.ndarray:
         projected_NW = np.zeros((len(present_N), self.directions_EW.shape[1]), dtype=np.float32)

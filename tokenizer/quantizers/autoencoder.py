@@ -87,7 +87,6 @@ class Autoencoder(Quantizer):
 
     @property
     def codebooks(self) -> list[np.ndarray]:
-        """One float32 [V,W] array per level."""
         self._check_fitted()
         return self._codebooks
 

@@ -140,7 +140,6 @@ class OPQ(Quantizer):
         return codes_NL
 
     def decode(self, codes_NL: np.ndarray) -> np.ndarray:
-        """Vectors float32 [N,D] that the codes represent."""
         codes_NL = self._checked_codes(codes_NL)
         x_ND = np.empty((len(codes_NL), len(self._rotation_DD)), dtype=np.float32)
         for rows in self._parts(*x_ND.shape):

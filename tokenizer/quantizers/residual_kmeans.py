@@ -21,7 +21,6 @@ class ResidualKMeans(Quantizer):
     _codebooks: list[np.ndarray]
 
     def decode(self, codes_NL: np.ndarray) -> np.ndarray:
-        """Vectors float32 [N,D] that the codes represent."""
         codes_NL = self._checked_codes(codes_NL)
         x_ND = np.empty((len(codes_NL), len(self._scaling.mean_D)), dtype=np.float32)
         for rows in row_chunks(*x_ND.shape, self.memory_mib * MIB // 4):
@@ -34,7 +33,6 @@ class ResidualKMeans(Quantizer):
 
     @property
     def codebooks(self) -> list[np.ndarray]:
-        """One float32 [V,D] array per level."""
         self._check_fitted()
         return list(self._codebooks)
 

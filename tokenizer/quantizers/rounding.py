@@ -121,7 +121,6 @@ class AveragedRounding(Rounding):
         averages.embed_avg -= step_1VW * averages.cluster_size.unsqueeze(2)
 
     def codebooks(self) -> list[Tensor]:
-        """One [V,W] tensor per level."""
         return [layer.codebook.detach().clone() for layer in self._quantizer.layers]
 
 
@@ -152,7 +151,6 @@ class GumbelRounding(Rounding):
         self._warmest = warmest
 
     def parameters(self) -> list[nn.Parameter]:
-        """The codebooks."""
         return self._units
 
     def start(self, codebooks: list[Tensor], codes_SL: Tensor) -> None:
@@ -194,5 +192,4 @@ class GumbelRounding(Rounding):
         load_V[unused] = average
 
     def codebooks(self) -> list[Tensor]:
-        """One [V,W] tensor per level."""
         return [unit_VW.detach() * scale for unit_VW, scale in zip(self._units, self._scale, strict=True)]

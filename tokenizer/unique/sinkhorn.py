@@ -40,7 +40,7 @@ def uniform_prices(cost_NV: np.ndarray, *, sharpness: float = 0.05, iterations: 
 
 def priced_space(codes_NL: np.ndarray, latent_NW: np.ndarray, codebooks: list[np.ndarray]) -> CodeSpace:
     """The code space with uniform prices on the last level; they are found from an even sample if there are many items."""
-    space = CodeSpace.of(latent_NW, codebooks)
+    space = CodeSpace(latent_NW, codebooks)
     rows = min(len(codes_NL), max(1, COST_ELEMENTS // len(codebooks[-1])))
     sample = np.linspace(0, len(codes_NL) - 1, rows).astype(np.int64)
     cost_NV = np.empty((rows, len(codebooks[-1])), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The loop of alignment: every objective learns what is rewarded, a killed run ends the same, and what goes wrong ends it."""
+"""The loop of alignment: every objective raises the reward, a killed run ends the same, and a collapse stops it."""
 
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def test_every_objective_raises_a_planted_reward_on_both_decoders(kind: str, obj
 
 
 @pytest.mark.parametrize("method", ["sample", "without_replacement"])
-def test_samples_do_as_well(method: str, tmp_path: Path) -> None:
+def test_samples_raise_the_reward_too(method: str, tmp_path: Path) -> None:
     policy = policy_of("encoder_decoder")
     before = expected_reward(policy)
     rollouts = {"group_size": 8, "method": method, "temperature": 1.2, "exclude_seen": True}
@@ -151,7 +151,7 @@ def likes_what_is_no_item(prompts: Any, rollouts: Any) -> torch.Tensor:
     return (~rollouts.legal).float()
 
 
-def test_alignment_stops_when_legality_collapses_and_leaves_what_it_had(tmp_path: Path) -> None:
+def test_alignment_stops_when_legality_collapses_and_saves_the_policy(tmp_path: Path) -> None:
     policy = policy_of("encoder_decoder", **FREE)
     config = settings(
         rollouts={"group_size": 8, "method": "free"},

@@ -1,4 +1,4 @@
-"""The command with logged exposures: beside generations, or alone; refused early, and no part of the stage where left out."""
+"""The stage and the command with logged exposures, beside generations and alone."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def left_in(folder: Path) -> tuple[list[dict[str, float]], dict[str, Any], dict[
     return curves(folder), facts, results
 
 
-def test_user_feedback_alone_or_beside_generations(
+def test_alignment_by_exposures_alone_and_beside_generations(
     runs: Path, watched: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     exposures = training_exposures(run_of(runs, watched))
@@ -80,7 +80,7 @@ def test_user_feedback_alone_or_beside_generations(
     assert not all(one.equal(other) for one, other in zip(start.parameters(), aligned.parameters(), strict=True))
 
 
-def test_their_settings_count_only_where_they_are_learnt_from(runs: Path, watched: Path) -> None:
+def test_settings_of_exposures_change_the_key_only_with_a_weight(runs: Path, watched: Path) -> None:
     rules = ("align.rewards.hit=1", "align.rewards.p_score=0")
 
     def key(*overrides: str) -> str:

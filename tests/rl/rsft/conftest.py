@@ -1,4 +1,4 @@
-"""Runs of which the generator is trained, for the tests of RSFT."""
+"""Runs with a trained generator, for the tests of RSFT."""
 
 import shutil
 from pathlib import Path

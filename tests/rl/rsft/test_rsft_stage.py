@@ -1,4 +1,4 @@
-"""The stage and the command of RSFT: training goes on with what is left, and alignment starts from there."""
+"""The stage and the command of RSFT."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ from rl.rsft.stage import load_rsft, rsft_model, train_rsft
 GAP = RsftConfig(session_gap=2500)
 
 
-def test_the_command_goes_on_from_the_trained_generator_and_measures_both(
+def test_the_command_trains_on_and_measures_before_and_after(
     watched: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = file_states(runs / "watched" / "generator")
@@ -73,7 +73,7 @@ def test_the_command_goes_on_from_the_trained_generator_and_measures_both(
     assert file_states(folder / "model") == done
 
 
-def test_what_is_dropped_gets_no_loss_and_stays_in_the_history(
+def test_dropped_events_have_no_loss_and_stay_in_the_history(
     watched: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = reopened(watched, runs, "rsft.train.epochs=1", "rsft.train.learning_rate=1e-12")
@@ -134,7 +134,7 @@ def two_kinds(users: int) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def test_what_was_watched_long_is_recommended_more(tmp_path: Path) -> None:
+def test_rsft_recommends_more_of_what_was_watched_long(tmp_path: Path) -> None:
     write_watched(tmp_path / "data", two_kinds(40))
     run = reopened(tmp_path / "data", tmp_path, "recommend.exclude_seen=false")
     run.make("generator")
@@ -161,7 +161,7 @@ def killed_at(step: int, original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("step", [1, 7, 21])
-def test_a_killed_training_goes_on_to_the_same_end(
+def test_a_killed_rsft_ends_like_an_uninterrupted_one(
     step: int, watched: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the first checkpoint, in the first epoch, and behind a validation."""
@@ -187,7 +187,9 @@ def test_a_killed_training_goes_on_to_the_same_end(
     assert again[1:] == whole[1:]
 
 
-def test_it_recommends(watched: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recommend_takes_the_generator_after_rsft(
+    watched: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = ["recommend", str(runs / "watched"), "--user", "3", "--count", "15"]
     assert main([*asked, "--rsft"]) == 2
     assert "`onerec rsft` makes one" in capsys.readouterr().err
@@ -205,9 +207,7 @@ def test_it_recommends(watched: Path, runs: Path, capsys: pytest.CaptureFixture[
         main([*asked, "--rsft", "--aligned", "ecpo"])
 
 
-def test_what_cannot_be_done_is_said_in_one_line(
-    watched: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refusals_are_one_line(watched: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def refusals(arguments: list[str]) -> str:
         capsys.readouterr()
         assert main(arguments) == 2

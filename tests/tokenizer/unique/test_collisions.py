@@ -206,7 +206,7 @@ def test_settle_never_gives_away_what_is_published(case: tuple[np.ndarray, list[
     free = len(everything) - len(wishes)
     rng = np.random.default_rng(seed)
     published = rng.permutation(everything)[: int(share * free)].astype(np.int32)
-    given_ids = settle(wishes, CodeSpace.of(*space_of(len(wishes), sizes, seed)), sizes, published)
+    given_ids = settle(wishes, CodeSpace(*space_of(len(wishes), sizes, seed)), sizes, published)
     together = np.concatenate([published, given_ids])
     assert len(np.unique(together, axis=0)) == len(together)
     # whoever is alone in wanting a free ID has it
