@@ -14,7 +14,6 @@ share the cells that are left. Datasets are folders below $ONEREC_DATA. `--quick
 """
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,6 @@ SEEDS = (17, 18)
 TARGETS, QUICK_TARGETS = 1_000_000, 300
 BATCH_SIZES = {"kuairand-pure": 16, "movielens-100k": 4, "amazon-beauty": 32}
 AXES = {"parameters": "N", "training_flops": "C"}
-RUN_FILE = "scaling.json"
 
 
 def row_of(dataset: str, width: int, decoder: str, quick: bool, factor: float = 1.0) -> GeneratorRow:
@@ -63,7 +61,6 @@ def main() -> int:
     parser.add_argument(
         "--rates", nargs="+", type=float, default=[], help="also at the rule's rate times each of these"
     )
-    parser.add_argument("--run", type=Path, help="folder of a run whose report is to show the curve")
     parsed = parser.parse_args()
     data = data_folder(parser)
     widths = sorted(set(parsed.widths or (QUICK_WIDTHS if parsed.quick else WIDTHS)))
@@ -85,7 +82,7 @@ def main() -> int:
     fits = fits_of(entries, losses)
     figures = {f"{name}_over_{axis}": fits[axis][name] for axis in AXES for name in ("alpha", "irreducible")}
     results = {**study.results(entries, figures), "fits": fits}
-    return show_and_write(results, markdown, parsed.out, *([parsed.run / RUN_FILE] if parsed.run else []))
+    return show_and_write(results, markdown, parsed.out)
 
 
 def entries_of(

@@ -51,29 +51,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps [low, high] of the data to [start, end] of the drawing: linearly, or by logarithms of data above zero."""
+    """Maps [low, high] of the data linearly to [start, end] of the drawing."""
 
     low: float
     high: float
     start: float
     end: float
-    logarithmic: bool = False
 
     def __call__(self, value: float) -> float:
-        low, high, place = (math.log(end) if self.logarithmic else end for end in (self.low, self.high, value))
-        share = (place - low) / (high - low) if high > low else 0.5
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
         return self.start + share * (self.end - self.start)
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten within [low, high], over a short range 2 and 5 times these too; other round numbers if these are too few."""
-    if not 0 < low < high < math.inf:
-        raise ValueError(f"no logarithmic ticks between {low} and {high}")
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    # Over many powers of ten, they alone are ticks enough.
-    factors = (1, 2, 5) if high < 1e3 * low else (1,)
-    found = [factor * 10.0**power for power in powers for factor in factors if low <= factor * 10.0**power <= high]
-    return found if len(found) > 1 else nice_ticks(low, high)
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -142,7 +129,7 @@ def interval_chart(
         top += 26 + 13 * len(row.marks) + (8 if len(row.marks) > 1 else 0)
     bottom = top + 2
     axis = [draw_line(scale(tick), 0, scale(tick), bottom, "zero" if tick == 0 else "grid") for tick in ticks]
-    axis += _ticks_below(scale, ticks, tick_labels(ticks), bottom + 15, 14, width - 14)
+    axis += _ticks_below(scale, ticks, bottom + 15, 14, width - 14)
     said = (f"{row.label}: " + ", ".join(_said(mark, write, row.label) for mark in row.marks) for row in rows)
     return {"title": title, "chart": inline_svg(width, bottom + 20, f"{title}. {'; '.join(said)}.", [*axis, *body])}
 
@@ -168,13 +155,17 @@ def line_chart(
     shown = sorted({*thin(points, DRAWN_POINTS), *([best] if best else [])})
     low, high = padded_range([value for _, value in shown] + ([] if top is None else [top]), with_zero=from_zero)
     ticks = nice_ticks(low, high, 4)
-    left = 8 + 6.4 * max(map(len, tick_labels(ticks)))
+    labels = tick_labels(ticks)
+    left = 8 + 6.4 * max(map(len, labels))
     end = max(max(step for step, _ in shown), last_step or 0.0, 1.0)
     x = Scale(0, end, left, width - 6)
     y = Scale(low, high, height - 24, 16)
     steps = nice_ticks(0, end, 4)
-    body = _axis_left(y, ticks, left, width)
-    body += [*_ticks_below(x, steps, tick_labels(steps), height - 6, 0, width - 16), _curve(shown, x, y, style)]
+    body = [draw_line(left, y(tick), width, y(tick), "grid") for tick in ticks]
+    body += [
+        draw_text(left - 6, y(tick) + 4, label, "tick", anchor="end") for tick, label in zip(ticks, labels, strict=True)
+    ]
+    body += [*_ticks_below(x, steps, height - 6, 0, width - 16), _curve(shown, x, y, style)]
     # Few points are measurements and get a dot; many are a curve, and their circles only catch the pointer.
     kind, radius = ("dot", 3) if len(shown) <= 40 else ("catch", 5)
     body += [_circle(kind, style, x(s), y(v), radius, f"step {s:,.0f}: {write(v)}") for s, v in shown]
@@ -184,38 +175,6 @@ def line_chart(
         body.append(draw_text(x(best[0]), y(best[1]) - 9, write(best[1]), "peak", anchor=anchor))
     said = f"{title}, from {write(points[0][1])} to {write(points[-1][1])} at step {points[-1][0]:,.0f}."
     return {"title": title, "chart": inline_svg(width, height, said, body)}
-
-
-def scaling_chart(
-    title: str,
-    points: Sequence[tuple[float, float, str]],
-    fitted: Sequence[tuple[float, float]],
-    write: Callable[[float], str],
-    *,
-    width: int = 460,
-    height: int = 260,
-) -> dict[str, str | Markup]:
-    """A titled chart of measured (size, loss, words) as dots, and of a fitted curve through (size, loss).
-
-    Both axes are logarithmic: all sizes and losses must be above zero. `write` says a loss.
-    """
-    sizes = [size for size, *_ in points] + [size for size, _ in fitted]
-    losses = [loss for _, loss, _ in points] + [loss for _, loss in fitted]
-    # A little of the range in logarithms is air; a single size or loss gets 2 % of itself.
-    air = [max((max(found) / min(found)) ** 0.06, 1.02) for found in (sizes, losses)]
-    x = Scale(min(sizes) / air[0], max(sizes) * air[0], 52, width - 8, logarithmic=True)
-    y = Scale(min(losses) / air[1], max(losses) * air[1], height - 30, 8, logarithmic=True)
-    ticks = log_ticks(x.low, x.high)
-    body = _axis_left(y, nice_ticks(y.low, y.high, 5), x.start, width)
-    body += [draw_line(x(tick), y.end, x(tick), y.start, "grid") for tick in ticks]
-    body += _ticks_below(x, ticks, list(map(short_number, ticks)), height - 12, 60, width - 24)
-    if fitted:
-        body.append(_curve(fitted, x, y, 0))
-    said = [f"{words}: {write(loss)}" for _, loss, words in points]
-    body += [
-        _circle("dot", 1, x(size), y(loss), 4.6, words) for (size, loss, _), words in zip(points, said, strict=True)
-    ]
-    return {"title": title, "chart": inline_svg(width, height, f"{title}. {'; '.join(said)}.", body)}
 
 
 def load_chart(counts: Sequence[float], description: str, *, width: int = 300, height: int = 96) -> Markup:
@@ -262,18 +221,9 @@ def _circle(kind: str, style: int, x: float, y: float, radius: float, words: str
     )
 
 
-def _axis_left(y: Scale, ticks: Sequence[float], left: float, width: float) -> list[Markup]:
-    """Grid lines from `left` on, and what they stand for before them."""
-    lines = [draw_line(left, y(tick), width, y(tick), "grid") for tick in ticks]
-    named = zip(ticks, tick_labels(ticks), strict=True)
-    return lines + [draw_text(left - 6, y(tick) + 4, label, "tick", anchor="end") for tick, label in named]
-
-
-def _ticks_below(
-    x: Scale, ticks: Sequence[float], labels: Sequence[str], base: float, left: float, right: float
-) -> list[Markup]:
+def _ticks_below(x: Scale, ticks: Sequence[float], base: float, left: float, right: float) -> list[Markup]:
     """Labels on the base line; those beyond `left` and `right` hang inwards."""
-    named = zip(ticks, labels, strict=True)
+    named = zip(ticks, tick_labels(ticks), strict=True)
     return [draw_text(x(tick), base, label, "tick", anchor=anchor_at(x(tick), left, right)) for tick, label in named]
 
 
@@ -313,14 +263,6 @@ def draw_shape(style: int, x: float, y: float) -> Markup:
 def draw_line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
     """A straight line of the class `kind`."""
     return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(kind, x1, y1, x2, y2)
-
-
-def short_number(value: float) -> str:
-    """`20k`, `5M`: large round numbers in little room."""
-    for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{sign}"
-    return f"{value:g}"
 
 
 def anchor_at(x: float, left: float, right: float) -> str:

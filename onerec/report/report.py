@@ -11,17 +11,16 @@ from typing import Any
 from onerec.errors import UserError
 from onerec.files import write_text
 from onerec.report import sections
+from onerec.report.ablations import ablation_section
 from onerec.report.codebook import level_panels
 from onerec.report.comparison import bytes_on_disk, figure_chart, main_table, paired_section
 from onerec.report.models import Comparison, read_models
 from onerec.report.page import render_template
-from onerec.report.studies import ablation_section, scaling_section
 from onerec.report.values import as_mapping
 from onerec.report.verdicts import verdicts
 from onerec.run.artefact import STAGE_FILE
 from onerec.run.models import P_SCORE
 
-STUDIES = ("ablations", "scaling")  # files of a run folder that benchmarks write with --run
 Log = list[dict[str, Any]]
 
 
@@ -29,11 +28,11 @@ def write_report(folder: Path) -> Path:
     """Write `folder/report.html` from `folder/results.json` and the training logs beside it; return its path.
 
     Logs are read from `generator/metrics.jsonl`, `baselines/<model>/metrics.jsonl` and `aligned_<objective>/metrics.jsonl`
-    where they exist, and what benchmarks left there from `ablations.json` and `scaling.json`. The page replaces an older one
-    only when it is complete. Raises UserError when one of the JSON files cannot be read.
+    where they exist, and what a benchmark left there from `ablations.json`. The page replaces an older one only when it is
+    complete. Raises UserError when one of the JSON files cannot be read.
     """
     results = read_results(folder / "results.json")
-    studies = {name: read_results(path) for name in STUDIES if (path := folder / f"{name}.json").is_file()}
+    study = folder / "ablations.json"
     comparison = read_models(results)
     models = comparison.models
     judged = sorted(models, key=lambda model: -(score.value if (score := model.interval(P_SCORE)) else 0.0))
@@ -51,8 +50,7 @@ def write_report(folder: Path) -> Path:
         judged=figure_chart(judged, "test", P_SCORE),
         alignments=sections.alignment_section(read_alignment_logs(folder)),
         breakdowns=sections.breakdown_section(models),
-        ablations=ablation_section(studies.get("ablations", {})),
-        scaling=scaling_section(studies.get("scaling", {})),
+        ablations=ablation_section(read_results(study)) if study.is_file() else None,
         levels=level_panels(as_mapping(results.get("semantic_ids"))),
     )
     target = folder / "report.html"
@@ -61,7 +59,7 @@ def write_report(folder: Path) -> Path:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """The content of `results.json` or of a study beside it; UserError names the file, and the line where the JSON breaks."""
+    """The object in a JSON file; UserError names the file, and the line where the JSON breaks."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

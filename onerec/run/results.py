@@ -62,7 +62,7 @@ def collect_results(run: Run, command: str) -> dict[str, Any]:
             for own, other in _comparisons([models[name] for name in lists])
         },
         **added,
-        "semantic_ids": _semantic_ids(ids),
+        "semantic_ids": semantic_id_facts(ids),
         "examples": _examples(run, lists, test.requests),
         "notes": _notes(run, test.training_counts_N, test.requests),
     }
@@ -184,14 +184,11 @@ def _figures(
     return parts | measures["test"].breakdowns(made["test"])
 
 
-def _semantic_ids(ids: SemanticIds) -> dict[str, Any]:
-    levels = range(len(ids.level_sizes))
-    loads = [np.bincount(ids.codes_NL[:, level], minlength=ids.level_sizes[level]) for level in levels]
-    return {
-        "level_sizes": list(ids.level_sizes),
-        "quality": ids.quality,
-        "code_load": [sorted(load.tolist(), reverse=True) for load in loads],
-    }
+def semantic_id_facts(ids: SemanticIds) -> dict[str, Any]:
+    """Sizes, quality and use of semantic IDs: `code_load` has the items per code of each level, the fullest code first."""
+    levels = zip(ids.codes_NL.T, ids.level_sizes, strict=True)
+    loads = [np.sort(np.bincount(codes_N, minlength=size))[::-1].tolist() for codes_N, size in levels]
+    return {"level_sizes": list(ids.level_sizes), "quality": ids.quality, "code_load": loads}
 
 
 def _examples(run: Run, lists: dict[str, dict[str, np.ndarray]], requests: Requests) -> list[dict[str, Any]]:

@@ -108,5 +108,4 @@ def test_sizes_are_fitted_once_and_grow(tiny_data: str, monkeypatch: pytest.Monk
         assert law["irreducible"]["low"] >= 0
     assert f"{tiny_data}, encoder_decoder" in scaling.markdown(results)
     monkeypatch.setattr(scaling, "measure", refuse)
-    assert run_main(scaling, monkeypatch, *asked, "--finished", "--run", "a_run")["fits"] == fits
-    assert json.loads(Path("a_run/scaling.json").read_text()) == json.loads(Path("out.json").read_text())
+    assert run_main(scaling, monkeypatch, *asked, "--finished")["fits"] == fits

@@ -112,25 +112,3 @@ def test_constant_curves_and_zeros_have_an_axis() -> None:
         str(charts.interval_chart("title", [Row("a", (Mark("a", Interval(0.0), 0),))], figure)["chart"])
     )
     ElementTree.fromstring(str(charts.load_chart([0, 0], "words")))
-
-
-def test_both_axes_of_a_scaling_chart_are_logarithmic() -> None:
-    points = [(1e4, 4.0, "a"), (1e5, 2.0, "b"), (1e6, 1.0, "c <")]
-    fitted = [(size, loss) for size, loss, _ in points]
-    root = ElementTree.fromstring(str(charts.scaling_chart("title", points, fitted, figure)["chart"]))
-    places = [(float(str(dot.get("cx"))), float(str(dot.get("cy")))) for dot in root.iter("circle")]
-    (x1, y1), (x2, y2), (x3, y3) = places
-    assert x2 - x1 == pytest.approx(x3 - x2, abs=0.2) and x1 < x2  # equal ratios are equal distances
-    assert y2 - y1 == pytest.approx(y3 - y2, abs=0.2) and y1 < y2  # less loss is further down
-    (curve,) = root.iter("path")
-    drawn = [tuple(map(float, one.split())) for one in re.split("[ML]", str(curve.get("d")))[1:]]
-    assert drawn == places
-    assert "c <: 1.0000" in [title.text for title in root.iter("title")]
-
-
-@given(st.floats(1e-3, 1e9), st.floats(1.001, 1e6))
-def test_logarithmic_ticks_are_round_rising_and_inside(low: float, ratio: float) -> None:
-    ticks = charts.log_ticks(low, low * ratio)
-    assert ticks == sorted(set(ticks))
-    assert all(low * (1 - 1e-5) <= tick <= low * ratio * (1 + 1e-5) for tick in ticks)
-    assert ticks

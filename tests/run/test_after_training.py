@@ -132,9 +132,7 @@ def test_one_run_in_a_table_of_seeds_keeps_all_models_and_what_the_judge_thinks(
 def test_seconds_of_all_stages_count_once(finished: Path) -> None:
     folder = finished / "planted"
     files = list(folder.rglob("stage.json"))
-    assert (
-        len({path.parent for path in files} & {folder / "aligned_ecpo", folder / "reward_second" / "evaluation"}) == 2
-    )
+    assert {folder / "aligned_ecpo", folder / "reward_second" / "evaluation"} <= {path.parent for path in files}
     seconds = sum(json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in files)
     results = results_of(folder)
     assert results["run"]["seconds"] == pytest.approx(seconds)
@@ -161,14 +159,10 @@ def test_lists_are_those_of_the_models_they_are_named_after(finished: Path, plan
 
 def test_the_page_shows_rewards_and_alignment(finished: Path) -> None:
     page = (finished / "planted" / "report.html").read_text(encoding="utf-8")
-    for words in (
-        "Alignment by ECPO",
-        "KL to the start",
-        "The judge is the reward model of the second half of users",
-        "OneRec, aligned, + reward selection",
-    ):
-        assert words in page
-    assert "Reward first, learnt from the first half of the users: users that it learnt nothing from" in page
+    shown = ["Alignment by ECPO", "KL to the start", "The judge is the reward model of the second half of users"]
+    shown += ["OneRec aligned + reward selection"]
+    shown += ["Reward first, learnt from the first half of the users: users that it learnt nothing from"]
+    assert [words for words in shown if words not in page] == []
 
 
 def test_what_is_done_is_not_done_again(runs: Path, planted: Path) -> None:
@@ -200,10 +194,7 @@ def test_a_run_that_is_killed_in_alignment_goes_on(
     weights = [path / "planted" / "aligned_ecpo" / "model" / "model.safetensors" for path in (runs, finished)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert untimed(results_of(runs / "planted")) == untimed(results_of(finished / "planted"))
-    after = states(runs)
-    assert {name: after[name] for name in ARTEFACTS if name != "aligned_ecpo"} == {
-        name: before[name] for name in ARTEFACTS if name != "aligned_ecpo"
-    }
+    assert {**states(runs), "aligned_ecpo": {}} == before, "the others were not made again"
 
 
 def test_evaluate_measures_the_same_models(runs: Path) -> None:
@@ -261,9 +252,8 @@ def test_a_stage_is_left_out_where_it_is_not_named(
     overrides: list[str], added: list[str], rewards: list[str], judge: str | None, runs: Path, planted: Path
 ) -> None:
     folder = runs / "planted"
-    for path in folder.glob("reward*"):
-        # Those of the fixture may stay where they are asked for: they are the same.
-        if not rewards:
+    if not rewards:  # those of the fixture may stay where they are asked for: they are the same
+        for path in folder.glob("reward*"):
             shutil.rmtree(path)
     assert trained_names(config_of(reopened(planted, runs, *overrides))) == rewards
     assert main(typed(planted, runs, *overrides)) == 0

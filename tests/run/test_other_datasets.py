@@ -24,13 +24,9 @@ def signalled(chain_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     share = pl.int_range(pl.len()).over("user") / pl.len().over("user")
     events = events.with_columns(
         liked=(pl.int_range(pl.len()) % 3 != 0).cast(pl.Int8),
-        period=pl.when(share < 0.4)
-        .then(pl.lit("history"))
-        .when(share < 0.6)
-        .then(pl.lit("train"))
-        .when(share < 0.8)
-        .then(pl.lit("valid"))
-        .otherwise(pl.lit("test")),
+        period=share.cut([0.4, 0.6, 0.8], labels=["history", "train", "valid", "test"], left_closed=True).cast(
+            pl.String
+        ),
     )
     items = pl.DataFrame({"item": range(60), "kind": [f"k{item // 12}" for item in range(60)]})
     spec = DatasetSpec(
@@ -95,8 +91,7 @@ def test_a_run_split_by_period_counts_only_positive_events(signalled: Path, tmp_
         asked = liked.filter(pl.col("period") == part)
         cases = results["models"]["onerec"][part]["cases"]
         assert 0 < cases <= len(asked)
-        if part == "test":
-            assert cases + protocol["dropped_cases"] == len(asked)
+    assert cases + protocol["dropped_cases"] == len(asked), "of the test part"
 
 
 def test_a_run_split_by_time_trains_on_what_came_first(signalled: Path, tmp_path: Path) -> None:
@@ -115,12 +110,8 @@ def test_a_run_split_by_time_trains_on_what_came_first(signalled: Path, tmp_path
 
 def test_a_bidirectional_context_and_the_full_softmax_run_too(signalled: Path, tmp_path: Path) -> None:
     choices = ["generator.context=bidirectional", "generator.own_embedding=false"]
-    choices += [
-        "generator.softmax=full",
-        "generator.item_head=false",
-        "tokenizer.quantizer.unique=append_code",
-        "train.accumulation=2",
-    ]
+    choices += ["generator.softmax=full", "generator.item_head=false", "train.accumulation=2"]
+    choices += ["tokenizer.quantizer.unique=append_code"]
     results = run_results("choices", signalled, tmp_path, *choices)
     assert len(results["semantic_ids"]["level_sizes"]) == 3
     assert results["models"]["onerec"]["test"]["recall@50"]["value"] > 0

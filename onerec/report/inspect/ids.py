@@ -18,6 +18,7 @@ from onerec.report.codebook import level_panels
 from onerec.report.inspect.data import SHOWN_ITEMS, Inspected, label_columns, label_values, page_data
 from onerec.report.page import render_template
 from onerec.report.values import count, in_words
+from onerec.run.results import semantic_id_facts
 from onerec.run.run import Run
 from onerec.run.stages.semantic_ids import SemanticIdsStage, item_encoder, semantic_ids
 from tokenizer.quality.prefixes import prefix_purity
@@ -94,7 +95,6 @@ def render_page(
         error_N=error_N[order_N],
     )
     data = page_data(inspected, id_column)
-    loads = [np.bincount(ids.codes_NL[:, level], minlength=size).tolist() for level, size in enumerate(ids.level_sizes)]
     return render_template(
         "ids.html.jinja",
         title=title,
@@ -105,7 +105,7 @@ def render_page(
         unique=str(ids.config.get("unique", "unknown")),
         sizes=in_words([count(size) for size in ids.level_sizes]),
         quality=ids.quality,
-        levels=level_panels({"level_sizes": list(ids.level_sizes), "code_load": loads, "quality": ids.quality}),
+        levels=level_panels(semantic_id_facts(ids)),
         kept=data["kept"],
         meanings=meanings(inspected),
         data=embedded(data),

@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 import numpy as np
-import polars as pl
 
+from onerec.data.split import rows_of
 from onerec.errors import UserError
 from onerec.run.artefact import STAGE_FILE, Artefact
 from onerec.run.run import Run
@@ -54,7 +54,7 @@ def append_new_items(run: Run) -> dict[str, Any] | None:
         encoder.vectors_ND = np.concatenate([encoder.vectors_ND, vectors_MD])
         encoder.behaviour_ND = np.concatenate([encoder.behaviour_ND, behaviour_MD])
     # The encoder keeps a row per item too. Both take the order of the table.
-    rows_N = positions_of(run.item_ids, ids.item_ids)
+    rows_N = rows_of(run.item_ids, ids.item_ids)
     encoder.vectors_ND, encoder.behaviour_ND = encoder.vectors_ND[rows_N], encoder.behaviour_ND[rows_N]
     ids = in_order_of(ids, run.item_ids)
     seconds = stage.seconds_on_file + time.perf_counter() - started
@@ -63,13 +63,6 @@ def append_new_items(run: Run) -> dict[str, Any] | None:
         encoder.save(written / ENCODER_FOLDER)
         Artefact(written, stage.key, stage.recipe).finish(seconds)
     return report
-
-
-def positions_of(wanted: pl.Series, among: pl.Series) -> np.ndarray:
-    """The row of each id of `wanted` in `among`, int64 `[N]`. Every id must be there."""
-    known = pl.DataFrame({"id": among, "row": np.arange(len(among))})
-    joined = wanted.alias("id").to_frame().join(known, on="id", how="left", maintain_order="left")
-    return joined["row"].to_numpy()
 
 
 def _published(run: Run, stage: Artefact) -> SemanticIds:
