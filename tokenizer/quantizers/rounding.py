@@ -40,9 +40,9 @@ class Rounding(ABC):
         self._diversity_weight = diversity_weight
         self._diversity = [CodeDiversity(diversity_clusters) for _ in level_sizes]
 
-    @abstractmethod
     def parameters(self) -> list[nn.Parameter]:
-        """Parameters for the optimizer, from the first step on."""
+        """Parameters for the optimizer, from the first step on; none by default."""
+        return []
 
     @abstractmethod
     def start(self, codebooks: list[Tensor], codes_SL: Tensor) -> None:
@@ -80,10 +80,6 @@ class AveragedRounding(Rounding):
             threshold_ema_dead_code=DEAD_SHARE * self._batch / max(level_sizes),
             sync_codebook=False,  # only one of several processes fits, and it must not wait for the others
         ).train()
-
-    def parameters(self) -> list[nn.Parameter]:
-        """None, because averages are not optimized."""
-        return []
 
     def start(self, codebooks: list[Tensor], codes_SL: Tensor) -> None:
         """Set the codebooks, and the weight of each average to the code's load in the sample."""

@@ -11,6 +11,7 @@ from tokenizer.behaviour.pairs import ItemPairs
 from tokenizer.behaviour.query_pooling import QueryPooling
 from tokenizer.common.vectors import normalise_rows
 from tokenizer.errors import TokenizerError
+from tokenizer.quality.neighbours import pair_hit_rate
 
 SMALL = AlignmentSpec(queries=2, width=16, layers=1, steps=120, batch_size=64)
 GROUPS, ITEMS = 10, 300
@@ -34,13 +35,6 @@ def pairs_within(group: np.ndarray, items: np.ndarray, count: int, seed: int) ->
     return np.unique(np.column_stack([first, second]).astype(np.int32), axis=0)
 
 
-def hit_rate(vectors_ND: np.ndarray, pairs_P2: np.ndarray, k: int) -> float:
-    similarity = normalise_rows(vectors_ND) @ normalise_rows(vectors_ND).T
-    np.fill_diagonal(similarity, -np.inf)
-    nearest = np.argsort(-similarity, axis=1)[:, :k]
-    return float(np.mean([second in nearest[first] for first, second in pairs_P2]))
-
-
 def weighted(pairs_P2: np.ndarray) -> ItemPairs:
     return ItemPairs(pairs_P2, np.ones(len(pairs_P2), dtype=np.float32))
 
@@ -56,7 +50,7 @@ def test_items_that_were_in_no_pair_find_their_partners(fitted: Fitted) -> None:
     aligner, blocks, _ = fitted
     group = np.arange(ITEMS) % GROUPS
     unseen = pairs_within(group, np.arange(240, ITEMS), 200, seed=2)
-    raw, aligned = hit_rate(np.hstack(blocks), unseen, 10), hit_rate(aligner.encode(blocks), unseen, 10)
+    raw, aligned = (pair_hit_rate(vectors, unseen, 10) for vectors in (np.hstack(blocks), aligner.encode(blocks)))
     # 29 partners of an item are as good as the one asked for, so .34 is all that can be had; by chance it is .03
     assert aligned > 1.5 * raw
     assert aligned > 0.2

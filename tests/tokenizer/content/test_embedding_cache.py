@@ -120,19 +120,14 @@ def test_two_processes_at_once(own_cache: Path) -> None:
     assert not list(own_cache.rglob("*.tmp"))
 
 
-class Screen(io.StringIO):
-    def __init__(self, terminal: bool) -> None:
-        super().__init__()
-        self.isatty = lambda: terminal  # type: ignore[method-assign]
-
-
 @pytest.mark.parametrize(
     ("terminal", "patience", "shown"), [(True, 0.0, True), (True, 60.0, False), (False, 0.0, False)]
 )
 def test_a_bar_is_for_terminals_and_for_long_work(
     monkeypatch: pytest.MonkeyPatch, terminal: bool, patience: float, shown: bool
 ) -> None:
-    screen = Screen(terminal)
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: terminal)
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(progress, "PATIENCE_SECONDS", patience)
