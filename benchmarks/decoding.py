@@ -47,7 +47,7 @@ def beams_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def _both_searches(
     level_sizes: tuple[int, ...], quick: bool
 ) -> Iterator[tuple[str, dict[str, float], list[dict[str, Any]]]]:
-    """For one catalogue and each beam width: the figure's name, the figure, and the rows."""
+    """The name of a figure, the figure and its rows, for one catalogue and each beam width."""
     import torch
 
     from benchmarks.speed.hugging_face_beams import HuggingFaceBeams
@@ -80,7 +80,7 @@ def _both_searches(
 
 
 def check_same(model: Any, items_BK: Any, scores_BK: Any, codes_BKL: Any, their_scores_BK: Any) -> None:
-    """Both searches found the same items with scores equal to 1e-4, or AssertionError."""
+    """Raise AssertionError unless both searches found the same items with scores equal to 1e-4."""
     import torch
 
     alive_BK = scores_BK > -torch.inf
@@ -96,7 +96,7 @@ def check_same(model: Any, items_BK: Any, scores_BK: Any, codes_BKL: Any, their_
         theirs = dict(
             zip(map(tuple, codes_BKL[user, :count].tolist()), their_scores_BK[user, :count].tolist(), strict=True)
         )
-        # of two items whose scores differ by rounding either may be the last that fits
+        # either of two items whose scores differ by rounding may be the last of a beam
         last = min(ours.values())
         for code in ours.keys() ^ theirs.keys():
             if abs((ours | theirs)[code] - last) > 1e-4:
@@ -157,7 +157,7 @@ def trie_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def walked_states(model: Any, batch: Any, beam_width: int) -> list[tuple[Any, int]]:
-    """The trie states that a beam search asks for the edges of, with their level, in its order."""
+    """The trie states whose edges a beam search reads, with their level, in its order."""
     from onerec.decode.beam_search import beam_search
     from onerec.model.bound_generator import bind
 
@@ -167,7 +167,7 @@ def walked_states(model: Any, batch: Any, beam_width: int) -> list[tuple[Any, in
 
 
 def stepped_beams(model: Any, batch: Any, beam_width: int) -> int:
-    """How many beams the decoder steps in one search, all levels together; settled ones it does not."""
+    """How many beams the decoder steps in one search over all levels; it steps no beam whose item is settled."""
     from onerec.decode.beam_search import beam_search
     from onerec.model.bound_generator import bind
     from onerec.model.decoders.code_decoder import CodeDecoder
@@ -179,7 +179,7 @@ def stepped_beams(model: Any, batch: Any, beam_width: int) -> int:
 
 
 def arguments_of(owner: type, method: str, work: Callable[[], object]) -> list[tuple[Any, ...]]:
-    """The positional arguments of all calls of a method during some work, which is not changed for being watched."""
+    """The positional arguments of all calls of a method during some work, which runs as it always does."""
     calls, original = [], getattr(owner, method)
 
     def noted(self: Any, *arguments: Any) -> Any:

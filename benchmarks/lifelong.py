@@ -1,4 +1,4 @@
-"""What it costs to cluster a long history, and what the clusters keep of it.
+"""What it costs to cluster a long history, and how much of it the clusters keep.
 
     python -m benchmarks.lifelong --out benchmarks/results/lifelong.json
     python -m benchmarks.lifelong --out quick.json --quick
@@ -33,14 +33,14 @@ def main() -> int:
 
 
 def clustering(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Rows of every case, from `config.representatives` of the report's 2,000, or few to be quick."""
+    """A row per case. A history becomes the report's 2,000 representatives, or 100 to be quick."""
     config = LifelongConfig(representatives=100 if quick else 2000)
     rows = [measured(events, items, config) for events, items in (QUICK_CASES if quick else CASES)]
     return {"representatives": config.representatives, "columns": WIDTH}, rows
 
 
 def measured(events: int, items: int, config: LifelongConfig) -> dict[str, Any]:
-    """One history of so many events of so many items, each of them at least once."""
+    """One history of so many events, in which each of so many items occurs at least once."""
     draw = np.random.default_rng(0)
     centres = 2 * draw.normal(size=(CENTRES, WIDTH))[draw.integers(CENTRES, size=items)]
     vectors_NW = (centres + draw.normal(size=(items, WIDTH))).astype(np.float32)
@@ -61,7 +61,7 @@ def measured(events: int, items: int, config: LifelongConfig) -> dict[str, Any]:
 
 
 def left(x_ND: np.ndarray, cluster_N: np.ndarray) -> float:
-    """Share of the variance of rows that the means of their clusters leave over."""
+    """The share of the variance of rows that the means of their clusters do not explain."""
     sums_KD = np.zeros((int(cluster_N.max()) + 1, x_ND.shape[1]))
     np.add.at(sums_KD, cluster_N, x_ND)
     counts_K = np.bincount(cluster_N, minlength=len(sums_KD))

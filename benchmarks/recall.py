@@ -4,7 +4,7 @@
     python -m benchmarks.recall configs/beauty.yaml --dataset amazon-beauty --out benchmarks/results/beauty-17.json
 
 `--dataset NAME` takes the dataset folder of that name below the folder that the environment variable ONEREC_DATA names.
-`--quick` stops every training after one epoch and alignment after five steps. The file says so, and its figures say nothing about
+`--quick` stops every training after one epoch and alignment after five steps. The file says so: its figures are no claim about
 quality.
 """
 
@@ -71,10 +71,10 @@ def complete_run(config: Path, overrides: list[str], runs: Path) -> dict[str, An
 
 
 def as_results_file(results: dict[str, Any]) -> dict[str, Any]:
-    """What a complete run measured, in the shape of all results files: a row per model, paired differences as figures.
+    """What a complete run measured, in the shape of all results files: models are rows, and paired differences are figures.
 
-    Left out are examples, because a dataset's licence covers its titles and histories; where the data lay on this machine; the
-    loads of single codes; and figures that equal others.
+    It leaves out examples (a dataset's licence covers its titles and histories), the folder of the data on this machine, the
+    loads of single codes, and figures that equal others.
     """
     run, ids = dict(results["run"]), dict(results.get("semantic_ids", {}))
     config = run["config"]
@@ -101,7 +101,7 @@ def as_results_file(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences_of(results: dict[str, Any], metric: str) -> dict[tuple[str, str], dict[str, float]]:
-    """By pair of models, the first's figure minus the second's, from a results file."""
+    """Paired differences of a metric from a results file, by the names of both models: the first minus the second."""
     found = {}
     for name, figure in results["figures"].items():
         if MINUS in name and name.endswith(f"_{metric}"):
@@ -111,9 +111,9 @@ def differences_of(results: dict[str, Any], metric: str) -> dict[tuple[str, str]
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Test figures with 95 % intervals, paired differences, and where they come from; of several seeds also what each gave.
+    """Test figures with 95 % intervals, paired differences, and their origin; the figures of each seed where there are several.
 
-    Where a judge looked at the lists, its mean P-Score is a column.
+    Where a judge scored the lists, its mean P-Score is a column.
     """
     rows, dataset = results["rows"], results["dataset"]
     judged = results.get("judge") is not None
@@ -122,7 +122,7 @@ def markdown(results: dict[str, Any]) -> str:
     pairs = [
         f"{labels[first]} − {labels[second]} {signed_interval(difference)}"
         for (first, second), difference in differences_of(results, "recall@10").items()
-        # Models after training are compared with what they start from alone; the file has all pairs.
+        # Models after training are compared with the generator that they start from alone; the file has all pairs.
         if first in ("onerec", "onerec_selection") or second == "onerec"
     ]
     said = [
@@ -150,7 +150,7 @@ def cells_of(row: dict[str, Any], judged: bool) -> list[str]:
 
 
 def seeds_in_words(rows: list[dict[str, Any]]) -> list[str]:
-    """What each seed gave, and what became of cold items, where rows say so."""
+    """Recall@10 of each seed, and of the targets that training never shows, where rows have them."""
     varied = [row for row in rows if len(set(row.get("by_seed", {}).get("recall@10", ()))) > 1]
     cold = [row for row in rows if "cold" in row]
     said = []

@@ -3,9 +3,9 @@
     python -m benchmarks.recall configs/beauty.yaml name=beauty-18 seed=18 --dataset amazon-beauty --out runs/beauty-18.json
     python -m benchmarks.seeds runs/beauty runs/beauty-18 runs/beauty-19 --out benchmarks/results/beauty.json
 
-Intervals hold the choice of users around the mean over these seeds; what the seeds give one by one stands beside them. Models of
-stages after training are combined too, and judged again by each run's own judge. Runs whose datasets, users or models differ are
-refused. Nothing is trained here.
+Intervals are over users, around the mean of these seeds; the figure of each seed stands beside them. Models of stages after
+training are combined too, and each run's own judge scores their lists again. Runs whose datasets, users or models differ are
+refused. Nothing is trained.
 """
 
 import argparse
@@ -115,7 +115,7 @@ def check_alike(folders: list[Path], stored: list[dict[str, Any]], requests: lis
 
 
 def facts_of(name: str, stored: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is said of a model beside its ranks: words of the first run, means of the numbers over all."""
+    """What a table says of a model beside its ranks: words of the first run, and means of the numbers of all."""
     found = [one["models"][name] for one in stored]
     facts = {key: found[0][key] for key in ("label", "description", "own", "parameters")}
     facts |= {

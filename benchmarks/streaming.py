@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def measured(stage: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """A stage's figures, from its own process."""
+    """A stage's figures, measured by a process of its own."""
     command = [sys.executable, "-m", "benchmarks.speed.streaming_stages", stage, str(folder), json.dumps(settings)]
     one = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, env={**os.environ, **one}, stdout=subprocess.PIPE, text=True)

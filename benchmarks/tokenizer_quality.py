@@ -127,7 +127,7 @@ class Source:
     @cached_property
     def labels(self) -> dict[str, pl.Series]:
         """Labels of the items by column."""
-        return {name: known(self.dataset, name) for name in self.label_columns}
+        return {name: labels_of(self.dataset, name) for name in self.label_columns}
 
     def measure(self, study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arrays]]:
         """Tokenize with one kind of vectors and one quantizer; vectors are fitted once for all quantizers."""
@@ -158,7 +158,7 @@ def described_by(dataset: Dataset, text: list[str]) -> DatasetSpec:
     return dataset.spec.model_copy(update={"items": columns})
 
 
-def known(dataset: Dataset, name: str) -> pl.Series:
+def labels_of(dataset: Dataset, name: str) -> pl.Series:
     """A column as labels: null where a cell only says that there is nothing."""
     cells = pl.col(name).cast(pl.String).str.strip_chars()
     missing = cells.str.to_lowercase().is_in(MISSING_WORDS)

@@ -4,8 +4,8 @@
 
 Two parts (`--only` picks one), on random weights and random histories of 50, since speed does not depend on quality. A step is
 forward, backward and AdamW, with dropout as in training.
-- `t5`: our encoder-decoder with every position a target and one token per item, against Hugging Face's T5 the way TIGER and its
-  successors train it: L tokens per item, one target per window. Both of about the same size (the file has both counts).
+- `t5`: our encoder-decoder, with one token per item and every position a target, against Hugging Face's T5 as TIGER and its
+  successors train it: L tokens per item, one target per window. Both are of about the same size (the file has both counts).
 - `share`: operations a second of a training step (three times the forward pass as counted in `onerec.model.counting`) over
   those of plain matrix products, measured in turns, width 512.
 
@@ -87,7 +87,7 @@ def share_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def our_step(model: Any, windows: int) -> Callable[[], None]:
-    """One optimizer step on full windows, every position but the last having a target."""
+    """One optimizer step on full windows, where every position but the last has a target."""
     import torch
 
     from onerec.data.windows import Batch
@@ -107,7 +107,7 @@ def our_step(model: Any, windows: int) -> Callable[[], None]:
 
 
 def t5_like(model: Any) -> Any:
-    """A T5 over the same codes with as many layers, heads and the same width, its feed-forward sized to equal parameters."""
+    """A T5 over the same codes with equal layers, heads and width, and as many parameters by the size of its feed-forward."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     from onerec.model.counting import count_parameters
@@ -138,7 +138,7 @@ def t5_like(model: Any) -> Any:
 
 
 def t5_step(model: Any, windows: int, levels: int) -> Callable[[], None]:
-    """One optimizer step on full windows: all codes of all items but the last in, the codes of the last out."""
+    """One optimizer step on full windows: it reads the codes of all items but the last, and predicts the codes of the last."""
     import torch
 
     draw = torch.Generator().manual_seed(0)

@@ -1,7 +1,7 @@
-"""What this package adds to runs: config sections, and the stages after training. An entry point of `onerec.plugins`.
+"""The config sections and stages that this package adds to runs, as an entry point of `onerec.plugins`.
 
-The order is the Technical Report's (arXiv 2506.13695): next-code training, RSFT, alignment with a reward model, and at serving
-time the best of what is generated.
+The stages follow the Technical Report (arXiv 2506.13695): next-code training, RSFT, alignment with a reward model, and selection
+of the best generations at serving time.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from onerec.errors import UserError
 from onerec.run.config import RunConfig
 from onerec.run.plugins import Plugin
 from onerec.run.run import Run, Stage
+from onerec.run.stages.generator import GeneratorStage
 from onerec.scorers.preference_config import Half
 from rl.alignment.stage import AlignStage
 from rl.config.run import AlignmentRunConfig, config_of
@@ -24,7 +25,7 @@ HALVES: tuple[Half | None, ...] = (None, "first", "second")
 
 
 def stages(config: RunConfig) -> Sequence[Stage]:
-    """The stages that a config with the sections of this package may ask for."""
+    """The stages that a config may ask for."""
     assert isinstance(config, AlignmentRunConfig)
     rewards = [RewardStage(half) for half in HALVES]
     aligned = AlignStage(config)
@@ -32,30 +33,30 @@ def stages(config: RunConfig) -> Sequence[Stage]:
     if config.reward is None:
         return made
     selecting = next(reward for reward in rewards if reward.name == selecting_name(config))
-    plain = RewardSelectionStage(selecting, ("generator",), "onerec_reward_selection", "OneRec", "the generator's")
-    behind = RewardSelectionStage(
-        selecting, aligned.behind, "onerec_aligned_selection", "OneRec, aligned,", "the aligned generator's"
-    )
-    return [*made, plain, behind]
+    from_generator = ("onerec_reward_selection", "OneRec", "the generator's")
+    from_aligned = ("onerec_aligned_selection", "OneRec aligned", "the aligned generator's")
+    made.append(RewardSelectionStage(selecting, (GeneratorStage.name,), *from_generator))
+    made.append(RewardSelectionStage(selecting, aligned.behind, *from_aligned))
+    return made
 
 
 def check(run: Run) -> None:
-    """Refuse stages after training that the config leaves without a section. Raises UserError."""
+    """Refuse stages in `after_training` that need a section which the config sets to null. Raises UserError."""
     config = config_of(run)
     asked = config.after_training
     if "rsft" in asked and config.rsft is None:
-        raise UserError("after_training names rsft, and the config says rsft: null; give it a section rsft")
+        raise UserError("after_training names rsft, but the config says rsft: null; add a section rsft")
     if "reward" in asked and config.reward is None:
-        raise UserError("after_training names reward, and the config says reward: null; give it a section reward")
+        raise UserError("after_training names reward, but the config says reward: null; add a section reward")
     if "align" in asked and config.reward is None and config.align.rewards.p_score:
         raise UserError(
-            "after_training names align with align.rewards.p_score, and the config says reward: null; "
-            "give it a section reward, or align by rules: align.rewards.p_score=0 and a weight for hit or rank"
+            "after_training names align, and align.rewards.p_score needs a reward model, but the config says reward: null; "
+            "add a section reward, or align by rules: align.rewards.p_score=0 and a weight for hit or rank"
         )
 
 
 def results(run: Run) -> dict[str, Any]:
-    """Figures of the reward models that are trained, for `results.json`."""
+    """Figures of the trained reward models, for `results.json`."""
     evaluations = [run.stages[f"{name}/evaluation"] for name in reward_names(config_of(run))]
     return {
         "reward_models": {

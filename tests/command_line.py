@@ -7,7 +7,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onerec.run.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -48,6 +51,24 @@ class TinyRun:
 def configured(name: str, dataset: Path, *overrides: str) -> list[str]:
     """The shipped config for own data with tiny settings; later overrides win."""
     return [str(CONFIGS / "own.yaml"), f"name={name}", f"dataset.folder={dataset}", *TINY, *overrides]
+
+
+def opened(name: str, dataset: Path, runs: Path, *overrides: str) -> "Run":
+    """The run of such a config, with nothing made."""
+    from onerec.run.config_files import load_config
+    from onerec.run.opening import open_run
+
+    path, *settings = configured(name, dataset, *overrides)
+    return open_run(load_config(Path(path), settings), runs / name)
+
+
+def trained(name: str, dataset: Path, runs: Path, *overrides: str) -> "Run":
+    """The same after `onerec train`."""
+    from onerec.run.opening import own_stages
+
+    run = opened(name, dataset, runs, *overrides)
+    run.make_all([stage.name for stage in own_stages()])
+    return run
 
 
 def environment(**variables: str) -> dict[str, str]:

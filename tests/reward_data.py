@@ -4,11 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from command_line import configured
+from command_line import opened
 
 from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns, UserColumns, write_dataset
-from onerec.run.config_files import load_config
-from onerec.run.opening import open_run
 from onerec.run.run import Run
 
 ITEMS, HISTORY, LATER = 40, 14, 6
@@ -64,5 +62,4 @@ def write_planted(folder: Path, events: pl.DataFrame, signals: list[str] = SIGNA
 
 def quick_run(folder: Path, dataset: Path, *overrides: str) -> Run:
     """A run over such a dataset with a small reward model."""
-    path, *settings = configured("planted", dataset, *QUICK, *overrides)
-    return open_run(load_config(Path(path), settings), folder / "planted")
+    return opened("planted", dataset, folder, *QUICK, *overrides)

@@ -15,6 +15,7 @@ from tokenizer.common.files import replacing_folder
 from tokenizer.common.settings import Settings
 from tokenizer.common.vectors import normalise_rows
 from tokenizer.content.encoder import ContentEncoder, ContentSection, ContentSpec
+from tokenizer.content.fitted_state import below
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers.spec import QuantizerSpec
 
@@ -65,10 +66,9 @@ class ItemEncoder:
     behaviour take the collaborative vectors of the items with the most similar content (`fill_cold`). If no column describes
     the items, their vectors come from behaviour alone.
 
-    Attributes:
-        vectors_ND: float32 `[N, D]`, vectors of the fitted items: content or aligned columns, then collaborative columns.
-        behaviour_ND: float32 `[N, dimensions]`, collaborative vectors of the fitted items, zero for items without events.
-        source: the origin of the vectors as plain JSON values, saved with the semantic IDs.
+    vectors_ND: float32, vectors of the fitted items: content or aligned columns, then collaborative columns. behaviour_ND:
+    float32, collaborative vectors of the fitted items, zero for items without events. source: the origin of the vectors as
+    plain JSON values, saved with the semantic IDs.
     """
 
     def __init__(self) -> None:
@@ -83,15 +83,9 @@ class ItemEncoder:
     ) -> Self:
         """Learn from the items and from training behaviour.
 
-        Args:
-            items: the items and their columns.
-            training: item rows and offsets of the training sequences; they must not hold later events.
-            section: the settings. If no column describes the items, there is no alignment, and the collaborative vector has
-                weight 1.
-            seed: for the truncated SVDs and the alignment.
-
-        Raises:
-            TokenizerError: a column or file of the items, or the behaviour, cannot be used.
+        training: item rows and offsets of the training sequences; they must not hold later events. section: the settings. If
+        no column describes the items, there is no alignment, and the collaborative vector has weight 1. seed: for the
+        truncated SVDs and the alignment. TokenizerError when a column or file of the items, or the behaviour, is unusable.
         """
         named = [name for group in items.columns.values() for name in group]
         self.source = {"dataset": items.dataset, "columns": named}
@@ -121,15 +115,11 @@ class ItemEncoder:
         return self.vectors_ND[:, : self.vectors_ND.shape[1] - (self.behaviour_ND.shape[1] if self._weight else 0)]
 
     def encode_new(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray:
-        """Vectors float32 `[M, D]` of items that joined after `fit`, from their content; nothing is learnt.
+        """Vectors float32 [M,D] of items that joined after `fit`, from their content; nothing is learnt.
 
-        Args:
-            items: the current table with all items, old and new.
-            folder: contains the files that the columns name.
-            rows: positions in the table of the items to encode.
-
-        Raises:
-            TokenizerError: the encoder was fitted without content, or a column or file of the items cannot be used.
+        items: the current table with all items, old and new. folder: contains the files that the columns name. rows: positions
+        in the table of the items to encode. TokenizerError when the encoder was fitted without content, or a column or file
+        of the items is unusable.
         """
         if self._content is None:
             raise TokenizerError(
@@ -189,9 +179,9 @@ class ItemEncoder:
             encoder.vectors_ND, encoder.behaviour_ND = arrays["vectors"], arrays["behaviour"]
             encoder._weight, encoder.source = description["collaborative_weight"], description["source"]
             if description["content"]:
-                encoder._content = ContentEncoder.load(description["content"], _below("content", arrays))
+                encoder._content = ContentEncoder.load(description["content"], below("content", arrays))
             if description["aligner"]:
-                encoder._aligner = Aligner.load(description["aligner"], _below("aligner", arrays))
+                encoder._aligner = Aligner.load(description["aligner"], below("aligner", arrays))
         except KeyError as error:
             raise TokenizerError(f"{folder}: its item encoder lacks {error}; tokenize again.") from error
         except TokenizerError as error:
@@ -224,7 +214,3 @@ class ItemEncoder:
             return described_NE
         filled_ND = fill_cold(behaviour_ND, described_NE, np.asarray(behaviour_ND.any(axis=1)))
         return np.hstack([described_NE, filled_ND * np.float32(self._weight)])
-
-
-def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removeprefix(f"{prefix}."): array for name, array in arrays.items() if name.startswith(f"{prefix}.")}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.alignment.rows import MAIN
+from benchmarks.output.text import ENDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,14 +80,12 @@ def tradeoff(panels: "list[Axes]", rows: Rows) -> None:
         axes.axhline(0, color="#888888", linewidth=1)
         for row in of_objectives(rows):
             difference = row.get(search, {}).get("difference", {})
-            if "judge_gain" not in difference or "recall@10" not in difference:
-                continue
-            colour, marker, _ = style_of(row["name"])
-            x, *x_ends = (100 * difference["judge_gain"][end] for end in ("value", "low", "high"))
-            y, *y_ends = (difference["recall@10"][end] for end in ("value", "low", "high"))
-            axes.plot(x_ends, [y, y], color=colour, alpha=0.5)
-            axes.plot([x, x], y_ends, color=colour, alpha=0.5)
-            axes.plot([x], [y], color=colour, marker=marker, markersize=7, linestyle="", label=row["label"])
+            if "judge_gain" in difference and "recall@10" in difference:
+                colour, marker, _ = style_of(row["name"])
+                x, *x_ends = (100 * difference["judge_gain"][end] for end in ENDS)
+                y, *y_ends = (difference["recall@10"][end] for end in ENDS)
+                axes.plot(x_ends, [y, y], [x, x], y_ends, color=colour, alpha=0.5)
+                axes.plot([x], [y], color=colour, marker=marker, markersize=7, linestyle="", label=row["label"])
 
 
 def legality(panels: "list[Axes]", rows: Rows) -> None:
@@ -94,9 +93,10 @@ def legality(panels: "list[Axes]", rows: Rows) -> None:
     for axes, (ending, title) in zip(panels, HOLDS.items(), strict=True):
         axes.set(title=title, xlabel="step", ylabel="legal samples, %")
         for name, style in FORMATS.items():
-            if name + ending in rows:  # the titles say how panels differ, so one label stands for the rows of all three
-                label = rows.get(name, rows[name + ending])["label"]
-                plot_curve(axes, rows[name + ending], "legality", style, factor=100, label=label)
+            if row := rows.get(
+                name + ending
+            ):  # titles say how panels differ, so one label stands for the rows of all three
+                plot_curve(axes, row, "legality", style, factor=100, label=rows.get(name, row)["label"])
 
 
 def gradients(panels: "list[Axes]", rows: Rows) -> None:
@@ -127,14 +127,14 @@ def pass_at_k(panels: "list[Axes]", rows: Rows) -> None:
             start = rows.get(row["start"], {}).get("pass_at_k", {}).get(kind, {})
             if not found or not start:
                 continue
-            scales = {k: 100 / (start[k]["value"] if kind == "judge" else 1) for k in found}
-            values = [scale * found[k]["value"] for k, scale in scales.items()]
+            values = []
+            for k, figure in found.items():
+                value, low, high = (100 * figure[end] / (start[k]["value"] if kind == "judge" else 1) for end in ENDS)
+                values.append(value)
+                band.setdefault(int(k), [0.0]).extend((value - low, value - high))
             colour, marker, dashes = style_of(row["name"])
             options = {"color": colour, "marker": marker, "linestyle": dashes, "markersize": 5, "label": row["label"]}
             axes.plot([int(k) for k in found], values, **options)
-            for k, scale in scales.items():
-                ends = (scale * (found[k]["value"] - found[k][end]) for end in ("low", "high"))
-                band.setdefault(int(k), [0.0]).extend(ends)
         axes.set_ylim(axes.get_ylim())  # as far as the lines go; the band is cut off there
         axes.fill_between(list(band), [*map(min, band.values())], [*map(max, band.values())], color="#eee", zorder=0)
 

@@ -17,13 +17,14 @@ DISLIKE = "is_hate"
 
 
 def duration_rows(folder: Any) -> list[dict[str, Any]]:
-    """Rows of raw play time, its longest quarter, and the reward with choices that the report leaves open; intervals over users.
+    """Rows of raw play time, of its longest quarter, and of the reward with the choices that the report leaves open.
 
-    There are rows of all exposures, and rows of those that were clicked: most others end within seconds however long the video
-    is, which hides how play times of watched videos follow their length. Rewards are computed from all exposures for both.
+    Each comes twice: for all exposures, and for those that were clicked. Most others end within seconds however long the video
+    is, which hides how play times of watched videos follow their length. All exposures give the rewards of both. Intervals are
+    over users.
 
     Args:
-        folder: of a dataset that records play time and duration for some of its events at least.
+        folder: a dataset that records play time and duration, of some events at least.
     """
     from onerec.data.contract import read_dataset
     from rl.config.alignment import DurationAwareConfig
@@ -73,7 +74,7 @@ def top_of_batches(values_E: np.ndarray, batches_E: np.ndarray, share: float = 0
 
 
 def spearman(first_E: np.ndarray, second_E: np.ndarray, users_E: np.ndarray) -> dict[str, float]:
-    """Spearman's correlation with a 95 % bootstrap interval over users; ranks are those of all events and not drawn anew."""
+    """Spearman's correlation with a 95 % bootstrap interval over users; resamples keep the ranks of all events."""
     ranks = [pl.Series(values).rank("average").to_numpy() for values in (first_E, second_E)]
     first, second = ((rank - rank.mean()) / rank.std() for rank in ranks)
     terms = (np.ones(len(first)), first, second, first * first, second * second, first * second)

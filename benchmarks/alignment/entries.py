@@ -135,13 +135,13 @@ def curves(cells: Cells) -> dict[str, Any]:
     }
     bounds = {
         name: {
-            "mean": float(np.mean([np.mean(known(one[name])) for one in found])),
-            "largest": float(max(max(known(one[f"{name}_largest"])) for one in found)),
+            "mean": float(np.mean([np.mean(present(one[name])) for one in found])),
+            "largest": float(max(max(present(one[f"{name}_largest"])) for one in found)),
         }
         for name in LARGEST
         if f"{name}_largest" in found[0]
     }
-    shares = known(averaged.get("rollout_share", []))
+    shares = present(averaged.get("rollout_share", []))
     return {
         "curves": {name: curve for name, curve in averaged.items() if name in SHOWN_CURVES},
         "bounds": bounds,
@@ -149,6 +149,6 @@ def curves(cells: Cells) -> dict[str, Any]:
     }
 
 
-def known(curve: list[float | None]) -> list[float]:
+def present(curve: list[float | None]) -> list[float]:
     """The values of a curve that are there."""
     return [value for value in curve if value is not None]

@@ -17,7 +17,7 @@ TOP = 10
 
 @dataclass(frozen=True)
 class Yardstick:
-    """Everything that the lists of one run are measured with.
+    """What measures the lists of one run.
 
     Attributes:
         training_counts_N: training events of each item.

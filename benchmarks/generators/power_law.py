@@ -24,15 +24,15 @@ class PowerLaw:
 
     @property
     def coefficient(self) -> float:
-        """A with sizes in ones, as the reports print it."""
+        """A for sizes in single parameters or operations, as the reports print it."""
         return float(self.scale * self.unit**self.alpha)
 
 
 def fit_many(sizes_P: np.ndarray, losses_BP: np.ndarray) -> list[PowerLaw]:
     """The law of least squares for each row of losses.
 
-    For a given alpha the rest is linear, so alpha runs over a fine grid (`ALPHAS`) and nothing depends on a starting point. A and
-    E may not be negative. An alpha at the border of the grid says that the points do not determine it.
+    A and E are linear for a given alpha, so alpha runs over a fine grid (`ALPHAS`) and no starting point matters. A and E are
+    never negative. An alpha at the border of the grid means that the points do not determine it.
 
     Raises:
         ValueError: fewer than three different sizes.

@@ -1,14 +1,14 @@
-"""What papers claim of their tokenizers, held against the figures of this project's own runs.
+"""What papers claim about their tokenizers, held against the figures of this project's own runs.
 
-Source: OneRec Technical Report (arXiv 2506.13695), its comparison of RQ-VAE and RQ-KMeans and the balanced variant, and
-its contrastive alignment of item vectors. Their figures come from 8,192 codes a level and a far larger catalogue. That
-labels are purer under prefixes than by chance is no paper's claim but this project's own.
+Source: the OneRec Technical Report (arXiv 2506.13695), which compares RQ-VAE, RQ-KMeans and its balanced variant, and aligns item
+vectors by contrast. Its figures come from 8,192 codes a level and a far larger catalogue. The claim that labels are purer under
+prefixes than by chance is this project's own.
 """
 
 from typing import Any
 
 EVEN = 0.96
-BALANCED = 0.999  # entropy share: codes whose loads differ by at most one come nearer to one than this
+BALANCED = 0.999  # entropy share; codes whose loads differ by one at most come nearer to 1
 PURER = 1.5  # times the purity of shuffled labels; our own measure of a wide margin
 ALIGNED, PLAIN = "aligned", "content"
 

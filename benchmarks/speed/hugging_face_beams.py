@@ -1,5 +1,5 @@
 """Our generator behind Hugging Face's `generate`, the way open generative recommenders decode: beams are rows of the batch, and a
-Python function says after every prefix which codes may follow. The weights are the very same.
+Python function says after every prefix which codes may follow. The weights are those of our generator.
 
 Keys and values are cached as transformers' own encoder-decoder models do it, for the codes and for the history, and reordered
 with the beams.
@@ -150,7 +150,7 @@ class HuggingFaceBeams(PreTrainedModel, GenerationMixin):
 
 
 def _followers(codes_NL: np.ndarray, level_starts: list[int]) -> dict[tuple[int, ...], list[int]]:
-    """Tokens that may follow each prefix of tokens; behind a prefix that leads nowhere anything may, at no probability."""
+    """Tokens that may follow each prefix. Any token may follow a prefix of no item, which has no probability anyway."""
     followers: defaultdict[tuple[int, ...], set[int]] = defaultdict(set)
     tokens_NL = codes_NL + np.array(level_starts[:-1])
     for tokens in tokens_NL.tolist():

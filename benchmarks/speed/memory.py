@@ -13,13 +13,13 @@ WIDTH = 128
 
 
 def main() -> int:
-    """Print the growth by fitting (a tenth of the rows) and by encoding (all rows), beyond vectors and result."""
+    """Print the MiB by which fitting a tenth of the rows and encoding all of them grow the process, beyond vectors and result."""
     from tokenizer.quantizers.spec import quantizer_class
 
     method, memory_mib, rows = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     x_ND = np.random.default_rng(0).standard_normal((rows, WIDTH), dtype=np.float32)
     quantizer = quantizer_class(method)(LEVEL_SIZES, iterations=3, memory_mib=memory_mib)
-    quantizer.fit(x_ND[:2000]).encode(x_ND[:2000])  # what libraries allocate once is theirs
+    quantizer.fit(x_ND[:2000]).encode(x_ND[:2000])  # libraries allocate some memory once, which does not count
     part_MD = x_ND[: rows // 10]
     before = reset_peak()
     quantizer.fit(part_MD)

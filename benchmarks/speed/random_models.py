@@ -6,7 +6,7 @@ from typing import Any
 def random_generator(items: int, level_sizes: tuple[int, ...], *, width: int, item_head: bool, **settings: Any) -> Any:
     """A generator with random weights over distinct random IDs, ready to decode.
 
-    Unless `settings`, keys of its config, say otherwise: an encoder-decoder of two and two layers without own embeddings.
+    It is an encoder-decoder of two and two layers without own embeddings, unless `settings` (keys of its config) change that.
     """
     import numpy as np
     import polars as pl

@@ -1,8 +1,8 @@
 """A simulated log and catalogue of any size, written to Parquet in parts: for speed and memory, with no claim about quality.
 
 Items belong to clusters, and within a cluster popularity falls steeply. A user prefers three clusters, some users are far more
-active than others, and two events in ten come from anywhere. Users are interleaved in order of time, as in a log. Who prefers
-what follows from the ids by arithmetic, so that nothing has to be held.
+active than others, and two events in ten come from anywhere. Users are interleaved in order of time, as in a log.
+Preferences follow from the ids by arithmetic, so memory holds none of them.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ WORDS = 5000
 
 
 def write_log(folder: Path, events: int, items: int, seed: int) -> None:
-    """A dataset folder of so many events and items, and about a twentieth as many users as events."""
+    """Write a dataset folder with so many events and items, and with a user for every twenty events."""
     from onerec.data.contract import DatasetSpec, write_spec
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ SMALL = {
 
 
 def main() -> int:
-    """Run the stage under the limit on private memory, where one is asked for."""
+    """Run the stage under the limit on private memory."""
     stage, folder, settings = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     limit = int(settings["limit_gib"] * (1 << 30))
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -88,7 +88,7 @@ def train(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_own(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The same with a vector of its own for every item, on both sides, which every step updates in full."""
+    """The same with a vector of its own for every item on both sides; every step updates all of them."""
     own = {"generator.own_embedding": "true", "generator.item_head": "true"}
     return train(folder, {**settings, "steps": settings["own_steps"], "more": own})
 

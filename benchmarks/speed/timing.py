@@ -1,4 +1,4 @@
-"""Seconds of pieces of work that take turns, so that a slow moment of the machine hits all of them; what to say of repeats."""
+"""Seconds of pieces of work that take turns, so that a slow moment of the machine hits all of them, and their spread."""
 
 import time
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def in_turns(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, l
 
 
 def ratios(slow: list[float], fast: list[float]) -> dict[str, float]:
-    """How many times more `slow` took than `fast`, turn by turn, as `spread`; turns that only one of them had are left out."""
+    """The `spread` of slow / fast, turn by turn; turns that only one of them had are left out."""
     return spread([one / other for one, other in zip(slow, fast, strict=False)])
 
 

@@ -1,4 +1,4 @@
-"""Residual k-means and its encoding by this package, faiss and scikit-learn, behind one interface, for `benchmarks.tokenizer`."""
+"""Residual k-means by this package, faiss and scikit-learn behind one interface, for `benchmarks.tokenizer`."""
 
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ class Rival(Protocol):
         """Learn codebooks."""
 
     def encode(self, x_ND: np.ndarray) -> None:
-        """Find codes and keep them, to be decoded outside of the time that is measured."""
+        """Find codes and keep them; `error` decodes them later, which is not timed."""
 
     def error(self, x_ND: np.ndarray) -> float:
         """Share of the variance of the encoded rows that their codes lose."""
@@ -49,7 +49,7 @@ class FaissKmeans:
         residual_ND = x_ND.copy()
         self.levels: list[Any] = []
         for level, size in enumerate(self.level_sizes):
-            # 2^30: all rows that are handed in are used, as by the others
+            # 2^30 points: it uses all rows that it is given, as the others do
             found: Any = faiss.Kmeans(
                 x_ND.shape[1], size, niter=self.rounds, seed=seed * 100 + level + 1, max_points_per_centroid=1 << 30
             )

@@ -1,4 +1,4 @@
-"""`onerec align …`: align the trained generator with rewards and measure what that has changed."""
+"""`onerec align …`: align the trained generator with rewards and measure the change."""
 
 import argparse
 import sys
@@ -23,16 +23,16 @@ REWARDS = {
 }
 
 
-def add_align_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add `align`."""
-    text = "align the trained generator with rewards; goes on where a killed run stopped, then measures it"
+    text = "align the trained generator with rewards, or resume where a killed run stopped, and measure the change"
     parser = add_config_command(commands, "align", align, text, EXAMPLES, tracked=True)
     parser.add_argument("--objective", metavar="NAME", help="ecpo, gbpo, grpo, dpo or ipa (align.objective)")
     parser.add_argument(
         "--reward",
         action="append",
         metavar="NAME[=WEIGHT]",
-        help=f"{', '.join(REWARDS)}; may be given several times, and those not given count nothing (align.rewards)",
+        help=f"{', '.join(REWARDS)}; can be given several times; a reward that is not given has weight 0 (align.rewards)",
     )
 
 
@@ -52,10 +52,10 @@ def align(parsed: argparse.Namespace) -> None:
 
 
 def reward_overrides(named: list[str] | None) -> list[str]:
-    """Overrides that give the named rewards their weights and all others none; nothing where none is named.
+    """Overrides that give the named rewards their weights and all others 0. No overrides if no reward is named.
 
     Raises:
-        UserError: there is no such reward.
+        UserError: a reward is unknown.
     """
     if not named:
         return []

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from onerec.cli.options import CONFIG_HELP, add_overrides
+from onerec.cli.options import CONFIG_HELP, add_overrides, add_parser
 from onerec.errors import UserError
 
 EXAMPLES = """examples:
@@ -17,16 +17,10 @@ EXAMPLES = """examples:
 COLUMN = 44  # where comments begin, beside longer values
 
 
-def add_config_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add `config`."""
     text = "print a config in full, with where each value comes from, or the JSON Schema of all configs"
-    parser = commands.add_parser(
-        "config",
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_parser(commands, "config", text, EXAMPLES)
     parser.add_argument("config", type=Path, nargs="?", help=CONFIG_HELP)
     add_overrides(parser)
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema that editors check configs with")
@@ -46,7 +40,7 @@ def config(parsed: argparse.Namespace) -> None:
 
 
 def full_config(path: Path, overrides: Sequence[str]) -> str:
-    """A config as YAML that names every key; a comment behind each value says where it comes from.
+    """A config as YAML that names every key. A comment behind each value says where it comes from.
 
     Raises:
         UserError: as `onerec.run.config_files.load_config` does.

@@ -5,19 +5,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onerec.cli.options import add_parser
+
 if TYPE_CHECKING:
     from onerec.data.contract import Dataset
 
 
-def add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `data` and the commands below it."""
-    data = commands.add_parser(
+    data = add_parser(
+        commands,
         "data",
-        help="make a dataset folder from a public source or your own tables, or check one",
-        description="A dataset folder holds events.parquet, items.parquet, optional users.parquet and dataset.yaml.",
-        epilog="examples:\n  onerec data movielens --out data/ml-100k\n"
+        "make a dataset folder from a public source or your own tables, or check one",
+        "examples:\n  onerec data movielens --out data/ml-100k\n"
         "  onerec data import log.csv --user user --item item --time time --out data/mine\n  onerec data check data/mine\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="A dataset folder holds events.parquet, items.parquet, optional users.parquet and dataset.yaml.",
     )
     sources = data.add_subparsers(title="sources", metavar="SOURCE", required=True)
     _add_movielens(sources)
@@ -27,20 +29,8 @@ def add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     _add_check(sources)
 
 
-def _parser(
-    sources: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, examples: str
-) -> argparse.ArgumentParser:
-    return sources.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
 def _add_movielens(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(
+    parser = add_parser(
         sources,
         "movielens",
         "MovieLens-100K, from its official archive or the copy inside a PyPI wheel",
@@ -53,7 +43,7 @@ def _add_movielens(sources: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _add_amazon(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(
+    parser = add_parser(
         sources,
         "amazon",
         "Amazon reviews 2014 or 2018 in their official JSON lines, plain or gzipped",
@@ -70,7 +60,7 @@ def _add_amazon(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_kuairand(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(
+    parser = add_parser(
         sources,
         "kuairand",
         "KuaiRand-Pure, -1K or -27K in their official CSV layout",
@@ -85,7 +75,7 @@ def _add_kuairand(sources: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add_import(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(
+    parser = add_parser(
         sources,
         "import",
         "your own events (and items and users): CSV, TSV, Parquet or JSON lines",
@@ -123,7 +113,7 @@ def _add_import(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_check(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(
+    parser = add_parser(
         sources, "check", "check a dataset folder completely", "examples:\n  onerec data check data/mine\n"
     )
     parser.add_argument("folder", type=Path, help="dataset folder")

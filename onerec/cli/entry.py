@@ -3,12 +3,16 @@
 import argparse
 import os
 import sys
+from importlib import import_module
 from typing import Any
 
 from onerec.cli.options import CommandParser
 from onerec.errors import UserError
 from onerec.train.memory import keep_freed_memory
 from tokenizer.errors import TokenizerError
+
+# The files of the verbs, in the order of the help.
+VERBS = ("data", "config", "tokenize", "train", "run", "reward", "rsft", "align", "evaluate", "recommend")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,16 +42,6 @@ def main(arguments: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     from onerec import __version__
-    from onerec.cli.align import add_align_command
-    from onerec.cli.config import add_config_command
-    from onerec.cli.data import add_data_commands
-    from onerec.cli.evaluate import add_evaluate_command
-    from onerec.cli.recommend import add_recommend_command
-    from onerec.cli.reward import add_reward_command
-    from onerec.cli.rsft import add_rsft_command
-    from onerec.cli.run import add_demo_command, add_run_command
-    from onerec.cli.tokenize import add_tokenize_command
-    from onerec.cli.train import add_train_command
 
     parser = argparse.ArgumentParser(
         prog="onerec",
@@ -58,18 +52,6 @@ def build_parser() -> argparse.ArgumentParser:
     commands: argparse._SubParsersAction[Any] = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
-    for add in (
-        add_data_commands,
-        add_config_command,
-        add_tokenize_command,
-        add_train_command,
-        add_run_command,
-        add_reward_command,
-        add_rsft_command,
-        add_align_command,
-        add_demo_command,
-        add_evaluate_command,
-        add_recommend_command,
-    ):
-        add(commands)
+    for verb in VERBS:
+        import_module(f"onerec.cli.{verb}").add_command(commands)
     return parser

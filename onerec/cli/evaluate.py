@@ -1,25 +1,26 @@
-"""`onerec evaluate RUN`: measure a trained run again, with other settings if wanted."""
+"""`onerec evaluate RUN`: measure a trained run again, if you like with other settings."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from onerec.cli.options import add_parser
 from onerec.cli.run import measure
 from onerec.errors import UserError
 
 MEASURED = ("recommend.", "selection.", "selection=", "reward.selection.", "evaluate.")
 
 
-def add_evaluate_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add `evaluate`."""
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "evaluate",
-        help="measure a trained run again, with other settings if wanted",
-        description="Full ranking of the catalogue for validation and test users; rewrites results.json and report.html.",
-        epilog="examples:\n  onerec evaluate runs/demo\n  onerec evaluate runs/demo recommend.beam_width=200\n"
+        "measure a trained run again, if you like with other settings",
+        "examples:\n  onerec evaluate runs/demo\n  onerec evaluate runs/demo recommend.beam_width=200\n"
         "  onerec evaluate runs/demo selection.beam_width=600\n"
         "  onerec evaluate runs/demo recommend.exclude_seen=false evaluate.bootstrap_samples=2000\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Rank the whole catalogue for validation and test users, and rewrite results.json and report.html.",
     )
     parser.add_argument("run", type=Path, help="folder of a run, such as runs/demo")
     parser.add_argument(
@@ -40,7 +41,7 @@ def evaluate(parsed: argparse.Namespace) -> None:
         if not override.startswith(MEASURED):
             raise UserError(
                 f'"{override}": evaluate takes keys under recommend., selection., reward.selection. and evaluate.; '
-                "use `onerec run` for others"
+                "other keys need `onerec run`"
             )
     opened = reopen_run(parsed.run, parsed.overrides)
     print_details(measure(opened), opened.console)

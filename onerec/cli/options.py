@@ -1,4 +1,4 @@
-"""What commands share: the config, its overrides, the folder of runs, and words that can stand in place of a config."""
+"""What commands share: examples below the help, a config with its overrides, the folder of runs, and inner commands."""
 
 import argparse
 from collections.abc import Sequence
@@ -27,6 +27,26 @@ class CommandParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
+def add_parser(
+    commands: "argparse._SubParsersAction[Any]",
+    name: str,
+    text: str,
+    examples: str,
+    *,
+    description: str | None = None,
+    usage: str | None = None,
+) -> Any:
+    """Add a command and return its parser. `text` stands in the list of commands, `examples` below the command's help."""
+    return commands.add_parser(
+        name,
+        usage=usage,
+        help=text,
+        description=description or f"{text[0].upper()}{text[1:]}.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def add_config_command(
     commands: "argparse._SubParsersAction[Any]",
     name: str,
@@ -37,15 +57,8 @@ def add_config_command(
     tracked: bool = False,
     usage: str | None = None,
 ) -> Any:
-    """A command that takes a run config and overrides of its keys; returns its parser."""
-    parser = commands.add_parser(
-        name,
-        usage=usage,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Add a command that takes a run config and overrides of its keys, and return its parser."""
+    parser = add_parser(commands, name, text, examples, usage=usage)
     parser.add_argument("config", type=Path, help=CONFIG_HELP)
     add_run_options(parser, tracked)
     parser.set_defaults(function=function)
@@ -53,7 +66,7 @@ def add_config_command(
 
 
 def add_run_options(parser: argparse.ArgumentParser, tracked: bool) -> None:
-    """Overrides, the folder of runs and, for commands that train, the tracker."""
+    """Add overrides, the folder of runs and, for commands that train, the tracker."""
     add_overrides(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds run folders (default: runs)")
     parser.set_defaults(track=None)
@@ -62,7 +75,7 @@ def add_run_options(parser: argparse.ArgumentParser, tracked: bool) -> None:
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Overrides of a config's keys."""
+    """Add overrides of a config's keys."""
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="set a key of the config, such as train.epochs=3"
     )

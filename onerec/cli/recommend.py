@@ -1,35 +1,35 @@
-"""`onerec recommend RUN`: a readable list for a user or a history."""
+"""`onerec recommend RUN`: print a recommended list for a user or a history."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onerec.cli.options import add_parser
+
 if TYPE_CHECKING:
     from onerec.recommenders.recommender import Recommender
 
 
-def add_recommend_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add `recommend`."""
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "recommend",
-        help="print a readable list for a user or a history",
-        description="Recommend with the generator of a run.",
-        epilog="examples:\n  onerec recommend runs/demo --user 42\n  onerec recommend runs/demo --history 50 181 258 --count 5\n"
+        "print a recommended list for a user or a history",
+        "examples:\n  onerec recommend runs/demo --user 42\n  onerec recommend runs/demo --history 50 181 258 --count 5\n"
         "  onerec recommend runs/demo --user 42 --include-seen\n  onerec recommend runs/demo --user 42 --aligned ecpo\n"
         "  onerec recommend runs/mine --user 42 --rsft\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Recommend with the generator of a run, and with selection from its beam if the run has it.",
     )
     parser.add_argument("run", type=Path, help="folder of a trained run, such as runs/demo")
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--user", help="id of a user of the dataset; all of the user's events are the history")
+    who.add_argument("--user", help="id of a user of the dataset; the history is all of the user's events")
     who.add_argument("--history", nargs="+", metavar="ITEM", help="item ids, oldest first")
     parser.add_argument("--count", type=int, default=10, help="items to list (default: 10)")
     parser.add_argument("--include-seen", action="store_true", help="allow items of the history in the list")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--aligned", metavar="OBJECTIVE", help="the generator that `onerec align` left, its beam as it is"
-    )
-    which.add_argument("--rsft", action="store_true", help="the generator that `onerec rsft` left, its beam as it is")
+    which.add_argument("--aligned", metavar="OBJECTIVE", help="use the beam of the generator that `onerec align` made")
+    which.add_argument("--rsft", action="store_true", help="use the beam of the generator that `onerec rsft` made")
     parser.set_defaults(function=recommend)
 
 

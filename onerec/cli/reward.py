@@ -7,14 +7,14 @@ from onerec.cli.options import add_config_command, open_configured
 
 EXAMPLES = """examples:
   onerec reward configs/kuairand.yaml dataset.folder=data/kuairand-pure
-  onerec reward configs/kuairand.yaml reward.half=first      # and one to judge it by: reward.half=second
+  onerec reward configs/kuairand.yaml reward.half=first      # reward.half=second trains its judge
   onerec reward configs/demo.yaml reward.train.epochs=3
 """
 
 
-def add_reward_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add `reward`."""
-    text = "train the reward model (P-Score); goes on where a killed run stopped, then measures it on the test part"
+    text = "train the reward model (P-Score), or resume where a killed run stopped, and measure it on the test part"
     add_config_command(commands, "reward", reward, text, EXAMPLES, tracked=True)
 
 

@@ -1,4 +1,4 @@
-"""`onerec rsft …`: train the generator on with the sessions that were watched most, and measure what that has changed."""
+"""`onerec rsft …`: train the generator further on the sessions that were watched most, and measure the change."""
 
 import argparse
 import sys
@@ -13,9 +13,11 @@ EXAMPLES = """examples:
 """
 
 
-def add_rsft_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add `rsft`."""
-    text = "train the generator on without the sessions watched least; goes on where a killed run stopped, then measures it"
+    text = (
+        "train the generator further without the sessions watched least, or resume a killed run, and measure the change"
+    )
     add_config_command(commands, "rsft", rsft, text, EXAMPLES, tracked=True)
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from onerec.cli.options import add_config_command, add_run_options, open_configured
+from onerec.cli.options import add_config_command, add_parser, add_run_options, open_configured
 
 if TYPE_CHECKING:
     from onerec.run.run import Run
@@ -18,21 +18,16 @@ EXAMPLES = """examples:
 """
 
 
-def add_run_command(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add `run`."""
-    text = "do all stages of a config, skip what is done, write results and report"
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add `run` and `demo`."""
+    text = "do every stage of a config that is not done yet, then write results and report"
     add_config_command(commands, "run", run, text, EXAMPLES, tracked=True)
-
-
-def add_demo_command(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add `demo`."""
-    parser = commands.add_parser(
-        "demo",
-        help="the whole pipeline on MovieLens-100K",
-        description="Run configs/demo.yaml: fetch MovieLens-100K, tokenize, train, align, compare, report.",
-        epilog="examples:\n  onerec demo\n  onerec demo train.epochs=5\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    text, examples = (
+        "run the whole pipeline on MovieLens-100K",
+        "examples:\n  onerec demo\n  onerec demo train.epochs=5\n",
     )
+    description = "Run configs/demo.yaml: fetch MovieLens-100K, tokenize, train, align, compare, report."
+    parser = add_parser(commands, "demo", text, examples, description=description)
     add_run_options(parser, tracked=True)
     parser.set_defaults(function=demo)
 
@@ -56,7 +51,7 @@ def demo(parsed: argparse.Namespace) -> None:
 
 
 def measure(opened: "Run") -> dict[str, Any]:
-    """Write results and report of a trained run and print the comparison; returns the results."""
+    """Measure a trained run, write results and report, and print the comparison. Returns the results."""
     from onerec.report.report import write_report
     from onerec.report.terminal import print_comparison
     from onerec.run.results import write_results

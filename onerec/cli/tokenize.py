@@ -1,4 +1,4 @@
-"""`onerec tokenize …`: make semantic IDs, let new items join, look at them."""
+"""`onerec tokenize …`: make semantic IDs, give new items IDs, browse the IDs."""
 
 import argparse
 from pathlib import Path
@@ -15,23 +15,23 @@ USAGE = """onerec tokenize CONFIG [KEY=VALUE ...] [--append] [--runs RUNS]
 EXAMPLES = """examples:
   onerec tokenize configs/beauty.yaml dataset.folder=data/amazon-beauty
   onerec tokenize configs/own.yaml dataset.folder=data/mine tokenizer.quantizer.method=rq_vae
-  onerec tokenize configs/own.yaml dataset.folder=data/mine --append    # the items table has gained rows
-  onerec tokenize inspect runs/mine                                     # a page to look at the IDs with
+  onerec tokenize configs/own.yaml dataset.folder=data/mine --append    # after the items table has gained rows
+  onerec tokenize inspect runs/mine                                     # a page to browse the IDs
 """
 
 
-def add_tokenize_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add `tokenize`, and `tokenize inspect` beside its config."""
-    text = "give every item a semantic ID; with --append only the new ones; `tokenize inspect RUN` shows them"
+    text = "give every item a semantic ID, or with --append only new items; `tokenize inspect RUN` shows the IDs"
     parser = add_config_command(commands, "tokenize", tokenize, text, EXAMPLES, usage=USAGE)
     parser.add_argument(
         "--append",
         action="store_true",
-        help="keep the IDs there are and give IDs to items that joined the dataset since, with the tokenizer as fitted",
+        help="keep all IDs, and give IDs to the items that have joined the dataset since; the tokenizer stays as fitted",
     )
     inspect_parser = argparse.ArgumentParser(
         prog="onerec tokenize inspect",
-        description="Write an HTML page with the levels, the tree of prefixes, neighbours and confused items of a run's IDs.",
+        description="Write an HTML page that shows a run's IDs: levels, the tree of prefixes, neighbours and confused items.",
         epilog="examples:\n  onerec tokenize inspect runs/demo\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -58,16 +58,16 @@ def tokenize(parsed: argparse.Namespace) -> None:
 
 
 def append(run: "Run") -> None:
-    """Let new items join and print what became of them."""
+    """Give new items IDs and print a report on them."""
     from onerec.run.stages.append import append_new_items
     from onerec.run.stages.semantic_ids import SemanticIdsStage
     from tokenizer.append import format_report
 
     with run.state.main_process_first():
         report = append_new_items(run)
-    run.say(format_report(report) if report else "no new items; the IDs are carried over to the data as they are now")
+    run.say(format_report(report) if report else "no new items; the IDs are kept for the data as they are now")
     folder = run.artefact(SemanticIdsStage.name).folder
-    run.say(f"semantic IDs: {folder}\na generator trained before knows only the items of then; train it again")
+    run.say(f"semantic IDs: {folder}\nthe generator was trained on the earlier data; train it again")
 
 
 def inspect(parsed: argparse.Namespace) -> None:

@@ -12,9 +12,9 @@ EXAMPLES = """examples:
 """
 
 
-def add_train_command(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add `train`."""
-    text = "train the generator (and SASRec); goes on where a killed run stopped"
+    text = "train semantic IDs, generator, selection and trained baselines, or resume where a killed run stopped"
     add_config_command(commands, "train", train, text, EXAMPLES, tracked=True)
 
 

@@ -1,4 +1,4 @@
-"""Items for each request: a list to show, or candidates for a scorer to choose from."""
+"""Items for each request: a list to show, or candidates for a scorer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ class Lists:
     """K items for each of C requests.
 
     Attributes:
-        items_CK: int32, rows of items.parquet, best first; -1 where there are no more.
+        items_CK: int32, rows of items.parquet, best first; -1 after the last item of a shorter list.
         scores_CK: float32, higher is better; -inf where there is no item.
     """
 
@@ -23,9 +23,9 @@ class Lists:
 
     @classmethod
     def empty(cls, requests: int, k: int) -> Self:
-        """Lists without an item, to be filled in place. Raises ValueError for k below 1."""
+        """Lists without items, to be filled in place. Raises ValueError if k is below 1."""
         if k < 1:
-            raise ValueError(f"k, the length of the lists, must be at least 1, got {k}")
+            raise ValueError(f"lists need a length k of at least 1, got {k}")
         return cls(np.full((requests, k), NO_ITEM, np.int32), np.full((requests, k), -np.inf, np.float32))
 
     @property
@@ -36,23 +36,23 @@ class Lists:
 
 @dataclass(frozen=True)
 class Candidates(Lists):
-    """Lists from which scorers choose. Their order need not be that of the scores.
+    """Items for a scorer to rank. They need not be sorted by score.
 
     Attributes:
-        features: more numbers about each candidate by name, float32 `[C, K]`, 0 where there is no item. A generator with an
-            item scorer gives `item_score`.
+        features: named features of each candidate, float32 `[C, K]`, 0 where there is no item. A generator with an item scorer
+            adds `item_score`.
     """
 
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def best_of(candidates: Lists, scores_CK: np.ndarray, k: int) -> Lists:
-    """The k candidates with the highest scores, best first; equal ones keep their order.
+    """The k candidates with the highest scores, best first. Candidates with equal scores keep their order.
 
     Args:
-        candidates: to choose from.
+        candidates: the items to choose from.
         scores_CK: new scores, -inf where there is no item.
-        k: items per list; lists with fewer candidates are padded with -1 and -inf.
+        k: items per list. Lists with fewer candidates are padded with -1 and -inf.
     """
     items_CK = candidates.items_CK
     if items_CK.shape[1] < k:

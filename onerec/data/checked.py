@@ -1,4 +1,4 @@
-"""A dataset that was checked before: its checks and its hash are remembered while its files stay as they were."""
+"""Datasets that were checked before. While their files do not change, checks and hashing are skipped."""
 
 import json
 from pathlib import Path
@@ -10,14 +10,14 @@ from onerec.files import write_json
 
 
 def read_checked(folder: Path, note: Path) -> Dataset:
-    """Read a dataset folder; check and hash it only where a file has changed since the last time.
+    """Read a dataset folder. Check and hash it only if a file has changed since the last time.
 
     Args:
-        folder: of the dataset.
-        note: where size and time of the files are remembered, and the hash that they had. It is written anew after checks.
+        folder: the dataset folder.
+        note: a file with the sizes and times of the dataset's files and their hash. It is rewritten after checks.
 
     Raises:
-        UserError: as `read_dataset` does.
+        UserError: as from `read_dataset`.
     """
     remembered = _read(note)
     if remembered and remembered.get("files") == _states(folder, list(remembered["files"])):
@@ -28,13 +28,13 @@ def read_checked(folder: Path, note: Path) -> Dataset:
             return Dataset(folder, spec, log, items, users, remembered["sha256"])
     before = _states(folder, file_names(read_spec(folder / "dataset.yaml"))) if folder.is_dir() else {}
     dataset = read_dataset(folder)
-    if before == _states(folder, file_names(dataset.spec)):  # nobody wrote while it was read
+    if before == _states(folder, file_names(dataset.spec)):  # no file changed during the checks
         write_json(note, {"sha256": dataset.sha256, "files": before})
     return dataset
 
 
 def _states(folder: Path, names: list[str]) -> dict[str, list[int] | None]:
-    """Size in bytes and time of the last change in nanoseconds of each file; None for one that is missing."""
+    """Size in bytes and time of the last change in nanoseconds of each file; None for a missing file."""
     found: dict[str, list[int] | None] = {}
     for name in names:
         try:

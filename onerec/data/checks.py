@@ -1,7 +1,7 @@
-"""The checks every table passes before anything else sees it; each failure names file, column, row and the way out.
+"""Checks of tables. Nothing else reads a table before it has passed them.
 
-Rows are counted from 1 and a table's header is not counted. Polars expressions do the looking, so a million events take
-about a second, and a log is looked through piece by piece.
+Each failure names the file, the column and the row, and says what to do. Rows are counted from 1, without the header. The checks
+are polars expressions, so a million events take about a second. A log is checked piece by piece.
 """
 
 from collections.abc import Iterable
@@ -18,13 +18,13 @@ from onerec.errors import UserError
 Table = pl.DataFrame | EventLog
 
 PERIODS = {"history": 0, "train": 0, "valid": 1, "test": 2}
-"""What a `period` column may say, and the part of the split it means: 0 training, 1 validation, 2 test."""
+"""The values of a `period` column, and the part of the split that each means: 0 training, 1 validation, 2 test."""
 
 SHARED_KEY = "__key"
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the closest known one, or the list of what there is (at most twelve names)."""
+    """A hint for a misspelt name: the closest known name, or else the known names, twelve at most."""
     names = list(known)
     close = get_close_matches(name, names, n=1, cutoff=0.6) or [n for n in names if n.lower() == name.lower()]
     if close:
@@ -34,7 +34,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
 
 
 def place(file: Path, column: str, row: int | None = None) -> str:
-    """The start of every message about a table: file, column and, where one is at fault, the row counted from 1."""
+    """The start of a message about a table: file, column and, if one row is at fault, its number counted from 1."""
     return f'{file}, column "{column}"' + ("" if row is None else f", row {row}")
 
 
@@ -44,12 +44,12 @@ def counted(count: int, what: str) -> str:
 
 
 def first_row(table: Table, broken: pl.Expr, user: str | None = None) -> tuple[int, int] | None:
-    """The first row (counted from 1) where `broken` is true, and how many there are; None when there is none.
+    """The first row (counted from 1) where `broken` is true, and the number of such rows; None if there is none.
 
     Args:
-        table: where to look.
-        broken: says it of every row.
-        user: where rows are compared with others of the same user, the column that says whose they are.
+        table: the rows to search.
+        broken: true for the rows that count.
+        user: the column of user ids, if `broken` compares rows of the same user.
     """
     columns = list(dict.fromkeys(broken.meta.root_names()))
     parts: Iterable[pl.DataFrame]
@@ -66,33 +66,31 @@ def first_row(table: Table, broken: pl.Expr, user: str | None = None) -> tuple[i
 
 
 def value_of(table: Table, column: str, row: int) -> Any:
-    """The cell that a message shows; rows counted from 1."""
+    """One cell for a message; rows are counted from 1."""
     return table.value(column, row - 1) if isinstance(table, EventLog) else table[column][row - 1]
 
 
 def check_column(frame: Table, file: Path, column: str, meaning: str) -> None:
-    """`column` must exist; `meaning` is the key of dataset.yaml (or the flag) that asks for it."""
+    """Raise UserError unless `column` exists. `meaning` is the key of dataset.yaml, or the flag, that names it."""
     if column not in frame.schema:
         hint = nearest_name(column, frame.schema)
-        raise UserError(f'{file}: no column "{column}", which {meaning} asks for; {hint}')
+        raise UserError(f'{file}: no column "{column}", but {meaning} names it; {hint}')
 
 
 def check_not_empty(frame: Table, file: Path) -> None:
     if frame.height == 0:
-        raise UserError(f"{file}: the table has no rows; give a file with at least one")
+        raise UserError(f"{file}: the table has no rows; give a file with at least one row")
 
 
 def check_ids(frame: Table, file: Path, column: str, what: str) -> None:
-    """Ids are integers or strings; none may be null or empty. `what` is "user" or "item"."""
+    """Ids must be integers or strings, and none may be null or empty. `what` is "user" or "item"."""
     kind = frame.schema[column]
     if not (kind.is_integer() or kind == pl.String):
-        raise UserError(
-            f"{place(file, column)}: {what} ids must be integers or strings, these are {kind}; convert them"
-        )
+        raise UserError(f"{place(file, column)}: {what} ids must be integers or strings, not {kind}; convert them")
     broken = pl.col(column).is_null()
     if kind == pl.UInt64 and first_row(frame, pl.col(column) > 2**63 - 1):
         raise UserError(
-            f"{place(file, column)}: {what} ids beyond 2^63 are not read as integers; write them as strings"
+            f"{place(file, column)}: {what} ids of 2^63 and above cannot be integers here; write them as strings"
         )
     if kind == pl.String:
         broken = broken | (pl.col(column).str.strip_chars() == "")
@@ -105,7 +103,7 @@ def check_ids(frame: Table, file: Path, column: str, what: str) -> None:
 
 
 def check_unique_ids(frame: pl.DataFrame, file: Path, column: str, what: str) -> None:
-    """One row per item (or user)."""
+    """Each id must stand in one row only."""
     if found := first_row(frame, ~pl.col(column).is_first_distinct()):
         row, count = found
         value = frame[column][row - 1]
@@ -118,14 +116,14 @@ def check_unique_ids(frame: pl.DataFrame, file: Path, column: str, what: str) ->
 
 
 def comparable(ids: pl.Series) -> pl.Series:
-    """Integer ids become Int64, so that Int32 in one file joins with Int64 in another."""
+    """Ids for joins: integers as Int64, because files may use different integer types."""
     return ids.cast(pl.Int64) if ids.dtype.is_integer() else ids
 
 
 def check_known_ids(
     events: Table, events_file: Path, column: str, known: pl.Series, known_file: Path, what: str
 ) -> None:
-    """Every id in `events` must stand in the other table (`known`)."""
+    """Every id in `events` must be in `known`, the ids of the other table."""
     kind, known_kind = events.schema[column], known.dtype
     if (kind == pl.String) != (known_kind == pl.String):
         raise UserError(
@@ -145,7 +143,7 @@ def check_known_ids(
     assert found is not None
     row, count = found
     raise UserError(
-        f'{place(events_file, column, row)}: {what} "{value_of(events, column, row)}" is unknown, {known_file} has no such row '
+        f'{place(events_file, column, row)}: {what} "{value_of(events, column, row)}" is unknown: {known_file} has no such row '
         f"({counted(len(unknown), f'unknown {what}')} in {counted(count, 'event')}); "
         f"add the {what}s there or remove these events"
     )
@@ -155,8 +153,8 @@ def check_time_type(events: Table, file: Path, column: str) -> None:
     kind = events.schema[column]
     if not (kind.is_numeric() or kind in (pl.Date, pl.Datetime)):
         raise UserError(
-            f"{place(file, column)}: times must be numbers (seconds or milliseconds) or datetimes, these are {kind}; "
-            "convert them, or let `onerec data import` do it"
+            f"{place(file, column)}: times must be numbers (seconds or milliseconds) or datetimes, not {kind}; "
+            "convert them, for example with `onerec data import`"
         )
     if kind.is_float() and (found := first_row(events, ~pl.col(column).is_finite())):
         raise UserError(
@@ -165,21 +163,21 @@ def check_time_type(events: Table, file: Path, column: str) -> None:
 
 
 def backwards(user: str, time: str) -> pl.Expr:
-    """True where a user's time is smaller than in their row before, or missing after a row that had one."""
+    """True if the time is smaller than in the user's previous row, or missing although that row has one."""
     before = pl.col(time).shift(1).over(user)
     return (pl.col(time) < before) | (pl.col(time).is_null() & before.is_not_null())
 
 
 def check_time_order(events: Table, file: Path, user: str, time: str) -> None:
-    """Within a user, time never runs backwards. Nulls are allowed only before the first known time."""
+    """A user's times must never fall. Nulls may only come before the user's first known time."""
     if not (found := first_row(events, backwards(user, time), user)):
         return
     row, count = found
     who, when = value_of(events, user, row), value_of(events, time, row)
     if when is None:
-        problem = "the time is missing although an earlier event of the same user has one; nulls may only come first"
+        problem = "the time is missing although an earlier event of the same user has one; only a user's first times may be empty"
     else:
-        problem = f"time runs backwards, {when} comes after a later event of the same user"
+        problem = f"time runs backwards: {when} comes after a later event of the same user"
     raise UserError(
         f'{place(file, time, row)}: {problem} (user "{who}", {counted(count, "such row")}); '
         "sort the events by user and time"
@@ -187,25 +185,25 @@ def check_time_order(events: Table, file: Path, user: str, time: str) -> None:
 
 
 def repeated(user: str, item: str, time: str) -> pl.Expr:
-    """True where the same user, item and (known) time stood in an earlier row."""
+    """True if an earlier row has the same user, item and time. Rows without a time never count."""
     return pl.col(time).is_not_null() & ~pl.struct(user, item, time).is_first_distinct()
 
 
 def check_repeats(events: Table, file: Path, user: str, item: str, time: str) -> None:
-    """No two events with the same user, item and time."""
+    """No two events may have the same user, item and time."""
     if found := first_row(events, repeated(user, item, time), user):
         row, count = found
         raise UserError(
-            f'{place(file, item, row)}: duplicated row, user "{value_of(events, user, row)}" and item '
-            f'"{value_of(events, item, row)}" at the same time stand in an earlier row '
-            f"({counted(count, 'duplicate')} in all); remove them (`onerec data import` does it with --drop-duplicates)"
+            f'{place(file, item, row)}: duplicated row: an earlier row has the same time, user "{value_of(events, user, row)}" '
+            f'and item "{value_of(events, item, row)}" '
+            f"({counted(count, 'duplicate')} in all); remove them, for example with `onerec data import --drop-duplicates`"
         )
 
 
 def check_periods(events: Table, file: Path, user: str, column: str, ordered: bool) -> None:
-    """A period is one of PERIODS, and in ordered data a user's periods follow each other."""
+    """Periods must be keys of PERIODS. In ordered data, a user's periods must never fall."""
     if events.schema[column] != pl.String:
-        raise UserError(f"{place(file, column)}: periods must be strings, these are {events.schema[column]}")
+        raise UserError(f"{place(file, column)}: periods must be strings, not {events.schema[column]}; convert them")
     known = list(PERIODS)
     if found := first_row(events, ~pl.col(column).is_in(known) | pl.col(column).is_null()):
         row, count = found
@@ -224,17 +222,17 @@ def check_periods(events: Table, file: Path, user: str, column: str, ordered: bo
 
 
 def check_signal(events: Table, file: Path, column: str) -> None:
-    """Signals are 0, 1 or null (not recorded)."""
+    """Signals must be 0, 1 or null, which means not recorded."""
     kind = events.schema[column]
     if kind == pl.Boolean:
         return
     if not kind.is_numeric():
-        raise UserError(f"{place(file, column)}: signals must be 0 or 1, these are {kind}; convert them")
+        raise UserError(f"{place(file, column)}: signals must be 0 or 1, not {kind}; convert them")
     if found := first_row(events, (pl.col(column) != 0) & (pl.col(column) != 1)):
         row, count = found
         raise UserError(
-            f"{place(file, column, row)}: a signal is 0 or 1 (or empty where unknown), not {value_of(events, column, row)} "
-            f"({counted(count, 'such row')}); correct it, or leave the column out of the signals"
+            f"{place(file, column, row)}: a signal is 0 or 1 (or empty if unknown), not {value_of(events, column, row)} "
+            f"({counted(count, 'such row')}); correct it, or remove the column from the signals"
         )
 
 
@@ -242,31 +240,32 @@ def check_numeric(frame: Table, file: Path, column: str) -> None:
     kind = frame.schema[column]
     if not kind.is_numeric():
         raise UserError(
-            f"{place(file, column)}: must hold numbers, these are {kind}; convert them or name the column elsewhere"
+            f"{place(file, column)}: must hold numbers, not {kind}; convert them, or do not list the column as numeric"
         )
     if kind.is_float() and (found := first_row(frame, ~pl.col(column).is_finite())):
-        raise UserError(f"{place(file, column, found[0])}: not a finite number; leave it empty where it is unknown")
+        raise UserError(f"{place(file, column, found[0])}: not a finite number; leave the cell empty if it is unknown")
 
 
 def check_text(frame: pl.DataFrame, file: Path, column: str) -> None:
     if frame.schema[column] != pl.String:
-        raise UserError(f"{place(file, column)}: text must be strings, these are {frame.schema[column]}; convert them")
+        raise UserError(f"{place(file, column)}: text must be strings, not {frame.schema[column]}; convert them")
 
 
 def check_categorical(frame: pl.DataFrame, file: Path, column: str) -> None:
-    """Categories are plain values: strings (several ids joined by spaces or commas), numbers or booleans."""
+    """Categories must be strings, numbers or booleans. A string may hold several values, separated by spaces or commas."""
     kind = frame.schema[column]
     if kind.is_nested() or kind.is_temporal() or kind == pl.Binary:
         raise UserError(
-            f"{place(file, column)}: categories must be strings, numbers or booleans, these are {kind}; "
+            f"{place(file, column)}: categories must be strings, numbers or booleans, not {kind}; "
             "join lists with spaces"
         )
 
 
 def read_vectors(path: Path) -> np.ndarray:
-    """Given item vectors, [N, D], from a .npy file or from the only tensor of a .safetensors file.
+    """Item vectors `[N, D]` from a .npy file, or from a .safetensors file with a single tensor.
 
-    Raises UserError when the file is missing, broken, or holds something else than one matrix of numbers.
+    Raises:
+        UserError: the file is missing or broken, or holds anything but one matrix of numbers.
     """
     if not path.is_file():
         raise UserError(f"{path}: missing, though dataset.yaml names it under items.vectors; add it or remove the name")
@@ -284,17 +283,17 @@ def read_vectors(path: Path) -> np.ndarray:
             raise UserError(f'{path}: vectors are read from .npy or .safetensors, not from "{path.suffix}"')
     except UserError:
         raise
-    except Exception as error:  # numpy and safetensors raise many kinds, all of which mean a broken file
+    except Exception as error:  # numpy and safetensors raise many types for a broken file
         raise UserError(f"{path}: cannot be read as vectors ({error}); write the file again") from error
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number):
         raise UserError(
-            f"{path}: shape {vectors.shape} of {vectors.dtype}; vectors need two dimensions, items by width"
+            f"{path}: holds {vectors.dtype} of shape {vectors.shape}; vectors need two dimensions, items by width"
         )
     return vectors
 
 
 def check_vectors(path: Path, item_count: int) -> None:
-    """One finite vector per row of items.parquet."""
+    """The file must hold one finite vector per row of items.parquet."""
     vectors = read_vectors(path)
     if len(vectors) != item_count:
         raise UserError(

@@ -1,7 +1,7 @@
 """The dataset folder: `events.parquet`, `items.parquet`, optional `users.parquet`, and `dataset.yaml` to explain them.
 
-Everything downstream reads this one shape. `read_dataset` checks a folder completely, `write_dataset` checks before it
-writes, so an unusable dataset never gets further than this file. The format is described in docs/data.md.
+All other code reads datasets in this form only. `read_dataset` checks the whole folder, and `write_dataset` checks before it
+writes, so a broken dataset goes no further. docs/data.md describes the format.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ SPLIT_METHODS: tuple[str, ...] = get_args(SplitMethod)
 
 
 class Section(BaseModel):
-    """A part of dataset.yaml; unknown keys are refused."""
+    """A section of dataset.yaml. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class EventColumns(Section):
-    """Which columns of events.parquet mean what. A user's rows are in time order unless `order` begins with "none"."""
+    """The roles of columns in events.parquet. A user's rows are in time order, unless `order` begins with "none"."""
 
     user: str
     item: str
@@ -46,16 +46,16 @@ class EventColumns(Section):
 
     @property
     def ordered(self) -> bool:
-        """False when the events of a user are a set without order."""
+        """False if a user's events are a set without order."""
         words = (self.order or "").lower().split()
         return not (words and words[0].strip(".,;:") == "none")
 
 
 class ItemColumns(Section):
-    """Which columns of items.parquet mean what; `vectors` are files with one row per item.
+    """The roles of columns in items.parquet. `vectors` names files with one row per item.
 
-    `videos` and `images` are columns of paths, absolute or from the dataset folder; a cell may be empty. The files
-    themselves are looked at when items are tokenized, and they do not count towards `Dataset.sha256`.
+    `videos` and `images` name columns of paths, absolute or relative to the dataset folder. Cells may be empty. The tokenizer
+    reads the files themselves; `Dataset.sha256` does not cover them.
     """
 
     id: str
@@ -68,7 +68,7 @@ class ItemColumns(Section):
 
 
 class UserColumns(Section):
-    """Which columns of users.parquet mean what."""
+    """The roles of columns in users.parquet."""
 
     id: str
     categorical: list[str] = []
@@ -76,7 +76,7 @@ class UserColumns(Section):
 
 
 class DatasetSpec(Section):
-    """What dataset.yaml says: names of columns, the licence, and how to split."""
+    """The content of dataset.yaml: roles of columns, the licence and the split."""
 
     name: str
     licence: str = "not stated"
@@ -86,7 +86,7 @@ class DatasetSpec(Section):
     split: SplitMethod = "leave_one_out"
 
     def to_yaml(self) -> str:
-        """The text of dataset.yaml; keys that say nothing are left out."""
+        """The text of dataset.yaml, without empty keys."""
         content = self.model_dump(exclude_none=True)
         for section in ("events", "items", "users"):
             if section in content:
@@ -96,10 +96,10 @@ class DatasetSpec(Section):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A checked dataset folder: items and users in memory, events where they are.
+    """A checked dataset folder. Items and users are in memory; events are read when needed.
 
-    `log` keeps the order of the file, which within a user is time order. `sha256` covers the content of every file
-    that belongs to the folder, so equal hashes mean equal data.
+    `log` keeps the order of the file, in which each user's events are in time order. `sha256` covers the content of all files
+    of the dataset, so equal hashes mean equal data.
     """
 
     folder: Path
@@ -111,12 +111,12 @@ class Dataset:
 
     @cached_property
     def events(self) -> pl.DataFrame:
-        """All events in memory: for logs that are known to be small, and for pathways, which look at whole columns."""
+        """All events in memory, for small logs and for pathways, which need whole columns."""
         return self.log.whole()
 
     @property
     def item_table(self) -> ItemTable:
-        """The items and the columns that describe them, as the tokenizer takes them."""
+        """The items and the columns that describe them, as input of the tokenizer."""
         columns = self.spec.items.model_dump(exclude={"id"})
         return ItemTable(self.items, columns, self.folder, self.spec.name)
 
@@ -124,9 +124,10 @@ class Dataset:
 def read_dataset(folder: Path) -> Dataset:
     """Read and check a dataset folder.
 
-    Raises UserError with file, column and row for: missing files or columns, broken Parquet, wrong types, empty or
-    unknown ids, duplicated rows, time that runs backwards, unknown periods, signals other than 0 and 1, empty tables,
-    vectors that do not fit the items.
+    Raises:
+        UserError: with file, column and row, for missing files or columns, broken Parquet, wrong types, empty or unknown ids,
+            duplicated rows, times that run backwards, unknown periods, signals other than 0 and 1, empty tables, and vectors that
+            do not fit the items.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -138,7 +139,7 @@ def read_dataset(folder: Path) -> Dataset:
     users_file = folder / "users.parquet"
     if spec.users is None and users_file.exists():
         raise UserError(
-            f'{folder / "dataset.yaml"}: says nothing of {users_file}; add "users: {{id: …}}" or remove the file'
+            f'{folder / "dataset.yaml"}: no section for {users_file}; add "users: {{id: …}}" or remove the file'
         )
     users = None if spec.users is None else read_parquet(users_file)
     check_tables(folder, spec, log, items, users)
@@ -150,13 +151,13 @@ def write_dataset(
 ) -> Dataset:
     """Check the tables, write the folder, and read it back.
 
-    Each file is written under a temporary name and renamed; dataset.yaml goes first from an old folder and comes last
-    into the new one, so a half-written folder is never taken for a whole one. Files under `items.vectors` must already
-    lie in the folder. Raises UserError as `read_dataset` does.
+    Each file is written under a temporary name and renamed. An old dataset.yaml is removed first, and the new one is written
+    last, so a half-written folder never looks complete. Files that `items.vectors` names must already be in the folder. Raises
+    UserError as `read_dataset` does.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; name a folder to write the dataset to")
+        raise UserError(f"{folder}: is a file; name a folder for the dataset")
     if (spec.users is None) != (users is None):
         raise UserError(f"{folder}: a users table and the users section of dataset.yaml go together; give both or none")
     log, items = EventLog(events), plain_strings(items)
@@ -175,14 +176,14 @@ def write_dataset(
 
 
 def write_spec(folder: Path, spec: DatasetSpec) -> None:
-    """Write dataset.yaml, which completes a folder whose tables are already there."""
+    """Write dataset.yaml. It comes last and completes a folder of tables."""
     write_text(folder / "dataset.yaml", spec.to_yaml())
 
 
 def read_spec(path: Path) -> DatasetSpec:
     """Read dataset.yaml. Raises UserError for broken YAML, unknown or missing keys and wrong values."""
     if not path.is_file():
-        raise UserError(f"{path}: missing; a dataset folder needs it to say what the columns mean (see docs/data.md)")
+        raise UserError(f"{path}: missing; this file says what the columns of a dataset mean (see docs/data.md)")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -193,7 +194,7 @@ def read_spec(path: Path) -> DatasetSpec:
 
 
 def parse_section(model: type[S], content: dict[str, Any], where: str) -> S:
-    """Build a pydantic model from a mapping; the first thing wrong becomes a UserError that names the key."""
+    """Build a pydantic model from a mapping. The first error becomes a UserError that names the key."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -208,7 +209,7 @@ def parse_section(model: type[S], content: dict[str, Any], where: str) -> S:
 
 
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """The keys allowed inside the section that `path` leads to."""
+    """The keys that the section at `path` allows."""
     for part in path:
         annotation: Any = model.model_fields[str(part)].annotation
         options = [annotation, *get_args(annotation)]
@@ -217,7 +218,7 @@ def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
 
 
 def read_parquet(path: Path) -> pl.DataFrame:
-    """A whole Parquet file; UserError when it is missing, broken or empty."""
+    """A whole Parquet file. Raises UserError if it is missing, broken or empty."""
     if not path.is_file():
         raise missing_file(path)
     try:
@@ -231,7 +232,7 @@ def read_parquet(path: Path) -> pl.DataFrame:
 def check_tables(
     folder: Path, spec: DatasetSpec, events: EventLog, items: pl.DataFrame, users: pl.DataFrame | None
 ) -> None:
-    """All checks on tables; `folder` is only used for names in messages and for vector files."""
+    """Run all checks on tables. `folder` holds the vector files and gives messages their file names."""
     check_items(folder / "items.parquet", spec.items, items)
     for name in spec.items.vectors:
         checks.check_vectors(folder / name, items.height)
@@ -248,7 +249,7 @@ def check_tables(
 
 
 def check_items(file: Path, spec: ItemColumns, items: pl.DataFrame) -> None:
-    """One row per item, and columns of the announced types."""
+    """Check for one row per item and for columns of the right types."""
     checks.check_not_empty(items, file)
     checks.check_column(items, file, spec.id, "items.id")
     _check_features(items, file, "items", spec.text, spec.categorical, spec.numeric)
@@ -261,7 +262,7 @@ def check_items(file: Path, spec: ItemColumns, items: pl.DataFrame) -> None:
 
 
 def check_users(file: Path, spec: UserColumns, users: pl.DataFrame) -> None:
-    """One row per user; users without events are fine."""
+    """Check for one row per user and for columns of the right types. Users may have no events."""
     checks.check_not_empty(users, file)
     checks.check_column(users, file, spec.id, "users.id")
     _check_features(users, file, "users", [], spec.categorical, spec.numeric)
@@ -280,7 +281,7 @@ def _check_features(
 
 
 def check_events(file: Path, spec: DatasetSpec, events: EventLog) -> None:
-    """Ids, times, periods and signals of the events; whether the ids are known is checked against the other tables."""
+    """Check ids, times, periods and signals of the events. `check_tables` compares the ids with the other tables."""
     columns = spec.events
     checks.check_not_empty(events, file)
     singles = {"user": columns.user, "item": columns.item, "time": columns.time, "period": columns.period}
@@ -299,21 +300,23 @@ def check_events(file: Path, spec: DatasetSpec, events: EventLog) -> None:
         checks.check_periods(events, file, columns.user, columns.period, columns.ordered)
     elif spec.split == "by_period":
         raise UserError(
-            f"{file.with_name('dataset.yaml')}: split by_period needs events.period, the column that says it"
+            f"{file.with_name('dataset.yaml')}: split by_period needs a period column; name it under events.period"
         )
     if columns.time:
         checks.check_time_type(events, file, columns.time)
         if columns.ordered:
             checks.check_time_order(events, file, columns.user, columns.time)
-        # Players report some impressions twice in the same millisecond; such logs are kept as published.
+        # Players report some impressions twice in the same millisecond. Logs with play times are kept as published.
         if columns.play_time is None:
             checks.check_repeats(events, file, columns.user, columns.item, columns.time)
     elif spec.split == "by_time":
-        raise UserError(f"{file.with_name('dataset.yaml')}: split by_time needs events.time, the column that says it")
+        raise UserError(
+            f"{file.with_name('dataset.yaml')}: split by_time needs a time column; name it under events.time"
+        )
 
 
 def content_hash(folder: Path, spec: DatasetSpec) -> str:
-    """SHA-256 over names and contents of every file of the dataset, read in blocks."""
+    """SHA-256 over the names and contents of all files of the dataset, read in blocks."""
     total = hashlib.sha256()
     for name in file_names(spec):
         with (folder / name).open("rb") as file:
@@ -322,6 +325,6 @@ def content_hash(folder: Path, spec: DatasetSpec) -> str:
 
 
 def file_names(spec: DatasetSpec) -> list[str]:
-    """The files that make up a dataset folder, in the order in which they are hashed."""
+    """The files of a dataset folder, in the order of hashing."""
     users = ["users.parquet"] if spec.users else []
     return ["dataset.yaml", "events.parquet", "items.parquet", *users, *spec.items.vectors]

@@ -1,7 +1,7 @@
-"""The table of events, read a piece at a time: a log may be far larger than memory.
+"""The table of events, read piece by piece, because a log may be far larger than memory.
 
-Whatever looks at events asks for pieces of a few columns. Two ways of cutting are enough: runs of rows for what a row says by
-itself, and slices of whole users for what must be compared within a user.
+Readers ask for pieces of a few columns. There are two kinds of pieces: consecutive rows, and slices of whole users for
+comparisons within a user.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,19 +14,19 @@ from onerec.errors import UserError
 
 T = TypeVar("T", pl.DataFrame, pl.LazyFrame)
 
-PIECE_ROWS = 1 << 21  # rows in memory at a time; a few columns of them take some tens of MiB
-ROW = "__row"  # each row's place in the file, counted from 0
+PIECE_ROWS = 1 << 21  # rows in memory at a time; a few columns take some tens of MiB
+ROW = "__row"  # column with each row's number in the file, counted from 0
 
 
 class EventLog:
-    """Rows of a Parquet file, or of a table that is in memory anyway.
+    """Events from a Parquet file or from a table in memory.
 
     Args:
         table: the events.
-        file: where they come from, for messages; None for a table that was never a file.
+        file: the file of the events, for messages; None for a table in memory.
 
     Attributes:
-        schema: names and types of the columns; dictionary-encoded strings count, and are read, as plain strings.
+        schema: names and types of the columns. Dictionary-encoded strings become plain strings.
         height: number of rows.
     """
 
@@ -38,10 +38,10 @@ class EventLog:
 
     @classmethod
     def of_file(cls, path: Path) -> "EventLog":
-        """The log in a Parquet file, of which nothing but the footer is read yet.
+        """The log in a Parquet file. Only the footer is read at first.
 
         Raises:
-            UserError: it is missing, or no Parquet file. What is broken further inside is found when it is read.
+            UserError: the file is missing or not Parquet. Damage inside the file is found when the rows are read.
         """
         if not path.is_file():
             raise missing_file(path)
@@ -51,16 +51,16 @@ class EventLog:
             raise broken_file(path, error) from error
 
     def pieces(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """All rows in their order, `PIECE_ROWS` at a time; beside `columns` the column ROW."""
+        """All rows in order, `PIECE_ROWS` at a time, with the column ROW and `columns`."""
         table = self._table.select(columns).with_row_index(ROW)
         for start in range(0, self.height, PIECE_ROWS):
             yield self._collect(table.slice(start, PIECE_ROWS))
 
     def slices_of_users(self, user: str, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """Whole users, about `PIECE_ROWS` rows at a time, rows in their order; beside `columns` the column ROW.
+        """All rows of some users at a time, about `PIECE_ROWS` rows in order, with the column ROW and `columns`.
 
-        Users are dealt to slices by a hash of the column `user`. Each slice reads the columns in full, so the time grows with
-        the square of a long log, while memory stays as it is.
+        A hash of the column `user` assigns users to slices. Every slice scans the whole columns, so time grows with the square of
+        the log's length while memory stays constant.
         """
         table = self._table.select(list(dict.fromkeys([user, *columns]))).with_row_index(ROW)
         count = -(-self.height // PIECE_ROWS)
@@ -69,15 +69,15 @@ class EventLog:
             yield self._collect(mine).select(ROW, *columns)
 
     def value(self, column: str, row: int) -> Any:
-        """One cell; rows counted from 0."""
+        """One cell; rows are counted from 0."""
         return self._collect(self._table.select(column).slice(row, 1)).item()
 
     def count_different(self, column: str) -> int:
-        """How many different values a column has, null counted as one."""
+        """Number of distinct values in a column. Null counts as a value."""
         return int(self._collect(self._table.select(pl.col(column).n_unique())).item())
 
     def whole(self) -> pl.DataFrame:
-        """The table in memory, for what cannot do with less."""
+        """The whole table in memory, for callers that cannot work piece by piece."""
         return self._collect(self._table)
 
     def _collect(self, table: pl.LazyFrame) -> pl.DataFrame:
@@ -90,7 +90,7 @@ class EventLog:
 
 
 def plain_strings(table: T) -> T:
-    """Dictionary-encoded strings become plain strings, so that every later check knows one kind of string."""
+    """Turn dictionary-encoded strings into plain strings, so that later code handles one type only."""
     return table.with_columns(
         pl.col(name).cast(pl.String)
         for name, kind in table.collect_schema().items()
@@ -104,4 +104,4 @@ def missing_file(path: Path) -> UserError:
 
 def broken_file(path: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:200]
-    return UserError(f"{path}: broken, or not a Parquet file ({reason}); write it again")
+    return UserError(f"{path}: broken, or not a Parquet file ({reason}); write the file again")

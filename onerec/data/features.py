@@ -1,7 +1,7 @@
-"""What is known about events, items and users beside their order, as small whole numbers that embeddings can read.
+"""Features of events, items and users as small integer codes for embeddings.
 
-Every feature is a column of codes. Code 0 is unknown: a null, a value that training never showed, a user or an item without a
-row. Values and borders of buckets are learnt from training events, and from the tables of items and users.
+Every feature is a column of codes. Code 0 means unknown: a null, a value that training never showed, or a user or item without a
+row. Values and bucket edges are learnt from training events and from the tables of items and users.
 """
 
 from collections.abc import Sequence
@@ -19,20 +19,23 @@ from onerec.data.contract import Dataset, DatasetSpec
 from onerec.data.lifelong import LifelongConfig
 from onerec.errors import UserError
 
-BUCKETS = 16  # of a number, each with about as many training values as the others
-VALUES_PER_CELL = 8  # values of one cell of the items table that are read
+BUCKETS = 16  # of a numeric feature, with about equally many training values each
+VALUES_PER_CELL = 8  # the most values that are read from one cell of the items table
 COLUMNS_FILE, ITEM_CODES_FILE = "features.json", "item_features.safetensors"
 
 Names = list[str] | Literal["all"]
 
 
 class PathwaysConfig(BaseModel):
-    """What the generator reads beside the items of positive events; as it stands, nothing.
+    """What the generator reads in addition to the items of positive events. The defaults add nothing.
 
-    stream: whether the history holds positive events alone or all events. event_features, item_features, user_features: names
-    from dataset.yaml, or "all". feature_width: of a feature's embedding. feature_dropout: how often an event or a user loses
-    all features in training. positive_length: positive events older than the history that are read as well. lifelong: how
-    all older events are read; None: they are not.
+    Attributes:
+        stream: whether the history holds "positive" events only, or "all" events.
+        event_features, item_features, user_features: names from dataset.yaml, or "all".
+        feature_width: width of a feature's embedding.
+        feature_dropout: probability in training that an event or a user loses all its features.
+        positive_length: how many positive events before the history are read as well.
+        lifelong: how all events before the history are read; None if they are not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,20 +51,20 @@ class PathwaysConfig(BaseModel):
 
     @property
     def names_features(self) -> bool:
-        """Whether any features are asked for."""
+        """Whether the config asks for any features."""
         return bool(self.event_features or self.item_features or self.user_features)
 
     @property
     def in_use(self) -> bool:
-        """Whether the generator reads anything beside the items of the last positive events."""
+        """Whether the generator reads more than the items of the newest positive events."""
         more_events = self.stream == "all" or self.positive_length > 0 or self.lifelong is not None
         return self.names_features or more_events
 
 
 class FeatureColumn(BaseModel):
-    """How one column becomes codes: a category by its `values`, a number by the `edges` between its buckets.
+    """How one column becomes codes: categories by their `values`, numbers by the `edges` between buckets.
 
-    With neither, training never showed a value, and everything is unknown.
+    Without both, training never showed a value, and every code is 0.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,20 +75,20 @@ class FeatureColumn(BaseModel):
 
     @property
     def size(self) -> int:
-        """How many codes there are, the one for unknown included."""
+        """Number of codes, including the one for unknown."""
         if self.values is not None:
             return 1 + len(self.values)
         return 1 if self.edges is None else 2 + len(self.edges)
 
     @classmethod
     def of_category(cls, name: str, shown: pl.Series, least: int = 1) -> Self:
-        """The values that `shown` has at least `least` times."""
+        """A column of the values that occur at least `least` times in `shown`."""
         counts = shown.alias("value").cast(pl.String).drop_nulls().value_counts(name="cells")
         return cls(name=name, values=counts.filter(pl.col("cells") >= least)["value"].sort().to_list())
 
     @classmethod
     def of_number(cls, name: str, shown: pl.Series) -> Self:
-        """Buckets at the quantiles of the values in `shown`."""
+        """A column of buckets between the quantiles of the values in `shown`."""
         known = shown.drop_nulls().cast(pl.Float64).to_numpy()
         if not len(known):
             return cls(name=name)
@@ -93,7 +96,7 @@ class FeatureColumn(BaseModel):
         return cls(name=name, edges=edges.tolist())
 
     def encode(self, column: pl.Series) -> np.ndarray:
-        """Codes int32 of a column's cells."""
+        """The code of each cell, int32."""
         if self.size == 1:
             return np.zeros(len(column), dtype=np.int32)
         if self.values is None:
@@ -110,8 +113,8 @@ class FeatureVocabulary:
     """The features of a generator, and the codes of its items.
 
     Attributes:
-        event, item, user: the columns of each, in the order of their codes.
-        item_codes_NGM: int32, up to M codes of each item in each of G columns; 0 where there are fewer.
+        event, item, user: the feature columns of each, in the order of their codes.
+        item_codes_NGM: int32, up to M codes per item in each of G columns, padded with 0.
     """
 
     event: list[FeatureColumn]
@@ -124,12 +127,12 @@ class FeatureVocabulary:
         """Learn values and buckets.
 
         Args:
-            dataset: whose tables of items and users are described.
-            config: the names of the features.
-            training_events: what `event_values` gives for training events alone.
+            dataset: its tables of items and users are read.
+            config: names the features.
+            training_events: result of `event_values` for training events only.
 
         Raises:
-            UserError: a name that dataset.yaml does not know.
+            UserError: a name that is not in dataset.yaml.
         """
         spec, names = dataset.spec, feature_names(dataset, config)
         signals = set(spec.events.signals)
@@ -148,7 +151,7 @@ class FeatureVocabulary:
                 else FeatureColumn.of_number(name, dataset.users[name])
                 for name in names["user"]
             ]
-        # A value of a single item says no more than the item itself does.
+        # A value that only one item has says no more than the item itself.
         item = [
             FeatureColumn.of_category(name, _split_cells(dataset.items[name])["value"], least=2)
             if name in spec.items.categorical
@@ -158,12 +161,12 @@ class FeatureVocabulary:
         return cls(event, item, user, _item_codes(dataset, item))
 
     def event_codes(self, events: pl.DataFrame) -> np.ndarray:
-        """Codes int16 `[E, F]` of what `event_values` gives."""
+        """Codes int16 `[E, F]` of a result of `event_values`."""
         codes = [column.encode(events[column.name]) for column in self.event]
         return np.stack(codes, axis=1).astype(np.int16) if codes else np.zeros((events.height, 0), np.int16)
 
     def user_codes(self, dataset: Dataset, user_ids: pl.Series) -> np.ndarray:
-        """Codes int32 `[U, F]` of users; all 0 for one without a row in the users table."""
+        """Codes int32 `[U, F]` of users; all 0 for a user without a row in the users table."""
         from onerec.data.split import rows_of
 
         if not self.user:
@@ -175,7 +178,7 @@ class FeatureVocabulary:
         return np.where(rows_U[:, None] >= 0, codes_RF[np.maximum(rows_U, 0)], 0).astype(np.int32)
 
     def save(self, folder: Path) -> None:
-        """Write the columns as JSON and the items' codes beside them."""
+        """Write the columns as JSON and the items' codes as safetensors."""
         folder.mkdir(parents=True, exist_ok=True)
         columns = {"event": self.event, "item": self.item, "user": self.user}
         text = _COLUMNS.dump_json(columns, indent=1, exclude_none=True).decode()
@@ -184,13 +187,13 @@ class FeatureVocabulary:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote. Raises UserError where it is missing or unreadable."""
+        """Read what `save` wrote. Raises UserError if a file is missing or unreadable."""
         try:
             columns = _COLUMNS.validate_json((folder / COLUMNS_FILE).read_bytes())
             codes = load_file(folder / ITEM_CODES_FILE)["item_codes"]
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
-                f"{folder}: the features of a generator cannot be read ({error}); train it again"
+                f"{folder}: cannot read the generator's features ({error}); train the generator again"
             ) from error
         return cls(columns["event"], columns["item"], columns["user"], codes)
 
@@ -199,10 +202,10 @@ _COLUMNS = TypeAdapter(dict[str, list[FeatureColumn]])
 
 
 def feature_names(dataset: Dataset, config: PathwaysConfig) -> dict[str, list[str]]:
-    """The features that are asked for, as "event", "item" and "user"; "all" and "signals" are spelt out.
+    """The names of the features that the config asks for, by "event", "item" and "user". "all" and "signals" are expanded.
 
     Raises:
-        UserError: a name that dataset.yaml does not know.
+        UserError: a name that is not in dataset.yaml.
     """
     spec = dataset.spec
     known = {
@@ -217,7 +220,7 @@ def feature_names(dataset: Dataset, config: PathwaysConfig) -> dict[str, list[st
         for name in wanted:
             if name not in known[kind]:
                 raise UserError(
-                    f'generator.pathways.{kind}_features: "{name}" is none that {dataset.folder / "dataset.yaml"} names; '
+                    f'generator.pathways.{kind}_features: {dataset.folder / "dataset.yaml"} names no "{name}"; '
                     f"{nearest_name(name, known[kind])}"
                 )
         found[kind] = list(dict.fromkeys(one for name in wanted for one in known[kind][name]))
@@ -225,7 +228,7 @@ def feature_names(dataset: Dataset, config: PathwaysConfig) -> dict[str, list[st
 
 
 def _known_event_features(spec: DatasetSpec) -> dict[str, list[str]]:
-    """What may be asked for, and the columns of `event_values` it means."""
+    """The names that a config may use, and the columns of `event_values` that each stands for."""
     columns = spec.events
     known = {"signals": list(columns.signals)} if columns.signals else {}
     known |= {name: [name] for name in columns.signals}
@@ -239,12 +242,13 @@ def _known_event_features(spec: DatasetSpec) -> dict[str, list[str]]:
 
 
 def event_values(dataset: Dataset, names: Sequence[str], rows_E: np.ndarray, offsets: np.ndarray) -> pl.DataFrame:
-    """The features `names` of events before they are coded, a column each.
+    """The values of event features before they become codes, one column per feature.
 
     Args:
-        names: as `feature_names` spells them out.
+        dataset: its events are read.
+        names: as from `feature_names`.
         rows_E: the events' rows in events.parquet, user by user, oldest first.
-        offsets: `[U + 1]`, where each user begins. A time gap is to the event before in this order; the first has none.
+        offsets: `[U + 1]`, where each user begins. A time gap is counted from the user's previous event; the first has none.
     """
     columns, events = dataset.spec.events, dataset.events[rows_E]
     made: dict[str, pl.Expr] = {name: pl.col(name) for name in columns.signals if name in names}
@@ -262,14 +266,14 @@ def event_values(dataset: Dataset, names: Sequence[str], rows_E: np.ndarray, off
 
 
 def _split_cells(column: pl.Series) -> pl.DataFrame:
-    """The different values of every cell, as `row` and `value`; they are joined by spaces, commas or bars."""
+    """The distinct values of each cell, as `row` and `value`. Spaces, commas and bars separate the values of a cell."""
     table = pl.DataFrame({"row": np.arange(len(column)), "value": column.cast(pl.String)})
     table = table.with_columns(pl.col("value").str.extract_all(r"[^\s,|]+")).explode("value").drop_nulls()
     return table.unique(maintain_order=True)
 
 
 def _item_codes(dataset: Dataset, columns: list[FeatureColumn]) -> np.ndarray:
-    """Codes int32 `[N, G, M]` of all items, those of one cell packed to the front."""
+    """Codes int32 `[N, G, M]` of all items. The codes of a cell come first, then padding."""
     codes_NGM = np.zeros((dataset.items.height, len(columns), VALUES_PER_CELL), dtype=np.int32)
     for place, column in enumerate(columns):
         if column.values is None:

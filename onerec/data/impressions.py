@@ -1,6 +1,6 @@
-"""All impressions with their signals, not the positive ones alone: what rankers and reward models learn from.
+"""All impressions with their signals, positive or not. Rankers and reward models learn from them.
 
-Splits are decided on the events that the generator learns from (`Sequences`); impressions between them belong to the same parts.
+The split is made on the events that the generator learns from (`Sequences`). Impressions between those events follow the split.
 """
 
 import hashlib
@@ -29,15 +29,15 @@ EVERYTHING = PathwaysConfig(stream="all", event_features="all", item_features="a
 
 @dataclass(frozen=True)
 class ImpressionBatch:
-    """Histories, and candidates that are judged behind some event of them.
+    """Histories, and candidates to be judged after some event of a history.
 
     Attributes:
         items_BT: int64 history items, oldest first, padded on the right.
         features_BTF: int64, codes of their events' features.
         users_BU: int64, codes of the users' features.
         candidates_BX: int64 items.
-        counts_BX: int64, how many events of its history each candidate reads; 0 is allowed.
-        labels_BXO: float32, 0 or 1 per objective, NaN where unknown or not to be learnt.
+        counts_BX: int64, the number of events of the history before each candidate; may be 0.
+        labels_BXO: float32, 0 or 1 per objective; NaN if unknown or not to be learnt.
     """
 
     items_BT: Tensor
@@ -66,9 +66,9 @@ class ImpressionLog:
     Attributes:
         stream: their items and features.
         parts_E: int8, training, validation or test; never falls within a user.
-        labels_EO: float32, 0 or 1, NaN where not recorded.
+        labels_EO: float32, 0 or 1; NaN if not recorded.
         objectives: names of the O columns.
-        places_S: where each event of the sequences stands.
+        places_S: the position in this log of each event of the sequences.
         user_ids: U, as in the dataset.
     """
 
@@ -80,14 +80,14 @@ class ImpressionLog:
     user_ids: pl.Series
 
     def users(self) -> np.ndarray:
-        """The user of each impression, a position in `user_ids`, int64 `[E]`."""
+        """The user of each impression as a position in `user_ids`, int64 `[E]`."""
         return np.repeat(np.arange(len(self.user_ids)), np.diff(self.stream.offsets))
 
     def histories_of(self, requests: Requests) -> tuple[np.ndarray, np.ndarray] | None:
-        """The user of each request and the place in this log at which the history ends, or None where nothing tells them.
+        """The user of each request, and the position in this log where the history ends; None if the requests do not say.
 
-        Requests name their target's event, or where their history ends in a generator's stream. That stream may hold
-        positive events alone.
+        Requests say it by their target's event, or by the end of their history in a generator's stream. That stream may hold
+        positive events only.
         """
         users, ends = requests.users_C, requests.stream_ends_C
         if (requests.target_events_C >= 0).all():
@@ -102,10 +102,12 @@ class ImpressionLog:
     def batches(
         self, users_C: np.ndarray, ends_C: np.ndarray, candidates_CX: np.ndarray, length: int, batch_size: int
     ) -> Iterator[tuple[np.ndarray, ImpressionBatch]]:
-        """The last `length` impressions before place `ends_C`, similar numbers together, with candidates to judge behind them.
+        """Batches of the newest `length` impressions before `ends_C`, with candidates to judge after them.
+
+        Histories of similar length share a batch.
 
         Yields:
-            the cases' numbers and their batch, in which no label is known.
+            the rows of the histories, and their batch without labels.
         """
         starts_C = np.maximum(self.stream.offsets[users_C], ends_C - length)
         counts_C = ends_C - starts_C
@@ -119,7 +121,7 @@ class ImpressionLog:
             yield cases, ImpressionBatch(items, features, users, candidates, counts.expand(candidates.shape), unknown)
 
     def of_items(self, requests: Requests) -> "ImpressionLog":
-        """A log of the requests' histories, one by one, of which the items are all that is known."""
+        """A log of the requests' histories, one user per request, with items and nothing else."""
         events, count = len(requests.history_items), len(requests)
         stream = replace(
             self.stream,
@@ -133,10 +135,10 @@ class ImpressionLog:
 
 
 def choose_objectives(dataset: Dataset, asked: list[str] | Literal["all"]) -> list[str]:
-    """The signals to predict, or the next item alone where the dataset has fewer than two of them.
+    """The signals to predict, or only the next item if the dataset has fewer than two signals.
 
     Raises:
-        UserError: a signal that dataset.yaml does not name, one that is named twice, or the next item beside signals.
+        UserError: a signal that is not in dataset.yaml, a signal that is named twice, or the next item together with signals.
     """
     signals, where = dataset.spec.events.signals, dataset.folder / "dataset.yaml"
     if asked == "all":
@@ -145,16 +147,16 @@ def choose_objectives(dataset: Dataset, asked: list[str] | Literal["all"]) -> li
         return [NEXT_ITEM]
     for name in asked:
         if name == NEXT_ITEM:
-            raise UserError(f"reward.objectives: {NEXT_ITEM} has sampled negatives and stands alone, without signals")
+            raise UserError(f"reward.objectives: {NEXT_ITEM} stands alone; it cannot be combined with signals")
         if name not in signals:
             raise UserError(f'reward.objectives: "{name}" is no signal of {where}; {nearest_name(name, signals)}')
     if not asked or len(set(asked)) < len(asked):
-        raise UserError("reward.objectives: name each objective once, and at least one, or write all")
+        raise UserError("reward.objectives: name at least one objective, and each only once, or write all")
     return list(asked)
 
 
 def fit_impression_vocabulary(dataset: Dataset, sequences: Sequences, split: str | None) -> FeatureVocabulary:
-    """All features that dataset.yaml names, learnt from impressions before the test part."""
+    """Learn all features that dataset.yaml names from impressions before the test part."""
     order = order_events(dataset, sequences, "all")
     kept = parts_of_impressions(dataset, sequences, order, split) != TEST
     names = feature_names(dataset, EVERYTHING)["event"]
@@ -168,11 +170,11 @@ def read_impressions(
     """The log of a dataset.
 
     Args:
-        dataset: where the sequences come from.
-        sequences: of the events that count, which fix the parts.
-        split: how they were split; None: as dataset.yaml says.
-        objectives: as `choose_objectives` gives them. The next item is the label of the sequences' events.
-        vocabulary: of features.
+        dataset: the dataset of the sequences.
+        sequences: the events that the generator learns from; they fix the parts.
+        split: the method that split them; None for the dataset's own.
+        objectives: as from `choose_objectives`. For the next item, the label of the sequences' events is 1.
+        vocabulary: the codes of features.
     """
     order = order_events(dataset, sequences, "all")
     stream = make_stream(dataset, sequences, order, vocabulary)
@@ -186,7 +188,7 @@ def read_impressions(
 
 
 def parts_of_impressions(dataset: Dataset, sequences: Sequences, order: EventOrder, split: str | None) -> np.ndarray:
-    """Which part each impression of the stream belongs to, int8 `[E]`, whether it is an event of the sequences or not."""
+    """The part of each impression of the stream, int8 `[E]`, including impressions that are not in the sequences."""
     columns, method = dataset.spec.events, split or dataset.spec.split
     if method == "by_period" and columns.period is not None:
         periods = dataset.events[columns.period][order.rows_E]
@@ -210,13 +212,13 @@ def parts_of_impressions(dataset: Dataset, sequences: Sequences, order: EventOrd
 
 
 def user_draws(user_ids: pl.Series, purpose: str) -> np.ndarray:
-    """A number from 0 to below 1 for each user, float64 `[U]`, that depends on its id and the purpose alone."""
+    """A number in [0, 1) for each user, float64 `[U]`. It depends on the user's id and the purpose alone."""
     digests = (hashlib.blake2b(f"{purpose}:{user}".encode(), digest_size=8).digest() for user in user_ids.to_list())
     return np.array([int.from_bytes(digest, "big") / 2.0**64 for digest in digests])
 
 
 def users_of_half(user_ids: pl.Series, half: Literal["first", "second"] | None) -> np.ndarray:
-    """Which users belong to a half, boolean `[U]`; None: all of them."""
+    """True for the users of a half, boolean `[U]`; for all users if `half` is None."""
     if half is None:
         return np.ones(len(user_ids), dtype=bool)
     first_U = user_draws(user_ids, "half") < 0.5
@@ -225,11 +227,11 @@ def users_of_half(user_ids: pl.Series, half: Literal["first", "second"] | None) 
 
 @dataclass(frozen=True)
 class ImpressionWindows(Windows):
-    """Windows in which every impression that has labels to learn is a candidate behind those before it.
+    """Windows in which every impression with labels to learn is a candidate after the impressions before it.
 
     Attributes:
-        stream: impressions; nothing of the test part.
-        labels_EO: NaN where unknown, and in rows that are not to be learnt.
+        stream: the impressions before the test part.
+        labels_EO: NaN if unknown, and in rows that are not to be learnt.
     """
 
     stream: Stream
@@ -237,13 +239,13 @@ class ImpressionWindows(Windows):
 
     @property
     def target_counts(self) -> np.ndarray:
-        """Candidates with a label in each window."""
+        """Number of candidates with a label in each window."""
         before = np.concatenate([[0], np.cumsum(~np.isnan(self.labels_EO).all(axis=1))])
         counts: np.ndarray = before[self.stops + 1] - before[self.first_targets + 1]
         return counts
 
-    def batch(self, rows: np.ndarray) -> ImpressionBatch:  # type: ignore[override]  # what this model reads
-        """Gather windows `rows`. Row -1 is an empty window, all padding."""
+    def batch(self, rows: np.ndarray) -> ImpressionBatch:  # type: ignore[override]  # this model reads other batches
+        """The windows in `rows`. Row -1 stands for an empty window."""
         plain = super().batch(rows)
         starts_B = np.where(rows >= 0, self.starts[rows], 0)
         places_BT, inside_BT = padded_places(starts_B, plain.lengths_B.numpy())
@@ -261,9 +263,9 @@ class ImpressionWindows(Windows):
 
 
 def impression_windows(log: ImpressionLog, learnt_E: np.ndarray, length: int) -> ImpressionWindows:
-    """Windows over everything before the test part that hold something of `learnt_E`, boolean `[E]`.
+    """Windows over the impressions before the test part that hold an impression of `learnt_E`, boolean `[E]`.
 
-    A user's first impression is history only: nothing stands before it.
+    A user's first impression is history only, never a candidate, because nothing precedes it.
     """
     kept_E = log.parts_E != TEST
     labels_EO = np.where(learnt_E[:, None], log.labels_EO, np.nan)[kept_E]

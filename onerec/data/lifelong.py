@@ -1,8 +1,8 @@
-"""What a user did long ago, in few rows: all events from before a window, at most 100,000, as at most 2,000 representatives.
+"""A user's long past in few rows: up to 100,000 events before a window become up to 2,000 representatives.
 
-OneRec Technical Report (arXiv 2506.13695), lifelong pathway. The events of items whose vectors are alike become one cluster. The
-item nearest to the cluster's centre stands for it: item and categories are those of its newest event, numbers are averaged over
-the events of the cluster.
+This is the lifelong pathway of the OneRec Technical Report (arXiv 2506.13695). Events of items with similar vectors form a
+cluster. The item nearest to the cluster's centre represents it. Item and categorical features are those of that item's newest
+event; numeric features are averaged over the events of the cluster.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,19 @@ from onerec.data.windows import Lifelong
 from onerec.errors import UserError
 from tokenizer.clustering.hierarchical_kmeans import hierarchical_kmeans
 
-STEP_SHARE = 4  # a user is clustered again whenever so many more events have passed: representatives / STEP_SHARE
+STEP_SHARE = 4  # a user is clustered again after every representatives / STEP_SHARE events
 SEED = 0
-CACHE_BYTES = 256 << 20  # of clusterings kept; a log with more is clustered again and again
+CACHE_BYTES = 256 << 20  # of cached clusterings; a log that needs more clusters again and again
 
 
 class LifelongConfig(BaseModel):
-    """How much of the past is read and how it is compressed.
+    """How much of the past is read, and how it is compressed.
 
-    events: most events from before the window. representatives: rows they become, at most. tokens: what query tokens make of
-    these. layers: blocks of cross-attention and feed-forward network in which they do.
+    Attributes:
+        events: the most events before the window.
+        representatives: the most rows that these events become.
+        tokens: number of query tokens that the representatives are compressed to.
+        layers: blocks of cross-attention and feed-forward network that compress them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,12 +41,12 @@ class LifelongConfig(BaseModel):
 
 @dataclass(frozen=True)
 class LifelongSource:
-    """What clustering needs to know beside the events.
+    """What clustering needs in addition to the events.
 
     Attributes:
         config: how much is read.
-        vectors_NW: float32, a vector per item; items with like vectors share clusters.
-        numeric_F: boolean, which event features are buckets of a number.
+        vectors_NW: float32, one vector per item. Items with similar vectors share clusters.
+        numeric_F: boolean, true for event features that are buckets of a number.
     """
 
     config: LifelongConfig
@@ -53,19 +56,19 @@ class LifelongSource:
     def __post_init__(self) -> None:
         if len(self.vectors_NW) > 1 and not np.ptp(self.vectors_NW, axis=0).any():
             raise UserError(
-                "generator.pathways.lifelong clusters items by the content in their semantic IDs, and these IDs hold none; "
-                "choose another tokenizer.quantizer.method, or set it to null"
+                "generator.pathways.lifelong clusters items by the content in their semantic IDs, but these IDs hold none; "
+                "choose another tokenizer.quantizer.method, or set generator.pathways.lifelong to null"
             )
 
 
 @dataclass(frozen=True)
 class Representatives:
-    """Events, or clusters of events, that end at one place of the stream.
+    """Representatives of consecutive events of one user, each of a single event or of a cluster.
 
     Attributes:
-        places_K: places in the stream of the events that are shown.
-        events_K: how many events each stands for.
-        ages_K: how many events before the end they lie, on average.
+        places_K: position in the stream of the event that represents each cluster.
+        events_K: number of events in each cluster.
+        ages_K: mean distance of each cluster's events to the end of the stretch, in events.
         features_KF: codes of their features.
     """
 
@@ -75,7 +78,7 @@ class Representatives:
     features_KF: np.ndarray
 
     def followed_by(self, newer: Self) -> "Representatives":
-        """These and those of the events right behind them, seen from the end of the latter."""
+        """These representatives and those of the events right after them, with ages counted from the new end."""
         return Representatives(
             np.concatenate([self.places_K, newer.places_K]),
             np.concatenate([self.events_K, newer.events_K]),
@@ -85,20 +88,21 @@ class Representatives:
 
     @property
     def bytes(self) -> int:
-        """Memory that the arrays take."""
+        """Size of the arrays in bytes."""
         return self.places_K.nbytes + self.events_K.nbytes + self.ages_K.nbytes + self.features_KF.nbytes
 
 
 class LifelongReader:
-    """Reads what lies before windows of one stream, and remembers clusterings.
+    """Reads the events before windows of one stream, and caches clusterings.
 
-    A user's events are clustered up to a boundary, the last multiple of representatives / 4 events before the window; those
-    between it and the window stand for themselves. So all windows between two boundaries share one clustering, and what is read
-    depends on the events before the window alone. No more events than representatives need no clusters.
+    A user's events are clustered up to a boundary: the last multiple of representatives / 4 events before the window. The events
+    between the boundary and the window represent themselves. All windows between two boundaries therefore share one clustering,
+    and the result depends only on events before the window. If there are no more events than representatives, nothing is
+    clustered.
 
     Args:
-        source: what is known about items and features.
-        item_index, features_EF: of the stream.
+        source: vectors of items and kinds of features.
+        item_index, features_EF: those of the stream.
     """
 
     def __init__(self, source: LifelongSource, item_index: np.ndarray, features_EF: np.ndarray) -> None:
@@ -107,7 +111,7 @@ class LifelongReader:
         self._kept_bytes = 0
 
     def read(self, begins_B: np.ndarray, starts_B: np.ndarray) -> Lifelong:
-        """The representatives of all events from `begins_B`, where the users begin, up to `starts_B`, where the windows do."""
+        """The representatives of all events from `begins_B`, where users begin, to `starts_B`, where windows begin."""
         made = [self.representatives(int(begin), int(start)) for begin, start in zip(begins_B, starts_B, strict=True)]
         counts_B = np.array([len(row.places_K) for row in made])
         filled_BR = np.arange(max(1, int(counts_B.max(initial=0)))) < counts_B[:, None]
@@ -120,12 +124,12 @@ class LifelongReader:
         return Lifelong(
             torch.from_numpy(items_BR),
             torch.from_numpy(features_BRF),
-            torch.from_numpy(np.log2(1 + amounts_BR2) / 4),  # of 100,000: about 4
+            torch.from_numpy(np.log2(1 + amounts_BR2) / 4),  # about 4 for 100,000
             torch.from_numpy(filled_BR),
         )
 
     def representatives(self, begin: int, start: int) -> Representatives:
-        """At most as many representatives as the config allows, of the events of one user from `begin` to `start`."""
+        """Representatives of one user's events from `begin` to `start`, as many as the config allows at most."""
         config = self.source.config
         if start - begin <= config.representatives:
             return self._themselves(begin, start)
@@ -141,18 +145,18 @@ class LifelongReader:
         return Representatives(places, np.ones(len(places), np.int32), ages, self.features_EF[first:stop])
 
     def _clustered(self, first: int, stop: int, clusters: int) -> Representatives:
-        """The events between two places as clusters, remembered."""
+        """The events between two positions as clusters, from the cache if they are in it."""
         found = self._kept.pop((first, stop), None)
         if found is None:
             found = self._cluster(first, stop, clusters)
             self._kept_bytes += found.bytes
-        self._kept[first, stop] = found  # at the end: used last
+        self._kept[first, stop] = found  # moves to the end: most recently used
         while self._kept_bytes > CACHE_BYTES and len(self._kept) > 1:
             self._kept_bytes -= self._kept.pop(next(iter(self._kept))).bytes
         return found
 
     def _cluster(self, first: int, stop: int, clusters: int) -> Representatives:
-        """Different items are clustered, and an item's events follow it, however often it returns."""
+        """Cluster the distinct items. All events of an item belong to the item's cluster."""
         places_E = np.arange(first, stop)
         items_K, item_E = np.unique(self.item_index[first:stop], return_inverse=True)
         cluster_K = shown_C = np.arange(len(items_K))
@@ -160,7 +164,7 @@ class LifelongReader:
             made = hierarchical_kmeans(self.source.vectors_NW[items_K], clusters, seed=SEED)
             cluster_K, shown_C = made.cluster_N, made.representatives_K
         newest_K = np.zeros(len(items_K), dtype=np.int64)
-        newest_K[item_E] = places_E  # of several writes the last stays
+        newest_K[item_E] = places_E  # the last of several writes wins
         cluster_E, places_C = cluster_K[item_E], newest_K[shown_C]
         events_C = np.bincount(cluster_E)
         ages_C = np.bincount(cluster_E, weights=stop - places_E) / events_C
@@ -171,6 +175,6 @@ class LifelongReader:
 
 
 def _mean_bucket(codes_E: np.ndarray, cluster_E: np.ndarray) -> np.ndarray:
-    """The mean bucket of each cluster's events of which it is known, 0 (unknown) where there is none."""
+    """Each cluster's mean bucket over the events that have one; 0 (unknown) if none has."""
     known_C = np.bincount(cluster_E, weights=codes_E > 0)
     return np.rint(np.bincount(cluster_E, weights=codes_E) / np.maximum(known_C, 1)).astype(codes_E.dtype)

@@ -1,4 +1,4 @@
-"""Values at given ranks of a column too long to be sorted in memory: two passes, exact."""
+"""Exact values at given ranks of a column that is too long to sort in memory, in two passes."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
@@ -6,17 +6,17 @@ from typing import Any
 
 import polars as pl
 
-SAMPLES = 1024  # sorted values kept of each piece; the second pass looks at about two pieces' share between two of them
+SAMPLES = 1024  # sorted values kept of each piece; with more of them the second pass counts fewer values
 
 
 def values_at_ranks(read: Callable[[], Iterable[pl.Series]], ranks: list[int]) -> list[Any]:
-    """The values that would stand at `ranks` (from 0) if all pieces were one sorted column; nulls do not count.
+    """The values at `ranks` (from 0) of all pieces together, as if they were one sorted column without nulls.
 
-    From every sorted piece each n-th value is kept. Between two kept values the number of smaller ones is known up to n a piece,
-    which brackets each rank; a second pass counts the different values inside the bracket.
+    The first pass keeps every n-th value of each sorted piece. For any value, these samples bound how many values are smaller,
+    with an error of at most n per piece. The bounds bracket each rank, and a second pass counts the values inside the bracket.
 
     Args:
-        read: gives the pieces, twice the same.
+        read: yields the pieces; must yield the same ones each time.
         ranks: each below the number of values.
     """
     samples: list[tuple[list[Any], int, int]] = []  # every n-th value of a sorted piece, n, and the length of the piece
@@ -43,7 +43,7 @@ def _at_rank(read: Callable[[], Iterable[pl.Series]], samples: list[tuple[list[A
 
     low = candidates[
         bisect_right(candidates, rank, key=most_below) - 1
-    ]  # no kept value of that bound lies behind the rank
+    ]  # at most `rank` values are smaller, so the value sought is no smaller
     above = bisect_left(candidates, rank + 1, key=least_up_to)
     inside = pl.col("value") >= low
     if above < len(candidates):

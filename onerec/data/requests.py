@@ -1,7 +1,7 @@
 """Who asks for a list: users' histories at a moment, with everything that a model may read of them.
 
-Evaluation cases are requests with targets. So are the prompts of alignment. A request from outside has no target and possibly no
-user that the dataset knows.
+Evaluation cases and the prompts of alignment are requests with known targets. A request from outside has no target, and its user
+may be missing from the dataset.
 """
 
 from collections.abc import Iterator
@@ -28,14 +28,14 @@ class Requests:
     """C requests. The history of request `c` is `history_items[history_offsets[c]:history_offsets[c + 1]]`, oldest first.
 
     Attributes:
-        history_items: int32, rows of items.parquet: the positive events of all histories, back to back.
+        history_items: int32, items (rows of items.parquet) of the positive events of all histories, back to back.
         history_offsets: int64 `[C + 1]`, where each history begins.
-        users_C: int32, positions in `Sequences.user_ids`; -1 for a user that the dataset does not know.
-        targets_C: int32, the item that was taken next; -1 where nobody knows it.
-        target_events_C: int64, where that event stands in the sequences; -1 where it stands nowhere.
-        stream: all events that a generator with pathways reads; None where items are all that is known.
+        users_C: int32, positions in `Sequences.user_ids`; -1 for a user who is not in the dataset.
+        targets_C: int32, the item that the user took next; -1 if unknown.
+        target_events_C: int64, the target's position in `Sequences`; -1 if it has none.
+        stream: the events that a generator with pathways reads; None if only items are known.
         stream_ends_C: int64, where each history ends in the stream, exclusive; None without a stream.
-        dropped: targets that were left out because nothing came before them.
+        dropped: number of targets that were left out because the user has no earlier event.
     """
 
     history_items: np.ndarray
@@ -49,7 +49,7 @@ class Requests:
 
     @classmethod
     def of_histories(cls, history_items: np.ndarray, history_offsets: np.ndarray) -> Self:
-        """Requests of which the items of the histories are all that is known; see `Requests` for both arrays."""
+        """Requests with histories of items and nothing else. See `Requests` for both arrays."""
         unknown_C = np.full(len(history_offsets) - 1, UNKNOWN, dtype=np.int32)
         return cls(history_items, history_offsets, unknown_C, unknown_C, unknown_C.astype(np.int64))
 
@@ -58,11 +58,11 @@ class Requests:
 
     @property
     def history_lengths_C(self) -> np.ndarray:
-        """Positive events of each history, int64."""
+        """Number of positive events in each history, int64."""
         return np.diff(self.history_offsets)
 
     def pick(self, rows: np.ndarray) -> "Requests":
-        """The requests of these numbers, in their order."""
+        """The requests in these rows, in the order of `rows`."""
         lengths = self.history_lengths_C[rows]
         history_items = np.empty(int(lengths.sum()), dtype=self.history_items.dtype)
         gather_ranges(self.history_items, self.history_offsets[rows], lengths, history_items)
@@ -77,24 +77,24 @@ class Requests:
         )
 
     def reading(self, stream: Stream, order: EventOrder) -> "Requests":
-        """The same requests with the events of a stream before each target's event.
+        """The same requests with a stream. Each history ends right before the target's event.
 
         Args:
-            stream: of the dataset that the requests come from.
-            order: which events the stream holds.
+            stream: made from the dataset that the requests come from.
+            order: the events of that stream.
         """
         return replace(self, stream=stream, stream_ends_C=order.places_S[self.target_events_C])
 
     def batches(self, length: int, earlier_positives: int, batch_size: int) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Batches for inference, requests of like length together.
+        """Batches for inference. Requests of similar length share a batch.
 
         Args:
-            length: most recent events that are read, T at most.
-            earlier_positives: positive events from before those, at most; only a stream has them.
-            batch_size: requests in a batch.
+            length: how many of the newest events are read at most; the largest T.
+            earlier_positives: how many positive events before those are read at most. Needs a stream.
+            batch_size: requests per batch.
 
         Yields:
-            the requests' numbers and their batch. Its targets are meaningless and nothing counts.
+            the rows of the requests, and their batch. Its targets mean nothing, and none of them counts.
         """
         ends_C = self.history_offsets[1:] if self.stream_ends_C is None else self.stream_ends_C
         begins_C = self.history_offsets[:-1] if self.stream is None else self.stream.offsets[self.users_C]
@@ -105,13 +105,13 @@ class Requests:
             places_BT, inside_BT = padded_places(starts_C[rows], lengths_C[rows])
             items_BT = torch.from_numpy(np.where(inside_BT, items[places_BT], 0).astype(np.int64))
             lengths_B = torch.from_numpy(np.maximum(lengths_C[rows], 1).astype(np.int64))
-            known = None
+            context = None
             if self.stream is not None:
-                known = self.stream.context_features(places_BT, starts_C[rows], self.users_C[rows], earlier_positives)
-            yield rows, Batch(items_BT, items_BT, torch.zeros_like(items_BT, dtype=torch.bool), lengths_B, known)
+                context = self.stream.context_features(places_BT, starts_C[rows], self.users_C[rows], earlier_positives)
+            yield rows, Batch(items_BT, items_BT, torch.zeros_like(items_BT, dtype=torch.bool), lengths_B, context)
 
     def seen(self, rows: np.ndarray) -> Tensor:
-        """All items of some histories, int64 `[B, S]`, padded with -1: what exclusion needs, however long they are."""
+        """All items of the histories in `rows`, int64 `[B, S]`, padded with -1. Decoding excludes these items."""
         places_BS, inside_BS = padded_places(self.history_offsets[rows], self.history_lengths_C[rows])
         return torch.from_numpy(np.where(inside_BS, self.history_items[places_BS], -1).astype(np.int64))
 
@@ -122,26 +122,28 @@ def evaluation_requests(
     targets_per_user: Literal["first", "all"],
     at_most: int | None = None,
 ) -> Requests:
-    """One request per target in `part`. Its history is everything that the user did before, earlier parts included.
+    """One request per target in `part`. Its history holds all earlier events of the user, earlier parts included.
 
     Args:
         sequences: of all users.
         part: "valid" or "test".
-        targets_per_user: "first" asks once a user, for the first event of the part; "all" asks for each of them.
-        at_most: of more requests an even sample is taken (`even_rows`). None: no limit.
+        targets_per_user: "first" takes each user's first event in the part as target; "all" takes every event.
+        at_most: if there are more requests than this, take an even sample (`even_rows`). None: no limit.
 
     Returns:
-        the requests; targets with nothing before them are dropped and counted.
+        the requests. A target without an earlier event is dropped and counted.
 
     Raises:
-        UserError: an unknown part, or sequences that are sets: "next" has no meaning there.
+        UserError: an unknown part or an unknown `targets_per_user`, or sequences without order, which have no next item.
     """
     if part not in ("valid", "test"):
-        raise UserError(f'unknown part "{part}" to evaluate; {checks.nearest_name(part, ["valid", "test"])}')
+        raise UserError(f'unknown part "{part}"; {checks.nearest_name(part, ["valid", "test"])}')
     if targets_per_user not in ("first", "all"):
         raise UserError(f'unknown targets_per_user "{targets_per_user}"; use first or all')
     if not sequences.ordered:
-        raise UserError('events.order is "none": the events of a user are a set, so there is no next item to ask for')
+        raise UserError(
+            'events.order is "none", so the events of a user are a set and there is no next item to predict'
+        )
     targets = np.concatenate([np.zeros(0, np.int64), *places_of_part(sequences, PARTS[part])])
     users = np.searchsorted(sequences.offsets, targets, side="right") - 1
     if targets_per_user == "first" and len(targets):
@@ -156,11 +158,11 @@ def evaluation_requests(
 
 
 def requests_at(sequences: Sequences, target_events: np.ndarray, dropped: int = 0) -> Requests:
-    """The requests whose targets stand at these places of the sequences, with everything before them as history.
+    """Requests for targets at given positions of the sequences. The history holds all earlier events of the user.
 
     Args:
         sequences: of all users.
-        target_events: int64 places, none of them a user's first.
+        target_events: int64 positions in the sequences; none is a user's first event.
         dropped: as in `Requests`.
     """
     users = np.searchsorted(sequences.offsets, target_events, side="right") - 1
@@ -170,13 +172,13 @@ def requests_at(sequences: Sequences, target_events: np.ndarray, dropped: int = 
 
 
 def requests_before(sequences: Sequences, users: np.ndarray, ends: np.ndarray, targets: np.ndarray) -> Requests:
-    """Requests of users whose histories end at some place of the sequences.
+    """Requests with histories that end at given positions of the sequences.
 
     Args:
         sequences: of all users.
         users: positions in `sequences.user_ids`, `[C]`.
         ends: where each history ends in the sequences, exclusive, `[C]`.
-        targets: items that were taken next, -1 where nobody knows, `[C]`.
+        targets: the items that the users took next, -1 if unknown, `[C]`.
     """
     starts = sequences.offsets[users]
     lengths = ends - starts

@@ -1,4 +1,4 @@
-"""Sequences as a folder of files: made once for a run, and from then on mapped into memory instead of read."""
+"""Sequences as a folder of files. A run writes them once and maps them into memory from then on."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ OFFSETS_FILE = "offsets.npz"
 
 
 def complete_folder(sequences: Sequences, folder: Path) -> None:
-    """Write what is missing where `split_sequences` has put its arrays: users, offsets, and the training part."""
+    """Add users, offsets and the training part to a folder that holds the arrays of `split_sequences`."""
     _, training_offsets = training_sequences(sequences, folder)
     users = sequences.user_ids.alias("user").to_frame()
     write_file(folder / USERS_FILE, lambda path: users.write_parquet(path, compression="zstd"))
@@ -23,9 +23,9 @@ def complete_folder(sequences: Sequences, folder: Path) -> None:
 
 
 def open_sequences(folder: Path) -> tuple[Sequences, tuple[np.ndarray, np.ndarray]]:
-    """The sequences of a complete folder and their training part, as `training_sequences` gives it.
+    """The sequences of a complete folder, and their training part as from `training_sequences`.
 
-    Users and offsets are read, everything that grows with events is mapped. Sets without order are never stored.
+    Users and offsets are read; arrays that grow with the events are mapped. Sequences without order are never stored.
     """
     with np.load(folder / OFFSETS_FILE) as offsets:
         every, training = offsets["all"], offsets["training"]

@@ -1,7 +1,7 @@
-"""The stream that a generator with pathways reads: events with their features, and which of them are targets.
+"""The stream of events that a generator with pathways reads: their features, and which events are targets.
 
-Sequences hold positive events only, for every model alike. The stream may hold all events; positive ones stay the only targets,
-and what a target's own event is like never stands at or before the position that predicts it.
+Sequences hold positive events only, and all models share them. The stream may hold all events, but only positive ones are
+targets. The position that predicts a target never sees the features of the target's own event.
 """
 
 from dataclasses import dataclass, replace
@@ -21,14 +21,14 @@ from onerec.data.windows import Batch, ContextFeatures, Windows, every_position_
 
 @dataclass(frozen=True)
 class EventOrder:
-    """Which events the stream holds, user by user, oldest first; users as in `Sequences`.
+    """The events of a stream, user by user, oldest first. Users are those of `Sequences`.
 
     Attributes:
         rows_E: rows of events.parquet.
         offsets: `[U + 1]`, where each user begins.
         is_target_E: true for the events of the sequences.
-        trained_E: true up to a user's last training target; nothing behind it is seen in training.
-        places_S: where each event of the sequences stands in the stream.
+        trained_E: true up to each user's last training target. Training sees no event after it.
+        places_S: the position in the stream of each event of the sequences.
     """
 
     rows_E: np.ndarray
@@ -40,15 +40,15 @@ class EventOrder:
 
 @dataclass(frozen=True)
 class Stream:
-    """Events of all users back to back, with everything that the generator reads.
+    """Events of all users back to back, with everything that a generator reads.
 
     Attributes:
         item_index: int32 `[E]`, rows of items.parquet.
         offsets: `[U + 1]`, where each user begins.
-        is_target_E: true where the event may be a target.
+        is_target_E: true if the event may be a target.
         features_EF: codes of the events' features.
         users_UF: codes of the users' features.
-        lifelong: what is needed to read all events from before a window; None where they are not read.
+        lifelong: what clustering needs in order to read all events before a window; None if they are not read.
     """
 
     item_index: np.ndarray
@@ -60,26 +60,33 @@ class Stream:
 
     @cached_property
     def targets_before(self) -> np.ndarray:
-        """`[E + 1]`, how many targets of all users stand before each place."""
+        """`[E + 1]`, the number of targets of all users before each position."""
         return np.concatenate([[0], np.cumsum(self.is_target_E)])
 
     @cached_property
     def target_places(self) -> np.ndarray:
-        """The places of all targets, one at least."""
+        """The positions of all targets; there is at least one."""
         return np.flatnonzero(self.is_target_E)
 
     @cached_property
     def lifelong_reader(self) -> LifelongReader | None:
-        """What reads all events from before a window; it remembers what it clustered."""
+        """Reads all events before a window, and caches clusterings."""
         return None if self.lifelong is None else LifelongReader(self.lifelong, self.item_index, self.features_EF)
 
     def context_features(
-        self, places_BT: np.ndarray, starts_B: np.ndarray, users_B: np.ndarray, older: int
+        self, places_BT: np.ndarray, starts_B: np.ndarray, users_B: np.ndarray, earlier_positives: int
     ) -> ContextFeatures:
-        """What is known of windows whose positions read `places_BT`, and of up to `older` targets before `starts_B`."""
+        """Context features of windows.
+
+        Args:
+            places_BT: the position in the stream of each event of the windows.
+            starts_B: where each window begins.
+            users_B: the user of each window.
+            earlier_positives: how many targets before `starts_B` are read at most.
+        """
         before = self.targets_before
-        counts_B = np.minimum(before[starts_B] - before[self.offsets[users_B]], older)
-        ages_P = np.arange(max(int(counts_B.max(initial=0)), min(older, 1)), 0, -1)
+        counts_B = np.minimum(before[starts_B] - before[self.offsets[users_B]], earlier_positives)
+        ages_P = np.arange(max(int(counts_B.max(initial=0)), min(earlier_positives, 1)), 0, -1)
         positive_filled_BP = ages_P <= counts_B[:, None]
         ranks_BP = np.where(positive_filled_BP, before[starts_B][:, None] - ages_P, 0)
         positive_places_BP = self.target_places[ranks_BP]
@@ -95,14 +102,14 @@ class Stream:
 
 
 def order_events(dataset: Dataset, sequences: Sequences, which: str) -> EventOrder:
-    """The events that the stream holds.
+    """Choose the events of the stream.
 
     Args:
-        dataset: where the sequences come from.
-        sequences: of positive events.
-        which: "positive", the events of the sequences alone, or "all" events of their users. Of several reports of one
-            impression (same user, item and known time) one is kept, the positive one where there is one: an earlier report would
-            give the target away.
+        dataset: the dataset of the sequences.
+        sequences: the positive events.
+        which: "positive" for the events of the sequences alone, "all" for all events of their users. Of several reports of one
+            impression (same user, item and known time), only one is kept, a positive one if there is one. An earlier report
+            would give the target away.
     """
     chosen = np.zeros(dataset.events.height, dtype=bool)
     chosen[sequences.event_rows] = True
@@ -118,13 +125,13 @@ def order_events(dataset: Dataset, sequences: Sequences, which: str) -> EventOrd
     last_trained_U = np.full(sequences.user_count, -1, dtype=np.int64)
     trained_S = sequences.part == TRAIN
     user_S = np.repeat(np.arange(sequences.user_count), np.diff(sequences.offsets))
-    last_trained_U[user_S[trained_S]] = places_S[trained_S]  # of several writes to one place the last stays
+    last_trained_U[user_S[trained_S]] = places_S[trained_S]  # the last of several writes wins
     trained_E = np.arange(len(rows_E)) <= np.repeat(last_trained_U, counts_U)
     return EventOrder(rows_E, offsets, chosen[rows_E], trained_E, places_S)
 
 
 def _new_impressions(dataset: Dataset, chosen: np.ndarray) -> np.ndarray:
-    """True for events that are no second report of an impression, nor any report of one that `chosen` holds."""
+    """True for the first report of each impression, unless `chosen` holds a report of that impression."""
     columns = dataset.spec.events
     if columns.time is None:
         return np.ones(dataset.events.height, dtype=bool)
@@ -135,7 +142,7 @@ def _new_impressions(dataset: Dataset, chosen: np.ndarray) -> np.ndarray:
 
 
 def fit_vocabulary(dataset: Dataset, config: PathwaysConfig, order: EventOrder) -> FeatureVocabulary:
-    """The features that the config names, learnt from training events. Raises UserError for unknown names."""
+    """Learn the features that the config names from training events. Raises UserError for unknown names."""
     names = feature_names(dataset, config)["event"]
     events = event_values(dataset, names, order.rows_E, order.offsets)
     # A table without columns has no rows to choose from.
@@ -164,7 +171,7 @@ def make_stream(
 
 
 def training_stream(stream: Stream, trained_E: np.ndarray) -> Stream:
-    """The part of a stream that training sees; users keep their position."""
+    """The part of a stream that training sees. Users keep their positions."""
     kept = np.concatenate([[0], np.cumsum(trained_E)])
     offsets = kept[stream.offsets].astype(np.int64)
     return Stream(
@@ -179,15 +186,15 @@ def training_stream(stream: Stream, trained_E: np.ndarray) -> Stream:
 
 @dataclass(frozen=True)
 class StreamWindows(Windows):
-    """Windows over a stream: a position counts where the event after it is a target.
+    """Windows over a stream. A position counts if the event after it is a target.
 
     Attributes:
         stream: the training part.
-        older: targets from before the window that are read as well, at most.
+        earlier_positives: how many targets before the window are read at most.
     """
 
     stream: Stream
-    older: int
+    earlier_positives: int
 
     @property
     def target_counts(self) -> np.ndarray:
@@ -203,22 +210,22 @@ class StreamWindows(Windows):
         return replace(
             plain,
             counted_BT=plain.counted_BT & next_counts_BT,
-            context_features=self.stream.context_features(places_BT, starts_B, users_B, self.older),
+            context_features=self.stream.context_features(places_BT, starts_B, users_B, self.earlier_positives),
         )
 
 
-def stream_windows(stream: Stream, length: int, *, causal: bool, older: int) -> StreamWindows:
-    """Training windows over the training part of a stream; those without any target are left out.
+def stream_windows(stream: Stream, length: int, *, causal: bool, earlier_positives: int) -> StreamWindows:
+    """Windows over the training part of a stream. Windows without a target are left out.
 
     Args:
-        stream: see `training_stream`.
-        length: most events in a window.
-        causal: every position may be a target, or only the event after the window.
-        older: targets from before a window that are read as well, at most.
+        stream: from `training_stream`.
+        length: the most events in a window.
+        causal: true if every position may be a target, false if only the event after the window is one.
+        earlier_positives: how many targets before a window are read at most.
     """
     make = every_position_windows if causal else one_target_windows
     plain = make(stream.item_index, stream.offsets, length)
-    windows = StreamWindows(plain.item_index, plain.starts, plain.stops, plain.first_targets, stream, older)
+    windows = StreamWindows(plain.item_index, plain.starts, plain.stops, plain.first_targets, stream, earlier_positives)
     kept = windows.target_counts > 0
     return replace(
         windows,

@@ -1,7 +1,6 @@
-"""From sequences to training batches: which windows there are, in which order, and how a batch looks.
+"""From sequences to training batches: the windows, their order, and the shape of a batch.
 
-Every choice is a pure function of the seed and the epoch, so that a resumed run, or a run on more processes, sees the same
-targets in the same order.
+Seed and epoch fix every choice. A resumed run, or a run on more processes, therefore sees the same targets in the same order.
 """
 
 from dataclasses import dataclass, fields
@@ -12,17 +11,18 @@ from torch import Tensor
 
 from onerec.data.padding import padded_places
 
-POOL_BATCHES = 32  # batches whose windows are sorted by length together, so that a batch has little padding
+POOL_BATCHES = 32  # windows of so many batches are sorted by length together, so that batches need little padding
 
 
 @dataclass(frozen=True)
 class Lifelong:
-    """All events from before the windows: each of the R rows is an event, or a cluster of them shown as one of its events.
+    """All events before the windows. Each of the R rows is one event, or a cluster that one of its events represents.
 
     Attributes:
-        items_BR: int64 items; padding, on the right, is item 0.
-        features_BRF: int64, codes of features, those of numbers averaged over the cluster.
-        amounts_BR2: float32, log2(1 + x) / 4 of how many events these are, and how many events before the window on average.
+        items_BR: int64 items; padding stands on the right and is item 0.
+        features_BRF: int64, codes of features; numeric features are averaged over the cluster.
+        amounts_BR2: float32, log2(1 + x) / 4 of two numbers: the events in the cluster, and their mean distance to the window in
+            events.
         filled_BR: boolean, false for padding.
     """
 
@@ -38,15 +38,15 @@ class Lifelong:
 
 @dataclass(frozen=True)
 class ContextFeatures:
-    """What is known beside the items of the windows, for generators with pathways; codes as in `onerec.data.features`.
+    """What a generator with pathways reads in addition to the items of the windows. Codes are those of `onerec.data.features`.
 
     Attributes:
         features_BTF: int64, codes of each event's features.
         users_BU: int64, codes of each user's features.
-        positive_items_BP: int64, items of positive events from before the window, the newest on the right.
-        positive_features_BPF: int64, codes of their features.
-        positive_filled_BP: boolean, false where there are fewer of them; padding stands on the left.
-        lifelong: all events from before the window; None where they are not read.
+        positive_items_BP: int64, items of positive events before the window, the newest on the right.
+        positive_features_BPF: int64, codes of those events' features.
+        positive_filled_BP: boolean, false for padding, which stands on the left.
+        lifelong: all events before the window; None if the generator does not read them.
     """
 
     features_BTF: Tensor
@@ -73,11 +73,11 @@ class Batch:
     """Windows of one step on one device, padded on the right.
 
     Attributes:
-        items_BT: int64 history items; padding is item 0 and never seen by the model.
+        items_BT: int64 history items; padding is item 0, and models mask it.
         targets_BT: int64, the item after each position.
         counted_BT: boolean, true where a target adds to the loss.
         lengths_B: int64, number of real positions in each row.
-        context_features: what a generator with pathways reads beside the items; None where only items are.
+        context_features: what a generator with pathways reads in addition; None if it reads items only.
     """
 
     items_BT: Tensor
@@ -99,11 +99,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Windows:
-    """Training windows as ranges of one flat item array; nothing is copied until a batch is made.
+    """Training windows as ranges of one flat item array. Nothing is copied before a batch is made.
 
-    Window `w` reads items `starts[w] .. stops[w] - 1` as history; the target of a position is the item after it. Positions
-    from `first_targets[w]` on count, so that a target covered by two overlapping windows is trained once, in the window that
-    knows more of its past.
+    Window `w` reads items `starts[w] .. stops[w] - 1` as history. The target of a position is the item after it. Only positions
+    from `first_targets[w]` on count. A target in two overlapping windows thus counts once, in the window with the longer history.
     """
 
     item_index: np.ndarray
@@ -116,11 +115,11 @@ class Windows:
 
     @property
     def target_counts(self) -> np.ndarray:
-        """Targets that count in each window."""
+        """Number of targets that count in each window."""
         return self.stops - self.first_targets
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """Gather windows `rows`, padded to the longest of them. Row -1 is an empty window, all padding."""
+        """The windows in `rows`, padded to the longest of them. Row -1 stands for an empty window."""
         real = rows >= 0
         starts = np.where(real, self.starts[rows], 0)
         lengths = np.where(real, self.stops[rows] - self.starts[rows], 1)
@@ -135,17 +134,17 @@ class Windows:
 
 
 def every_position_windows(item_index: np.ndarray, offsets: np.ndarray, length: int) -> Windows:
-    """Windows in which every position may be a target, for causal models.
+    """Windows for causal models, in which every position may be a target.
 
-    A sequence longer than `length` is cut into windows that overlap by half, the last one ending at the sequence's end, so a
-    target has at least `length / 2` items of history wherever the sequence has them.
+    A sequence longer than `length` is cut into windows that overlap by half. The last window ends where the sequence ends. Every
+    target therefore has at least `length / 2` items of history, unless the sequence has fewer before it.
 
     Args:
         item_index: items of all training sequences, back to back.
         offsets: `[sequences + 1]`, where each sequence begins.
-        length: most history items in a window, T.
+        length: the most history items in a window; the largest T.
     """
-    begins, ends = offsets[:-1], offsets[1:] - 1  # the last item of a sequence is only ever a target
+    begins, ends = offsets[:-1], offsets[1:] - 1  # the last item of a sequence is a target only, never history
     stride = max(length // 2, 1)
     positions = ends - begins
     kept = positions > 0
@@ -161,7 +160,7 @@ def every_position_windows(item_index: np.ndarray, offsets: np.ndarray, length: 
 
 
 def one_target_windows(item_index: np.ndarray, offsets: np.ndarray, length: int) -> Windows:
-    """One window per target, which is the item after the window: what a bidirectional context needs."""
+    """One window per target, for models with a bidirectional context. The target is the item after the window."""
     begins = np.repeat(offsets[:-1], np.diff(offsets))
     stops = np.arange(len(item_index))
     kept = stops > begins
@@ -170,9 +169,9 @@ def one_target_windows(item_index: np.ndarray, offsets: np.ndarray, length: int)
 
 
 def epoch_batches(windows: Windows, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Rows of every batch of one epoch, in order.
+    """The rows of every batch of one epoch, in order.
 
-    Windows are shuffled, then sorted by length within pools of `POOL_BATCHES` batches, then the batches of a pool are shuffled.
+    Windows are shuffled, and pools of `POOL_BATCHES` batches are sorted by length. Then the batches of each pool are shuffled.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(windows))
@@ -187,6 +186,6 @@ def epoch_batches(windows: Windows, batch_size: int, seed: int, epoch: int) -> l
 
 
 def share_of_batch(rows: np.ndarray, part: int, parts: int) -> np.ndarray:
-    """The rows of a batch that one of `parts` micro-batches or processes handles; never empty (row -1 is padding)."""
+    """The rows of a batch for one of `parts` micro-batches or processes. An empty share becomes row -1, an empty window."""
     mine = rows[part::parts]
     return mine if len(mine) else np.array([-1])

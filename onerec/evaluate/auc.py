@@ -1,8 +1,8 @@
-"""How well probabilities order and match what happened: AUC, GAUC and calibration, with 95 % intervals over users.
+"""AUC, GAUC and calibration of predicted probabilities, with 95 % intervals over users.
 
-Impressions of one user are not independent, so intervals resample users, each with all their impressions. Which users are drawn
-depends on seed and number of users alone: figures of several scores on the same impressions share their resamples, and the
-interval of a difference is a paired one.
+Impressions of one user are not independent, so intervals resample users with all their impressions. The drawn users depend only
+on the seed and the number of users. Scores of the same impressions therefore share their resamples, and intervals of differences
+are paired.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,20 +14,18 @@ from onerec.evaluate.bootstrap import Interval, interval
 PERCENTILES = (2.5, 97.5)
 
 
-def auc(labels_E: np.ndarray, scores_E: np.ndarray, weights_E: np.ndarray | None = None) -> float:
-    """The chance that a positive scores above a negative, equals counting half; NaN without one of the two.
+def auc(labels_E: np.ndarray, scores_E: np.ndarray) -> float:
+    """The probability that a positive scores above a negative. Ties count half. NaN without positives or without negatives.
 
     Args:
         labels_E: 0 or 1.
         scores_E: any numbers.
-        weights_E: how often each counts; None: once.
     """
-    weights_E = np.ones(len(labels_E)) if weights_E is None else weights_E
-    return float(_weighted_auc(labels_E, *_tied_groups(scores_E), weights_E))
+    return float(_weighted_auc(labels_E, *_tied_groups(scores_E), np.ones(len(labels_E))))
 
 
 def _tied_groups(scores_E: np.ndarray) -> tuple[np.ndarray, int]:
-    """For each score its rank among the different ones, and how many there are."""
+    """The rank of each score among the distinct scores, and the number of distinct scores."""
     different, groups_E = np.unique(scores_E, return_inverse=True)
     return groups_E, len(different)
 
@@ -43,10 +41,10 @@ def _weighted_auc(labels_E: np.ndarray, groups_E: np.ndarray, groups: int, weigh
 def auc_resamples(
     labels_E: np.ndarray, scores_E: np.ndarray, users_E: np.ndarray, samples: int, seed: int
 ) -> np.ndarray:
-    """AUC of as many resamples of users, float64 `[samples]`, NaN where one lacks positives or negatives."""
+    """AUC of each resample of users, float64 `[samples]`; NaN for a resample without positives or without negatives."""
     _, row_E = np.unique(users_E, return_inverse=True)
     users = int(row_E.max(initial=-1)) + 1
-    # Sorted by score once, every resample reads straight through memory.
+    # After one sort by score, every resample reads memory in order.
     order = np.argsort(scores_E, kind="stable")
     groups_E, groups = _tied_groups(scores_E[order])
     labels_E, row_E = labels_E[order], row_E[order]
@@ -59,7 +57,7 @@ def auc_resamples(
 
 
 def with_interval(value: float, resamples: np.ndarray) -> Interval | None:
-    """A figure and the percentiles of its resamples; None where there is no figure."""
+    """A figure with the percentiles of its resamples; None if the figure or every resample is NaN."""
     resamples = resamples[~np.isnan(resamples)]
     if np.isnan(value) or not len(resamples):
         return None
@@ -75,9 +73,9 @@ def auc_intervals(
     seed: int = 0,
     differences: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Interval | None]:
-    """AUC of each score over all impressions with its 95 % interval, None without positives or without negatives.
+    """AUC of each score over all impressions with its 95 % interval; None without positives or without negatives.
 
-    For each pair of names in `differences` the first minus the second follows, paired, as "first - second".
+    Each pair of names in `differences` adds the paired difference of the two as "first - second".
     """
     values = {name: auc(labels_E, scores_E) for name, scores_E in scores.items()}
     resamples = {name: auc_resamples(labels_E, scores_E, users_E, samples, seed) for name, scores_E in scores.items()}
@@ -89,10 +87,10 @@ def auc_intervals(
 
 
 def auc_per_user(labels_E: np.ndarray, scores_E: np.ndarray, users_E: np.ndarray) -> np.ndarray:
-    """For each impression its user's AUC, float64 `[E]`; NaN where the user has positives only, or negatives only."""
+    """The AUC of each impression's user, float64 `[E]`; NaN if the user has only positives or only negatives."""
     _, row_E = np.unique(users_E, return_inverse=True)
     groups_E, groups = _tied_groups(scores_E)
-    # Ranks within users: ties in user and score share one group, and groups of a user stand in the order of their scores.
+    # Impressions with the same user and score share a cell. The cells of a user are in the order of their scores.
     cells, cell_E = np.unique(row_E.astype(np.int64) * max(groups, 1) + groups_E, return_inverse=True)
     positive_C = np.bincount(cell_E, labels_E, len(cells))
     negative_C = np.bincount(cell_E, 1 - labels_E, len(cells))
@@ -109,7 +107,7 @@ def auc_per_user(labels_E: np.ndarray, scores_E: np.ndarray, users_E: np.ndarray
 def gauc_interval(
     labels_E: np.ndarray, scores_E: np.ndarray, users_E: np.ndarray, samples: int = 1000, seed: int = 0
 ) -> Interval | None:
-    """AUC within users, averaged by their impressions, with its 95 % interval; None where no user has both labels."""
+    """Mean AUC within users, weighted by impressions, with its 95 % interval; None if no user has both labels."""
     auc_E = auc_per_user(labels_E, scores_E, users_E)
     counted = ~np.isnan(auc_E)
     if not counted.any():
@@ -118,11 +116,12 @@ def gauc_interval(
 
 
 def calibration(labels_E: np.ndarray, probabilities_E: np.ndarray, bins: int = 10) -> dict[str, float | None]:
-    """How far probabilities are from what happened.
+    """How far predicted probabilities are from observed labels.
 
     Returns:
-        "observed", the share of positives. "ratio", predicted over observed, None where nothing was observed. "error", the
-        expected calibration error: the mean distance of the two within `bins` groups of equal size, by probability.
+        "observed": the share of positives. "ratio": mean prediction over that share, None without positives. "error": the
+        expected calibration error, which is the mean distance between the two in `bins` groups of equal size, sorted by
+        probability.
     """
     observed, predicted = float(labels_E.mean()), float(probabilities_E.mean())
     order = np.argsort(probabilities_E, kind="stable")

@@ -1,9 +1,9 @@
 """95 % intervals by resampling users.
 
-The cases of one user are not independent of each other, so whole users are drawn with replacement, each with all
-their cases (a cluster bootstrap), and the percentiles of the resampled means bound the interval. Which users are
-drawn depends on the seed and the number of users alone: figures of different models on the same cases share their
-resamples, and the interval of a difference is therefore a paired one.
+The cases of one user are not independent of each other. Each resample therefore draws whole users with replacement, with all
+their cases (a cluster bootstrap). Percentiles of the resampled means bound the interval. The drawn users depend only on the seed
+and the number of users. Figures of different models on the same cases therefore share their resamples, and intervals of
+differences are paired.
 """
 
 from collections.abc import Mapping
@@ -14,19 +14,28 @@ from numpy.typing import ArrayLike, NDArray
 Interval = dict[str, float]
 
 _PERCENTILES = (2.5, 97.5)
-_CELLS_PER_CHUNK = 1 << 21  # 16 MB of resampled user counts at a time, whatever the number of users
+_CELLS_PER_CHUNK = 1 << 21  # 16 MB of resampled user counts at a time, for any number of users
 
 
 def intervals(
     values: Mapping[str, ArrayLike], user_C: NDArray[np.integer], samples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Mean over cases and its 95 % percentile interval, for many figures of the same cases in one go.
+    """Means over cases with 95 % percentile intervals, for many figures of the same cases at once.
 
-    values: figure name -> one number per case. user_C: which user each case belongs to, any integers.
-    Returns {name: {"value", "low", "high"}}. Raises ValueError for no cases, lengths that differ or values not finite.
+    Args:
+        values: one number per case for each figure, by name.
+        user_C: the user of each case, any integers.
+        samples: number of resamples.
+        seed: seed of the resamples.
+
+    Returns:
+        {name: {"value", "low", "high"}}.
+
+    Raises:
+        ValueError: no cases, lengths that differ, or values that are not finite.
     """
     if len(user_C) == 0:
-        raise ValueError("no cases to resample: a figure without cases has no interval")
+        raise ValueError("there are no cases to resample, so figures have no intervals")
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
     if not values:
@@ -53,16 +62,16 @@ def paired_intervals(
     samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Intervals of first minus second for the figures both have, case by case on the same users.
+    """Intervals of first minus second on the same cases, for the figures that both have.
 
-    An interval that excludes zero says the two differ beyond what the choice of users explains. It says nothing about
-    what another training seed would give.
+    If an interval excludes zero, the choice of users alone does not explain the difference. Another training seed may still give
+    another result.
     """
     shared = [name for name in first if name in second]
     for name in shared:
         if np.shape(first[name]) != np.shape(second[name]):
             raise ValueError(
-                f"{name}: {np.shape(first[name])} cases against {np.shape(second[name])}; pairs need equal"
+                f"{name}: pairs need the same cases, got {np.shape(first[name])} and {np.shape(second[name])}"
             )
     return intervals({name: np.subtract(first[name], second[name]) for name in shared}, user_C, samples, seed)
 
@@ -77,16 +86,23 @@ def paired_interval(
 def intervals_over_seeds(
     values: Mapping[str, ArrayLike], user_C: NDArray[np.integer], samples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Means over training seeds and cases with 95 % intervals that hold both: users and seeds are drawn with replacement.
+    """Means over training seeds and cases, with 95 % intervals that cover the choice of both.
 
-    values: figure name -> one row per training seed `[S, C]`, the same cases in each. Hand in differences for a comparison paired
-    by user and by seed. With the few seeds one can afford the spread between seeds is itself a rough estimate, and too small on
-    average.
+    Each resample draws users and seeds with replacement. With few seeds, the estimated spread between seeds is rough, and too
+    small on average.
+
+    Args:
+        values: one row per training seed for each figure, `[S, C]`, by name; all rows hold the same cases. Pass differences for a
+            comparison that is paired by user and by seed.
+        user_C, samples, seed: as in `intervals`.
+
+    Raises:
+        ValueError: figures with different numbers of seeds, or as from `intervals`.
     """
     rows: dict[str, NDArray[np.float64]] = {}
     seeds = {np.shape(values_SC)[:-1] for values_SC in values.values()}
     if len(seeds) > 1 or any(len(shape) != 1 or not shape[0] for shape in seeds):
-        raise ValueError(f"expected as many rows for every figure, one per seed, got {sorted(seeds)}")
+        raise ValueError(f"every figure needs as many rows as the others, one per seed; got {sorted(seeds)}")
     for name, values_SC in values.items():
         rows |= {f"{name} {row}": row_C for row, row_C in enumerate(np.asarray(values_SC, dtype=np.float64))}
     if not rows:
@@ -111,7 +127,7 @@ def interval_over_seeds(
 def _sums_per_user(
     values: Mapping[str, ArrayLike], user_C: NDArray[np.integer]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Per user the sum of every figure (users x figures) and the number of cases: all that a resample has to weigh."""
+    """Each user's sum of every figure, `[U, F]`, and number of cases, `[U]`. Resamples need nothing else."""
     users, row_C = np.unique(user_C, return_inverse=True)
     columns = []
     for name, values_C in values.items():
@@ -127,7 +143,7 @@ def _sums_per_user(
 def _resampled_means(
     sums_UF: NDArray[np.float64], counts_U: NDArray[np.float64], samples: int, seed: int
 ) -> NDArray[np.float64]:
-    """Means over cases (samples x figures), each over as many users as there are, drawn with replacement."""
+    """Means over the cases of U users drawn with replacement, `[samples, F]`."""
     generator = np.random.default_rng(seed)
     users = len(counts_U)
     totals_UF = np.concatenate([sums_UF, counts_U[:, None]], axis=1)
@@ -135,7 +151,7 @@ def _resampled_means(
     means = []
     for start in range(0, samples, chunk):
         rows = min(chunk, samples - start)
-        # Counting uniform draws is an exact multinomial sample and far cheaper than a binomial draw per user.
+        # Counting uniform draws gives an exact multinomial sample, and is far cheaper than a binomial draw per user.
         drawn_RU = generator.integers(users, size=(rows, users)) + users * np.arange(rows)[:, None]
         weights_RU = np.bincount(drawn_RU.ravel(), minlength=rows * users).reshape(rows, users).astype(np.float64)
         resampled_RF = weights_RU @ totals_UF

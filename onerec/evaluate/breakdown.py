@@ -1,6 +1,6 @@
-"""Where a model's hits come from: recall@10 and NDCG@10 by the target's popularity and by the history's length.
+"""Recall@10 and NDCG@10 by the target's popularity and by the length of the history.
 
-Bucket edges are fixed, so the same words mean the same cases in every report and for every dataset.
+Bucket edges are fixed, so that a bucket's name means the same in every report and for every dataset.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onerec.evaluate.bootstrap import intervals
 from onerec.evaluate.metrics import ndcg, recall
 
-# (name, lowest, highest), both ends included; None is open.
+# (name, lowest, highest), both ends included; None means no upper end.
 Buckets = tuple[tuple[str, int, int | None], ...]
 
 POPULARITY_BUCKETS: Buckets = (
@@ -34,7 +34,7 @@ _CUTOFF = 10
 
 
 def training_counts(item_index: NDArray[np.integer], item_count: int) -> NDArray[np.int64]:
-    """Events of each item in the training part, N; pass the items of the training sequences only."""
+    """Number of training events of each item, int64 `[N]`. Pass the items of training sequences only."""
     return np.bincount(item_index, minlength=item_count).astype(np.int64)
 
 
@@ -46,7 +46,7 @@ def by_popularity(
     samples: int = 1000,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Figures by how many training events the target has; rows as in `by_bucket`."""
+    """Figures by the number of training events of the target; rows as in `by_bucket`."""
     return by_bucket(ranks_C, user_C, training_counts_N[target_C], POPULARITY_BUCKETS, samples, seed)
 
 
@@ -57,7 +57,7 @@ def by_history_length(
     samples: int = 1000,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Figures by the number of events before the target (history_offsets has C+1 entries); rows as in `by_bucket`."""
+    """Figures by the number of events before the target; rows as in `by_bucket`. `history_offsets` has C + 1 entries."""
     return by_bucket(ranks_C, user_C, np.diff(history_offsets), HISTORY_BUCKETS, samples, seed)
 
 
@@ -69,7 +69,7 @@ def by_cold(
     samples: int = 1000,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Figures for targets that training never showed, against all others; rows as in `by_bucket`."""
+    """Figures for targets without training events, and for all other targets; rows as in `by_bucket`."""
     return by_bucket(ranks_C, user_C, training_counts_N[target_C], COLD_BUCKETS, samples, seed)
 
 
@@ -81,10 +81,14 @@ def by_bucket(
     samples: int = 1000,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Split the cases by an integer key and measure every bucket that holds any.
+    """Figures for each bucket of cases. An integer key assigns cases to buckets.
 
-    Returns rows {"bucket": name, "cases": int, "recall@10": {"value", "low", "high"}, "ndcg@10": {…}} in the buckets'
-    order. Intervals resample the users who have a case in the bucket. Raises ValueError when the lengths differ.
+    Returns:
+        rows {"bucket": name, "cases": int, "recall@10": {"value", "low", "high"}, "ndcg@10": {…}} in the order of `buckets`.
+        Empty buckets are left out. Intervals resample the users with a case in the bucket.
+
+    Raises:
+        ValueError: the lengths of ranks, users and keys differ.
     """
     if not len(ranks_C) == len(user_C) == len(key_C):
         raise ValueError(

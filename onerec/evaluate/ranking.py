@@ -1,4 +1,4 @@
-"""Full ranking of the catalogue: lists for evaluation requests become figures."""
+"""Figures from ranked lists for evaluation requests. Recommenders rank the whole catalogue."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ NOTHING: CaseFigures = {}
 
 @dataclass(frozen=True)
 class Measure:
-    """What all models of a run are measured with.
+    """Measures the lists of models on the same requests.
 
     Attributes:
-        requests: who asks, with the item that was taken next.
-        training_counts_N: training events of each item.
-        id_groups_N: a number per distinct code sequence before collisions were resolved, for ID-level hits.
-        samples: bootstrap resamples.
-        seed: of the resamples; the same for all models, so that differences are paired.
+        requests: with targets.
+        training_counts_N: number of training events of each item.
+        id_groups_N: each item's collision group, for ID-level recall; see `id_ranks_of`.
+        samples: number of bootstrap resamples.
+        seed: seed of the resamples. All models share it, so differences are paired.
     """
 
     requests: Requests
@@ -35,12 +35,15 @@ class Measure:
     samples: int
     seed: int
 
-    def figures(self, items_CK: np.ndarray, *, id_level: bool, beside: CaseFigures = NOTHING) -> dict[str, Any]:
-        """Recall, NDCG and MRR with 95 % intervals, ID-level recall if asked for, coverage and the number of cases.
+    def figures(self, items_CK: np.ndarray, *, id_level: bool, more: CaseFigures = NOTHING) -> dict[str, Any]:
+        """Recall, NDCG and MRR with 95 % intervals, coverage and the number of cases.
 
-        `beside`: further figures by name, a number per case.
+        Args:
+            items_CK: the lists of one model.
+            id_level: add ID-level recall.
+            more: other figures to add, by name, with one number per case.
         """
-        values = case_metrics(ranks_of(items_CK, self.requests.targets_C)) | dict(beside)
+        values = case_metrics(ranks_of(items_CK, self.requests.targets_C)) | dict(more)
         if id_level:
             values |= id_case_metrics(id_ranks_of(items_CK, self.requests.targets_C, self.id_groups_N))
         measured: dict[str, Any] = dict(intervals(values, self.requests.users_C, self.samples, self.seed))
@@ -50,7 +53,7 @@ class Measure:
         return measured
 
     def breakdowns(self, items_CK: np.ndarray) -> dict[str, Any]:
-        """Recall@10 and NDCG@10 by the target's popularity, by history length, and for cold targets."""
+        """Recall@10 and NDCG@10 by the target's popularity, by history length, and for cold against other targets."""
         requests = self.requests
         ranks, users_C = ranks_of(items_CK, requests.targets_C), requests.users_C
         options = (self.samples, self.seed)
@@ -64,16 +67,16 @@ class Measure:
         self,
         first_CK: np.ndarray,
         second_CK: np.ndarray,
-        first_beside: CaseFigures = NOTHING,
-        second_beside: CaseFigures = NOTHING,
+        first_more: CaseFigures = NOTHING,
+        second_more: CaseFigures = NOTHING,
     ) -> dict[str, Any]:
-        """Differences of two models' figures on the same users, first minus second, with 95 % intervals."""
-        first = case_metrics(ranks_of(first_CK, self.requests.targets_C)) | dict(first_beside)
-        second = case_metrics(ranks_of(second_CK, self.requests.targets_C)) | dict(second_beside)
+        """Paired differences of two models' figures, first minus second, with 95 % intervals."""
+        first = case_metrics(ranks_of(first_CK, self.requests.targets_C)) | dict(first_more)
+        second = case_metrics(ranks_of(second_CK, self.requests.targets_C)) | dict(second_more)
         return dict(paired_intervals(first, second, self.requests.users_C, self.samples, self.seed))
 
 
 def quick_figures(items_CK: np.ndarray, requests: Requests) -> dict[str, float]:
-    """The means that validation during training looks at: NDCG@10 first, it chooses the weights."""
+    """Mean NDCG@10 and recall@10 for validation during training. NDCG@10 comes first; it selects the checkpoint."""
     values = case_metrics(ranks_of(items_CK, requests.targets_C), cutoffs=(10,))
     return {name: float(values[name].mean()) for name in ("ndcg@10", "recall@10")}

@@ -50,35 +50,19 @@ class Row:
 
 
 @dataclass(frozen=True)
-class LinearScale:
-    """Maps [low, high] of the data linearly to [start, end] of the drawing."""
+class Scale:
+    """Maps [low, high] of the data to [start, end] of the drawing: linearly, or by logarithms of data above zero."""
 
     low: float
     high: float
     start: float
     end: float
+    logarithmic: bool = False
 
     def __call__(self, value: float) -> float:
-        if self.high == self.low:
-            return (self.start + self.end) / 2
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
-
-
-@dataclass(frozen=True)
-class LogScale:
-    """Maps [low, high] of the data, all above zero, to [start, end] of the drawing by logarithms."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        linear = LinearScale(math.log(self.low), math.log(self.high), self.start, self.end)
-        return linear(math.log(value))
-
-
-Scale = LinearScale | LogScale
+        low, high, place = (math.log(end) if self.logarithmic else end for end in (self.low, self.high, value))
+        share = (place - low) / (high - low) if high > low else 0.5
+        return self.start + share * (self.end - self.start)
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -143,7 +127,7 @@ def interval_chart(
     """
     ends = [end for row in rows for mark in row.marks for end in (*mark.interval.ends(), mark.interval.value)]
     low, high = padded_range(ends, with_zero=True)
-    scale = LinearScale(low, high, 1, width - 1)
+    scale = Scale(low, high, 1, width - 1)
     ticks = nice_ticks(low, high, 7)
     body: list[Markup] = []
     top = 4.0
@@ -158,10 +142,7 @@ def interval_chart(
         top += 26 + 13 * len(row.marks) + (8 if len(row.marks) > 1 else 0)
     bottom = top + 2
     axis = [draw_line(scale(tick), 0, scale(tick), bottom, "zero" if tick == 0 else "grid") for tick in ticks]
-    axis += [
-        draw_text(scale(tick), bottom + 15, label, "tick", anchor=anchor_at(scale(tick), 14, width - 14))
-        for tick, label in zip(ticks, tick_labels(ticks), strict=True)
-    ]
+    axis += _ticks_below(scale, ticks, tick_labels(ticks), bottom + 15, 14, width - 14)
     said = (f"{row.label}: " + ", ".join(_said(mark, write, row.label) for mark in row.marks) for row in rows)
     return {"title": title, "chart": inline_svg(width, bottom + 20, f"{title}. {'; '.join(said)}.", [*axis, *body])}
 
@@ -187,19 +168,13 @@ def line_chart(
     shown = sorted({*thin(points, DRAWN_POINTS), *([best] if best else [])})
     low, high = padded_range([value for _, value in shown] + ([] if top is None else [top]), with_zero=from_zero)
     ticks = nice_ticks(low, high, 4)
-    labels = tick_labels(ticks)
-    left = 8 + 6.4 * max(len(label) for label in labels)
+    left = 8 + 6.4 * max(map(len, tick_labels(ticks)))
     end = max(max(step for step, _ in shown), last_step or 0.0, 1.0)
-    x = LinearScale(0, end, left, width - 6)
-    y = LinearScale(low, high, height - 24, 16)
-    body = [draw_line(left, y(tick), width, y(tick), "grid") for tick in ticks]
-    body += _tick_texts_left(y, ticks, labels, left - 6)
+    x = Scale(0, end, left, width - 6)
+    y = Scale(low, high, height - 24, 16)
     steps = nice_ticks(0, end, 4)
-    body += [
-        draw_text(x(step), height - 6, label, "tick", anchor=anchor_at(x(step), 0, width - 16))
-        for step, label in zip(steps, tick_labels(steps), strict=True)
-    ]
-    body.append(_curve(shown, x, y, style))
+    body = _axis_left(y, ticks, left, width)
+    body += [*_ticks_below(x, steps, tick_labels(steps), height - 6, 0, width - 16), _curve(shown, x, y, style)]
     # Few points are measurements and get a dot; many are a curve, and their circles only catch the pointer.
     kind, radius = ("dot", 3) if len(shown) <= 40 else ("catch", 5)
     body += [_circle(kind, style, x(s), y(v), radius, f"step {s:,.0f}: {write(v)}") for s, v in shown]
@@ -228,15 +203,12 @@ def scaling_chart(
     losses = [loss for _, loss, _ in points] + [loss for _, loss in fitted]
     # A little of the range in logarithms is air; a single size or loss gets 2 % of itself.
     air = [max((max(found) / min(found)) ** 0.06, 1.02) for found in (sizes, losses)]
-    x = LogScale(min(sizes) / air[0], max(sizes) * air[0], 52, width - 8)
-    y = LogScale(min(losses) / air[1], max(losses) * air[1], height - 30, 8)
-    ticks = nice_ticks(y.low, y.high, 5)
-    body = [draw_line(x.start, y(tick), width, y(tick), "grid") for tick in ticks]
-    body += _tick_texts_left(y, ticks, tick_labels(ticks), x.start - 6)
-    for tick in log_ticks(x.low, x.high):
-        body.append(draw_line(x(tick), y.end, x(tick), y.start, "grid"))
-        anchor = anchor_at(x(tick), 60, width - 24)
-        body.append(draw_text(x(tick), height - 12, short_number(tick), "tick", anchor=anchor))
+    x = Scale(min(sizes) / air[0], max(sizes) * air[0], 52, width - 8, logarithmic=True)
+    y = Scale(min(losses) / air[1], max(losses) * air[1], height - 30, 8, logarithmic=True)
+    ticks = log_ticks(x.low, x.high)
+    body = _axis_left(y, nice_ticks(y.low, y.high, 5), x.start, width)
+    body += [draw_line(x(tick), y.end, x(tick), y.start, "grid") for tick in ticks]
+    body += _ticks_below(x, ticks, list(map(short_number, ticks)), height - 12, 60, width - 24)
     if fitted:
         body.append(_curve(fitted, x, y, 0))
     said = [f"{words}: {write(loss)}" for _, loss, words in points]
@@ -254,8 +226,8 @@ def load_chart(counts: Sequence[float], description: str, *, width: int = 300, h
     ordered = sorted(counts, reverse=True)
     bars = [load for _, load in thin([(0.0, float(count)) for count in ordered], 150)]
     even = sum(ordered) / len(ordered)
-    y = LinearScale(0, max(*bars, even, 1e-9), height - 4, 6)
-    x = LinearScale(0, len(bars), 0, width)
+    y = Scale(0, max(*bars, even, 1e-9), height - 4, 6)
+    x = Scale(0, len(bars), 0, width)
     gap = 1.0 if len(bars) <= 64 else 0.0
     steps = [
         f"M{x(index):.2f} {y(0):.1f}V{y(load):.1f}H{x(index + 1) - gap:.2f}V{y(0):.1f}Z"
@@ -290,13 +262,22 @@ def _circle(kind: str, style: int, x: float, y: float, radius: float, words: str
     )
 
 
-def _tick_texts_left(y: Scale, ticks: Sequence[float], labels: Sequence[str], right: float) -> list[Markup]:
-    return [
-        draw_text(right, y(tick) + 4, label, "tick", anchor="end") for tick, label in zip(ticks, labels, strict=True)
-    ]
+def _axis_left(y: Scale, ticks: Sequence[float], left: float, width: float) -> list[Markup]:
+    """Grid lines from `left` on, and what they stand for before them."""
+    lines = [draw_line(left, y(tick), width, y(tick), "grid") for tick in ticks]
+    named = zip(ticks, tick_labels(ticks), strict=True)
+    return lines + [draw_text(left - 6, y(tick) + 4, label, "tick", anchor="end") for tick, label in named]
 
 
-def _whisker(mark: Mark, scale: LinearScale, y: float, write: Callable[[float], str]) -> Markup:
+def _ticks_below(
+    x: Scale, ticks: Sequence[float], labels: Sequence[str], base: float, left: float, right: float
+) -> list[Markup]:
+    """Labels on the base line; those beyond `left` and `right` hang inwards."""
+    named = zip(ticks, labels, strict=True)
+    return [draw_text(x(tick), base, label, "tick", anchor=anchor_at(x(tick), left, right)) for tick, label in named]
+
+
+def _whisker(mark: Mark, scale: Scale, y: float, write: Callable[[float], str]) -> Markup:
     low, high = (scale(end) for end in mark.interval.ends())
     bar = draw_line(low, y, high, y, f"whisker s{mark.style % SERIES_STYLES}") if low < high else ""
     # The wide transparent line makes a thin whisker easy to hover.

@@ -19,13 +19,7 @@ SHOWN_HISTORY = 10
 
 
 def request_of(run: Run, user: str | None, history: list[str] | None, count: int) -> Requests:
-    """The one request that a person typed.
-
-    Args:
-        run: a run with a trained generator.
-        user: id of a user of the dataset, whose events are all history; or None.
-        history: item ids, oldest first, used when `user` is None.
-        count: items to list.
+    """The request for a user of the dataset, whose events are all history, or else for item ids, oldest first.
 
     Raises:
         UserError: the user or an item is unknown, the history is empty, or count is not positive.
@@ -42,14 +36,9 @@ def request_of(run: Run, user: str | None, history: list[str] | None, count: int
 
 
 def print_list(run: Run, user: str | None, request: Requests, lists: Lists, *, selected: bool) -> None:
-    """Print the end of a request's history and the list for it.
+    """Print the end of the history of one request, and the list for it, whose scores are log-probabilities.
 
-    Args:
-        run: whose items they are.
-        user: who asked, or None.
-        request: one request.
-        lists: its list; scores are log-probabilities.
-        selected: whether these are probabilities among the beam's items, not among all.
+    `selected`: these are probabilities among the beam's items, not among all.
     """
     items = request.history_items
     titles, ids = titles_of(run.dataset), run.item_ids

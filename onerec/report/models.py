@@ -1,7 +1,6 @@
 """The models of a run: in which order they stand, which are ours, and by how much two of them differ.
 
-No model is known by name here; `results.json` has their labels. `own` says which models are ours, and the first of these is the
-generator alone. In older files, ours are the first model and the left sides of the comparisons under `paired`.
+No model is known by name here; `results.json` has their labels and says which are ours. The first of ours is the generator.
 """
 
 import math
@@ -29,14 +28,10 @@ COMPARED = (*HEADLINE, "recall@50", P_SCORE)  # those of the tables
 
 @dataclass(frozen=True)
 class Model:
-    """One model of a run.
+    """One model of a run: its part of `results.json` (`data`) by its key there (`name`).
 
-    Attributes:
-        name: its key in `results.json`.
-        label: what readers call it.
-        own: whether it is one of ours; the others are the baselines.
-        style: its series style in the charts; the generator has the accent.
-        data: its part of `results.json`.
+    `own` says whether it is one of ours; the others are the baselines. `style` is its series style in the charts; the
+    generator has the accent.
     """
 
     name: str
@@ -54,12 +49,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All models of a run, best NDCG@10 first, and their paired differences on the test users.
+    """All models of a run, best NDCG@10 first, and their differences on the test users, by `<left> - <right>` in `paired`.
 
-    Attributes:
-        models: those of the run.
-        generator: the trained generator alone.
-        paired: differences by `<left> - <right>`.
+    `generator` is the trained generator alone.
     """
 
     models: Sequence[Model]
@@ -115,19 +107,22 @@ def in_brackets(difference: Interval) -> str:
 
 
 def read_models(results: Mapping[str, Any]) -> Comparison:
-    """The models of `results.json`, best NDCG@10 on test data first, on validation data where there is no test."""
-    entries = {name: data for name, data in as_mapping(results.get("models")).items() if isinstance(data, dict)}
-    paired = as_mapping(results.get("paired"))
-    left = {*list(entries)[:1], *(pair.partition(" - ")[0] for pair in paired)}
-    own = {name: bool(data.get("own", name in left)) for name, data in entries.items()}
+    """The models of `results.json`, best NDCG@10 on test data first."""
+    entries = as_mapping(results.get("models"))
     models = [
-        Model(name, str(entries[name].get("label") or readable(name)), own[name], style, entries[name])
-        for style, name in enumerate(sorted(entries, key=lambda name: not own[name]))
+        Model(
+            name,
+            str(entries[name].get("label") or readable(name)),
+            bool(entries[name].get("own")),
+            style,
+            entries[name],
+        )
+        for style, name in enumerate(sorted(entries, key=lambda name: not entries[name].get("own")))
     ]
 
     def order(model: Model) -> float:
-        best = model.interval("ndcg@10") or model.interval("ndcg@10", "valid")
+        best = model.interval("ndcg@10")
         return -best.value if best else math.inf
 
     generator = next((model for model in models if model.own), None)
-    return Comparison(sorted(models, key=order), generator, paired)
+    return Comparison(sorted(models, key=order), generator, as_mapping(results.get("paired")))

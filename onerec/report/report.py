@@ -11,12 +11,11 @@ from typing import Any
 from onerec.errors import UserError
 from onerec.files import write_text
 from onerec.report import sections
-from onerec.report.ablations import ablation_section
 from onerec.report.codebook import level_panels
 from onerec.report.comparison import bytes_on_disk, figure_chart, main_table, paired_section
 from onerec.report.models import Comparison, read_models
 from onerec.report.page import render_template
-from onerec.report.scaling import scaling_section
+from onerec.report.studies import ablation_section, scaling_section
 from onerec.report.values import as_mapping
 from onerec.report.verdicts import verdicts
 from onerec.run.artefact import STAGE_FILE
@@ -31,13 +30,12 @@ def write_report(folder: Path) -> Path:
 
     Logs are read from `generator/metrics.jsonl`, `baselines/<model>/metrics.jsonl` and `aligned_<objective>/metrics.jsonl`
     where they exist, and what benchmarks left there from `ablations.json` and `scaling.json`. The page replaces an older one
-    only when it is complete. Raises UserError when `results.json` is missing, or one of these files is no JSON object.
+    only when it is complete. Raises UserError when one of the JSON files cannot be read.
     """
     results = read_results(folder / "results.json")
     studies = {name: read_results(path) for name in STUDIES if (path := folder / f"{name}.json").is_file()}
     comparison = read_models(results)
     models = comparison.models
-    test, validation = (main_table(models, part) for part in ("test", "valid"))
     judged = sorted(models, key=lambda model: -(score.value if (score := model.interval(P_SCORE)) else 0.0))
     page = render_template(
         "report.html.jinja",
@@ -45,12 +43,10 @@ def write_report(folder: Path) -> Path:
         models=models,
         generator=comparison.generator,
         verdicts=verdicts(comparison),
-        comparison=test or validation,
-        validation=validation if test else None,
+        comparison=main_table(models, "test"),
+        validation=main_table(models, "valid"),
         paired=paired_section(comparison),
-        sizes={
-            model.name: model.data.get("model_bytes") or bytes_on_disk(model, comparison, folder) for model in models
-        },
+        sizes={model.name: bytes_on_disk(model, comparison, folder) for model in models},
         training=sections.training_section(models, read_training_logs(folder, comparison)),
         judged=figure_chart(judged, "test", P_SCORE),
         alignments=sections.alignment_section(read_alignment_logs(folder)),
@@ -68,18 +64,10 @@ def read_results(path: Path) -> dict[str, Any]:
     """The content of `results.json` or of a study beside it; UserError names the file, and the line where the JSON breaks."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} does not exist; finish a run first (`onerec run CONFIG`), then ask for its report"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); run the evaluation again"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); make it again") from None
     if not isinstance(results, dict):
-        raise UserError(f"{path} holds a {type(results).__name__}, not a JSON object; run the evaluation again")
+        raise UserError(f"{path} holds a {type(results).__name__}, not a JSON object; make it again")
     return results
 
 

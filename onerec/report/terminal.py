@@ -29,6 +29,7 @@ from onerec.report.verdicts import verdicts
 from onerec.run.models import P_SCORE
 
 SENTENCES = 3  # of the verdicts; the page has all
+NARROWEST_NAME = 18  # letters of a name that stay in one line, whatever stands beside it
 COLUMNS = {
     "recall@10": "Recall@10",
     "ndcg@10": "NDCG@10",
@@ -43,23 +44,13 @@ LEFT_OUT = ("coverage@10", "recall@50", "training", P_SCORE, "ndcg@10")  # in th
 def print_comparison(results: Mapping[str, Any], folder: Path, console: Console) -> None:
     """Print the table of all models on test data, what it says, and where to look next.
 
-    Args:
-        results: content of `results.json`.
-        folder: of the run.
-        console: 100 columns hold all columns of the demo; a narrower one gets fewer columns, never half a figure.
+    100 columns hold all columns of the demo; a narrower console gets fewer columns, never half a figure.
     """
     comparison = read_models(results)
     rows = {model.label: _cells(model) for model in comparison.models}
-    names = [name for name in COLUMNS if any(name in row for row in rows.values())]
     cases = next((as_mapping(model.data.get("test")).get("cases", 0) for model in comparison.models), 0)
     title = f"{results['dataset']['name']}: {count(cases)} test users, 95 % intervals in brackets"
-    for name in ("", *LEFT_OUT):
-        names = [kept for kept in names if kept != name]
-        cells = {label: [row.get(kept, "") for kept in names] for label, row in rows.items()}
-        table = _table(title, [COLUMNS[kept] for kept in names], cells)
-        if Measurement.get(console, console.options.update_width(1000), table).maximum <= console.width:
-            break
-    console.print(table, "")
+    console.print(_fitting_table(title, COLUMNS, rows, console, whole_names=True), "")
     for about, words in verdicts(comparison)[:SENTENCES]:
         console.print(f"[bold]{about}[/bold]: {escape(words)}", highlight=False)
     user = next((example["user"] for example in as_sequence(results.get("examples"))), "ID")
@@ -84,25 +75,50 @@ def print_details(results: Mapping[str, Any], console: Console) -> None:
         heads = [f"{bucket['bucket']}\n{count(bucket['cases'])} cases" for bucket in next(iter(buckets.values()), [])]
         rows = {label: [figure(bucket["recall@10"]["value"]) for bucket in row] for label, row in buckets.items()}
         console.print(_table(f"Recall@10. {title}", heads, rows), "")
-    metrics = [m for m in (*HEADLINE, P_SCORE) if any(comparison.difference(*pair, m) for pair in comparison.pairs)]
+    metrics = {metric: metric_name(metric) for metric in (*HEADLINE, P_SCORE)}
     for left in comparison.own:
-        rows = {
-            right.label: [_difference(comparison.difference(left, right, metric)) for metric in metrics]
+        differences = {
+            right.label: {
+                m: _difference(interval) for m in metrics if (interval := comparison.difference(left, right, m))
+            }
             for own, right in comparison.pairs
             if own is left
         }
-        if rows:
-            console.print(
-                _table(f"On the same users: {left.label} minus", list(map(metric_name, metrics)), rows), end="\n\n"
-            )
+        if differences:
+            console.print(_fitting_table(f"On the same users: {left.label} minus", metrics, differences, console), "")
     console.print("In brackets: 95 % intervals over users. *: the interval leaves out zero.", highlight=False)
 
 
+def _fitting_table(
+    title: str,
+    heads: Mapping[str, str],
+    rows: Mapping[str, Mapping[str, str]],
+    console: Console,
+    *,
+    whole_names: bool = False,
+) -> Table:
+    """A table of the columns that any row has, without those of LEFT_OUT that the console has no room for.
+
+    `whole_names`: a column goes before a name is broken over two lines.
+    """
+    names = [name for name in heads if any(name in row for row in rows.values())]
+    for name in ("", *LEFT_OUT):
+        names = [kept for kept in names if kept != name]
+        cells = {label: [row.get(kept, "") for kept in names] for label, row in rows.items()}
+        table = _table(title, [heads[kept] for kept in names], cells)
+        width = Measurement.get(console, console.options.update_width(1000), table)
+        if (width.maximum if whole_names else width.minimum) <= console.width:
+            break
+    return table
+
+
 def _table(title: str, heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Table:
+    """A table in which names may be broken over lines, and figures may not."""
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
-    table.add_column("Model")
-    for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("Model", min_width=min(NARROWEST_NAME, max(map(len, rows), default=0)))
+    for place, head in enumerate(heads):
+        column = [*head.splitlines(), *(cells[place] for cells in rows.values())]
+        table.add_column(head, justify="right", no_wrap=True, min_width=max(map(len, column)))
     for label, cells in rows.items():
         table.add_row(escape(label), *cells)
     return table
@@ -120,9 +136,7 @@ def _cells(model: Model) -> dict[str, str]:
     return cells
 
 
-def _difference(difference: Interval | None) -> str:
+def _difference(difference: Interval) -> str:
     """`+.0109* (+.0008 to +.0208)`"""
-    if difference is None:
-        return ""
     value, bracket, ends = with_interval(difference, signed).partition(" (")
     return f"{value}{'*' if verdict(difference) in ('above', 'below') else ''}{bracket}{ends}"

@@ -113,10 +113,8 @@ def date_in_words(started: object) -> str:
 
 
 def in_words(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`; semicolons where a name holds a comma itself."""
-    comma = "; " if any("," in name for name in names) and len(names) > 1 else ", "
-    last = "; and " if comma == "; " else " and "
-    return last.join([comma.join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
 def as_interval(raw: object) -> Interval | None:

@@ -1,8 +1,8 @@
-"""What a stage leaves behind: a folder, and a small file in it that says from what it was made.
+"""The artefact of a stage: a folder, and a small file in it that says what the artefact was made from.
 
-A stage is skipped when its key (config and inputs, hashed) is the one on file and it had finished. With the same key and
-unfinished, it goes on from its own checkpoint. With another key it begins with an empty folder; what lay there is deleted when
-the stage is finished, and comes back where the stage refuses its input before it has made anything.
+The key is a hash of config and inputs. A finished stage with the same key on file is skipped. An unfinished one with the same key
+resumes from its checkpoint. With another key the stage starts with an empty folder. The former content is deleted when the stage
+finishes, and comes back if the stage refuses its input before it has made anything.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ STAGE_FILE = "stage.json"
 
 
 def key_of(*parts: Any) -> str:
-    """A SHA-256 over plain JSON values: equal configs and equal inputs give equal keys."""
+    """A SHA-256 of plain JSON values. Equal configs and inputs give equal keys."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 class Artefact:
-    """One stage's folder and key.
+    """The folder and key of a stage.
 
     Args:
-        folder: where the stage's artefact lives; everything in it belongs to the stage.
-        key: see `key_of`.
-        recipe: the same of the config alone, for an artefact that can grow with its data.
+        folder: of the stage; everything in it belongs to the stage.
+        key: of config and inputs, see `key_of`.
+        recipe: the key of the config alone, for an artefact that can grow with the dataset.
     """
 
     def __init__(self, folder: Path, key: str, recipe: str = "") -> None:
@@ -37,28 +37,28 @@ class Artefact:
 
     @property
     def done(self) -> bool:
-        """Whether the artefact on disk was finished with this very key."""
+        """Whether the artefact on disk is finished and has this key."""
         on_file = self._on_file()
         return on_file.get("key") == self.key and on_file.get("finished") is True
 
     @property
     def same_recipe(self) -> bool:
-        """Whether the artefact on disk was finished by this recipe, from these data or others."""
+        """Whether the artefact on disk is finished and has this recipe, whatever data it was made from."""
         on_file = self._on_file()
         return bool(self.recipe) and on_file.get("recipe") == self.recipe and on_file.get("finished") is True
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds that a finished stage took, all attempts together; 0 for a stage that was not needed."""
+        """Wall-clock seconds that the stage took, all attempts together; 0 if it is not finished with this key."""
         return self.seconds_on_file if self.done else 0.0
 
     @property
     def seconds_on_file(self) -> float:
-        """The same whatever the artefact was made from."""
+        """The same for whatever artefact is on disk."""
         return float(self._on_file().get("seconds", 0.0))
 
     def begin(self) -> None:
-        """Prepare the folder: empty unless an unfinished attempt with the same key can be continued."""
+        """Prepare the folder: empty, unless an unfinished attempt with the same key can be resumed."""
         on_file = self._on_file()
         if (on_file.get("key") != self.key or on_file.get("finished")) and self.folder.exists():
             shutil.rmtree(self._replaced, ignore_errors=True)
@@ -68,14 +68,14 @@ class Artefact:
         self._began = time.perf_counter()
 
     def finish(self, seconds: float | None = None) -> None:
-        """Mark the artefact as complete; `seconds` where earlier attempts count too, else those since `begin`."""
+        """Mark the artefact as finished. `seconds` is what all attempts took; None: the time since `begin`."""
         taken = time.perf_counter() - self._began if seconds is None else seconds
         content = {"key": self.key, "recipe": self.recipe, "finished": True, "seconds": taken}
         write_json(self.folder / STAGE_FILE, content)
         shutil.rmtree(self._replaced, ignore_errors=True)
 
     def give_up(self) -> None:
-        """Undo `begin` where nothing was made since: what it replaced comes back."""
+        """Undo `begin` if nothing was made since: the former content comes back."""
         if [path.name for path in self.folder.iterdir()] == [STAGE_FILE]:
             shutil.rmtree(self.folder)
             if self._replaced.exists():

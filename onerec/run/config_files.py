@@ -1,4 +1,4 @@
-"""Config files: where they lie, and how one becomes a run config."""
+"""Config files: finding them, and reading one as a run config."""
 
 import json
 from collections.abc import Sequence

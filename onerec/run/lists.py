@@ -11,7 +11,7 @@ LISTS_FILE = "lists.npz"
 
 
 def lists_of(run: Run, model: Model) -> dict[str, np.ndarray]:
-    """A model's lists of 50 for validation and test requests, made where they are not there yet; see `make_lists`."""
+    """A model's lists of 50 for validation and test requests, loaded or made; see `make_lists`."""
     exclude_seen = run.config.recommend.exclude_seen
     artefact = lists_artefact(model, run.folder, exclude_seen, run.config.seed)
     if not artefact.done:
@@ -19,7 +19,7 @@ def lists_of(run: Run, model: Model) -> dict[str, np.ndarray]:
         set_threads(run.config.threads, run.config.generator.width)
         asked = {part: run.requests(part) for part in EVALUATED_PARTS}  # type: ignore[arg-type]
         made = make_lists(model, asked, LIST_LENGTH, exclude_seen=exclude_seen)
-        artefact.begin()  # only now: loading may make a stage anew whose folder holds the lists
+        artefact.begin()  # only now: loading may make a stage again whose folder holds the lists
         np.savez(artefact.folder / LISTS_FILE, **made)  # type: ignore[arg-type]
         artefact.finish(float(made["fit_seconds"] + made["seconds"]))
     with np.load(artefact.folder / LISTS_FILE) as stored:

@@ -1,4 +1,4 @@
-"""The recommenders that a run measures, and the lists that are kept of each."""
+"""The recommenders that a run measures, and the lists that it keeps of each."""
 
 import time
 from collections.abc import Callable
@@ -25,10 +25,10 @@ class Model:
         name: in `results.json`.
         label, description: for readers.
         own: whether it is one of ours; the others are what ours are compared with.
-        key: what its lists depend on, plain JSON values.
-        load: gives the recommender, loaded or fitted.
-        facts: gives what `results.json` says of it beside its figures: "parameters", "train_seconds" and whatever else.
-        lists_folder: where its lists are kept, below the run's folder.
+        key: everything that its lists depend on, as plain JSON values.
+        load: loads or fits the recommender.
+        facts: gives what `results.json` holds about it besides figures, such as "parameters" and "train_seconds".
+        lists_folder: the folder of its lists, below the run's folder.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Judge:
-    """Judges lists; it had no part in making them.
+    """Judges lists, and had no part in making them.
 
     Attributes:
         name: for readers.
-        score: the mean score of the first items of each request's list, float64 `[C]`, for requests and items `[C, K]`.
+        score: takes requests and the items `[C, K]` of their lists; returns the mean score of the first items, float64 `[C]`.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Judge:
 
 
 def lists_artefact(model: Model, folder: Path, exclude_seen: bool, seed: int) -> Artefact:
-    """Where a model's lists are kept; `folder` is the run's."""
+    """The place of a model's lists; `folder` is the run's."""
     return Artefact(folder / model.lists_folder, key_of("lists", model.key, exclude_seen, seed))
 
 
@@ -63,8 +63,8 @@ def make_lists(model: Model, requests: dict[str, Requests], k: int, *, exclude_s
     """A model's lists for the requests of each part.
 
     Returns:
-        items `[C, k]` by part, their scores as `<part>_scores`, `fit_seconds` that loading took, with whatever had to be fitted,
-        and `seconds` that making the lists took.
+        items `[C, k]` by part, their scores as `<part>_scores`, `fit_seconds` for loading and fitting the recommender, and
+        `seconds` for making the lists.
     """
     started = time.perf_counter()
     recommender = model.load()

@@ -1,4 +1,4 @@
-"""From a config file to a run, new or made before."""
+"""Opening a run: a new one from a config, or one that was made before from its folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ CONFIG_FILE = "config.json"
 
 
 def own_stages() -> list[Stage]:
-    """The stages of this package: those of `onerec train`."""
+    """The stages of this package, which are those of `onerec train`. A new stage is added here."""
     return [SequencesStage(), SemanticIdsStage(), GeneratorStage(), SelectionStage(), *baseline_stages()]
 
 
@@ -31,7 +31,7 @@ def stages_of(config: RunConfig) -> dict[str, Stage]:
 
 
 def complete(run: Run) -> None:
-    """Make every stage that the config asks for. Raises UserError before any work where one would fail."""
+    """Make every stage that the config asks for. Raises UserError before any work if it can tell that a stage would fail."""
     for plugin in plugins():
         plugin.check(run)
     run.make_all()
@@ -40,12 +40,12 @@ def complete(run: Run) -> None:
 def make_run(
     config: RunConfig, folder: Path, wandb_project: str | None = None, trained_with: RunConfig | None = None
 ) -> Run:
-    """A run with all stages; nothing is written. Arguments as in `Run`."""
+    """A run with all stages. Its folder is not written yet. Arguments are those of `Run`."""
     return Run(config, folder, stages_of(config), wandb_project, trained_with)
 
 
 def open_run(config: RunConfig, folder: Path, wandb_project: str | None = None) -> Run:
-    """A run in its folder, which remembers the config for `onerec evaluate` and `onerec recommend`."""
+    """A run whose folder keeps the config, for `onerec evaluate` and `onerec recommend`."""
     run = make_run(config, folder, wandb_project)
     if note := lone_process_note():
         run.say(note)
@@ -58,10 +58,10 @@ def open_run(config: RunConfig, folder: Path, wandb_project: str | None = None) 
 
 
 def reopen_run(folder: Path, overrides: Sequence[str]) -> Run:
-    """A run that was trained before, with some keys changed.
+    """A run that was trained before, with some keys overridden.
 
     Raises:
-        UserError: the folder holds no run, or its generator is not trained (to the end) with the config on file.
+        UserError: the folder holds no run, or its generator is not trained to the end with the config on file.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(f"{folder}: not a run folder (no {CONFIG_FILE}); `onerec run CONFIG` makes one")

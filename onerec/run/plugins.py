@@ -1,6 +1,6 @@
-"""Packages that add config sections and stages to runs: entry points of the group `onerec.plugins`.
+"""Plugins: packages that add config sections and stages to runs. Each is an entry point of the group `onerec.plugins`.
 
-`rl` is one of them. This package imports none of them by name.
+`rl` is one. `onerec` imports no plugin by name.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,10 +24,10 @@ class Plugin:
 
     Attributes:
         config: a subclass of `RunConfig` with the package's sections.
-        stages: the stages that a config may ask for, each after those it needs.
+        stages: gives the stages that a config can ask for, each after the stages it needs.
         check: refuses a config that contradicts itself, before `onerec run` does anything. Raises UserError.
-        judge: who judges lists of a run; None where nobody does.
-        results: what the package adds to `results.json`, by key.
+        judge: gives the judge of a run's lists, or None.
+        results: gives what the package adds to `results.json`, by key.
     """
 
     config: type[RunConfig]

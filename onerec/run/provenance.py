@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, versions, machine. Every results file carries this."""
+"""Where figures come from: commit, versions, machine. Every results file holds this."""
 
 import platform
 import subprocess
@@ -10,14 +10,14 @@ PACKAGES = ("torch", "accelerate", "vector-quantize-pytorch", "trl", "polars", "
 
 
 def code_version() -> tuple[str, bool]:
-    """The git commit of the code in use and whether it has uncommitted changes; ("unknown", False) outside a checkout."""
+    """The git commit of the running code, and whether it has uncommitted changes. Outside a checkout: ("unknown", False)."""
     folder = Path(__file__).resolve().parent.parent
     commit = _git(folder, "rev-parse", "HEAD")
     return (commit or "unknown"), bool(commit and _git(folder, "status", "--porcelain", "--untracked-files=no"))
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape a result."""
+    """Versions of Python and of the packages that affect results."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

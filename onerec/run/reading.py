@@ -1,4 +1,4 @@
-"""What a generator reads of a dataset beside the items of positive events: the stream, its features and their vocabulary."""
+"""What a generator reads besides the items of positive events: the stream of events, their features and the vocabulary."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,9 +25,9 @@ class Reading:
 
     Attributes:
         dataset, sequences: of the run.
-        pathways: which events and features.
-        generator: gives the artefact of the generator, whose saved vocabulary is used once it is trained.
-        ids_folder: where the semantic IDs lie, by whose codes old events are clustered.
+        pathways: say which events and features.
+        generator: gives the artefact of the generator. Once it is trained, its saved vocabulary is used.
+        ids_folder: the folder of the semantic IDs. Old events are clustered by their codes.
     """
 
     dataset: Dataset
@@ -38,17 +38,17 @@ class Reading:
 
     @cached_property
     def order(self) -> EventOrder:
-        """Which events the generator's histories hold."""
+        """The events in the generator's histories."""
         return order_events(self.dataset, self.sequences, self.pathways.stream)
 
     @cached_property
     def order_of_all(self) -> EventOrder:
-        """All events of the users, whichever of them the generator reads."""
+        """All events of the users, including those that the generator does not read."""
         return self.order if self.pathways.stream == "all" else order_events(self.dataset, self.sequences, "all")
 
     @cached_property
     def vocabulary(self) -> FeatureVocabulary:
-        """The features that the generator reads: those it was trained with, or else what training events show."""
+        """The features that the generator reads: those it was trained with or, before training, those of training events."""
         trained = self.generator()
         folder = trained.folder / "model" / FEATURES_FOLDER
         if trained.done and folder.exists():
@@ -61,19 +61,19 @@ class Reading:
         return make_stream(self.dataset, self.sequences, self.order, self.vocabulary, self._lifelong_source())
 
     def _lifelong_source(self) -> LifelongSource | None:
-        """What old events are clustered by: the codes of the semantic IDs, which every saved generator has."""
+        """The vectors by which old events are clustered: made from the codes of the semantic IDs."""
         if self.pathways.lifelong is None:
             return None
         numeric = np.array([column.values is None for column in self.vocabulary.event], dtype=bool)
-        # Read, not made: making is for all processes together, and the IDs are there before anything is read.
+        # Loaded, not made: all processes make a stage together, and the IDs are there before any event is read.
         return LifelongSource(self.pathways.lifelong, coded_vectors(SemanticIds.load(self.ids_folder)), numeric)
 
     def of(self, requests: Requests) -> Requests:
-        """Requests with what the generator reads before each target; as they are where it reads items and nothing else."""
+        """Requests with all that the generator reads before each target; unchanged if it reads only items."""
         return requests.reading(self.stream, self.order) if self.pathways.in_use else requests
 
     def up_to_now(self, requests: Requests) -> Requests:
-        """Requests of known users with all their events; as they are where the generator reads items and nothing else."""
+        """Requests of users of the dataset with all their events; unchanged if the generator reads only items."""
         if not self.pathways.in_use:
             return requests
         return replace(requests, stream=self.stream, stream_ends_C=self.stream.offsets[requests.users_C + 1])

@@ -1,4 +1,4 @@
-"""Everything a run measured, in one shape: what `results.json` holds and the report reads."""
+"""All figures of a run in one shape, which `results.json` holds and the report reads."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -26,8 +26,8 @@ def write_results(run: Run, command: str) -> dict[str, Any]:
     """Measure every model, write `results.json` into the run folder and return its content.
 
     Args:
-        run: a run whose models are trained.
-        command: what the user typed.
+        run: with trained models.
+        command: as the user typed it.
     """
     results = collect_results(run, command)
     write_json(run.folder / "results.json", results)
@@ -35,7 +35,7 @@ def write_results(run: Run, command: str) -> dict[str, Any]:
 
 
 def collect_results(run: Run, command: str) -> dict[str, Any]:
-    """Measure every model's lists and gather all that a reader needs to judge or repeat the run."""
+    """Measure every model's lists, and gather all that a reader needs to judge or repeat the run."""
     ids = generator_ids(run)
     measures, models, lists = measures_of(run, ids), run.models(), lists_of_all(run)
     judge = judge_of(run)
@@ -69,7 +69,7 @@ def collect_results(run: Run, command: str) -> dict[str, Any]:
 
 
 def judge_of(run: Run) -> Judge | None:
-    """Who judges the lists of all models: the first judge that a plugin offers."""
+    """The judge of all models' lists: the first that a plugin offers, or None."""
     offered = (plugin.judge(run) for plugin in plugins())
     return next((judge for judge in offered if judge is not None), None)
 
@@ -77,7 +77,7 @@ def judge_of(run: Run) -> Judge | None:
 def judged_figures(
     judge: Judge | None, requests: Requests, lists: Mapping[str, Mapping[str, np.ndarray]], part: str
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Per model the judge's mean P-Score of each list's first ten items, float64 `[C]`; empty where nobody judges."""
+    """For each model the judge's mean P-Score of each list's first ten items, float64 `[C]`; empty without a judge."""
     if judge is None:
         return {name: {} for name in lists}
     return {name: {P_SCORE: judge.score(requests, made[part])} for name, made in lists.items()}
@@ -89,7 +89,7 @@ def generator_ids(run: Run) -> SemanticIds:
 
 
 def measures_of(run: Run, ids: SemanticIds) -> dict[str, Measure]:
-    """What lists for validation and test requests are measured with."""
+    """The measures of lists, for validation and for test requests."""
     counts = training_counts(run.training[0], len(run.item_ids))
     _, groups = np.unique(ids.quantizer_codes_NQ, axis=0, return_inverse=True)
     options = (run.config.evaluate.bootstrap_samples, run.config.seed)
@@ -97,7 +97,7 @@ def measures_of(run: Run, ids: SemanticIds) -> dict[str, Measure]:
 
 
 def total_seconds(run: Run) -> float:
-    """Wall-clock seconds of all stages and lists together, also of those that an earlier command made."""
+    """Wall-clock seconds of all stages and lists together, including those that an earlier command made."""
     stages = [stage for stage in run.stages.values() if stage.stored and stage.asked(run)]
     seconds = sum(stage.artefact(run).seconds for stage in stages)
     exclude_seen, seed = run.config.recommend.exclude_seen, run.config.seed
@@ -105,7 +105,7 @@ def total_seconds(run: Run) -> float:
 
 
 def run_facts(run: Run, command: str, seconds: float) -> dict[str, Any]:
-    """Config, code, machine and time of a run; `seconds` of all that was needed."""
+    """Config, code, machine and time of a run. `seconds` is what everything took."""
     commit, dirty = code_version()
     return {
         "name": run.config.name,
@@ -134,7 +134,7 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def titles_of(dataset: Dataset) -> pl.Series:
-    """A readable name of every item: its first text column, or its id where there is none."""
+    """A readable name of every item: its first text column, or its id if it has no text."""
     ids = dataset.items[dataset.spec.items.id].cast(pl.String)
     if not dataset.spec.items.text:
         return ids
@@ -143,14 +143,14 @@ def titles_of(dataset: Dataset) -> pl.Series:
 
 
 def _comparisons(models: list[Model]) -> list[tuple[str, str]]:
-    """Each list of ours against all that come after it: the one made of most parts first, the generator alone last."""
+    """Pairs of models: each of ours with all that follow it. Ours come first, the generator alone as the last of them."""
     own = [model.name for model in reversed(models) if model.own]
     others = [model.name for model in models if not model.own]
     return [(name, other) for place, name in enumerate(own) for other in [*own[place + 1 :], *others]]
 
 
 def protocol_of(run: Run, requests: Requests, counts: np.ndarray) -> dict[str, Any]:
-    """How lists are made and judged."""
+    """How lists are made and measured."""
     recommend, dataset = run.config.recommend, run.config.dataset
     return {
         "split": dataset.split or run.dataset.spec.split,
@@ -165,7 +165,7 @@ def protocol_of(run: Run, requests: Requests, counts: np.ndarray) -> dict[str, A
 
 
 def _described(model: Model, made: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What a model is, and what its training took."""
+    """What a model is, and how long its training took."""
     facts = {"label": model.label, "description": model.description, "own": model.own, "parameters": 0}
     return {**facts, "train_seconds": float(made["fit_seconds"]), **model.facts()}
 
@@ -179,7 +179,7 @@ def _figures(
     model: Model, made: Mapping[str, np.ndarray], measures: Mapping[str, Measure], beside: Mapping[str, CaseFigures]
 ) -> dict[str, Any]:
     parts: dict[str, Any] = {
-        part: measure.figures(made[part], id_level=model.own, beside=beside[part]) for part, measure in measures.items()
+        part: measure.figures(made[part], id_level=model.own, more=beside[part]) for part, measure in measures.items()
     }
     return parts | measures["test"].breakdowns(made["test"])
 
@@ -195,7 +195,7 @@ def _semantic_ids(ids: SemanticIds) -> dict[str, Any]:
 
 
 def _examples(run: Run, lists: dict[str, dict[str, np.ndarray]], requests: Requests) -> list[dict[str, Any]]:
-    """A few users drawn by the run's seed, not picked for their hits."""
+    """A few users, drawn by the run's seed and not picked for their hits."""
     count = min(run.config.evaluate.examples, len(requests))
     rows = np.sort(np.random.default_rng(run.config.seed).choice(len(requests), size=count, replace=False))
     titles, ids = titles_of(run.dataset), run.item_ids.cast(pl.String)

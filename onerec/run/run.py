@@ -1,6 +1,6 @@
-"""A run: a config, a folder and a dictionary of stages. Each stage leaves an artefact and is skipped when it is there.
+"""A run: a config, a folder and a dictionary of stages. Each stage leaves an artefact and is skipped if its artefact is there.
 
-A run knows no stage and no model by name. `onerec.run.opening` hands in the stages of this package and those of plugins.
+A run knows no stage and no model by name. `onerec.run.opening` gives it the stages of this package and of all plugins.
 """
 
 import time
@@ -31,22 +31,22 @@ from onerec.run.reading import Reading
 from onerec.train.runtime import compute_on_cpu
 
 Facts = dict[str, Any]
-TRAINING_FILE = "training.json"  # a stage's facts, beside what it made
+TRAINING_FILE = "training.json"  # the facts that a stage returns
 CHECKPOINT_FILE = "checkpoint.pt"
-DATASET_FILE = "dataset.json"  # which files of the dataset were checked, and their hash
+DATASET_FILE = "dataset.json"  # the checked files of the dataset, and their hash
 
 
 class Stage:
     """A step of a run.
 
     Attributes:
-        name: also the folder below the run's in which its artefact lies.
-        kind: first part of the key; the same for stages that differ in folder alone.
-        needs: names of the stages whose keys are part of its own; they are made first.
-        after: names of stages that are made first as well, and whose keys say nothing that its recipe does not.
-        processes: "first", one process makes it while the others wait; "all" work on it together; "main", the main process makes
-            it without the others.
-        stored: whether it leaves an artefact. A stage that leaves none only brings models.
+        name: of the stage, and of the folder of its artefact below the run's folder.
+        kind: the first part of the key. Stages that differ only in their folder share it.
+        needs: names of the stages whose keys are part of its own key. They are made first.
+        after: names of other stages that are made first. Their keys would add nothing to the recipe.
+        processes: who makes it, if there are several processes. "first": one process, while the others wait. "all": all processes
+            together. "main": the main process, while the others go on.
+        stored: whether it leaves an artefact. A stage without one only contributes models.
     """
 
     name: str
@@ -57,34 +57,34 @@ class Stage:
     stored: ClassVar[bool] = True
 
     def asked(self, run: "Run") -> bool:
-        """Whether `onerec run` makes it."""
+        """Whether the config asks for this stage."""
         return True
 
     def check(self, run: "Run") -> None:
-        """Refuse what would fail after hours of work. Raises UserError."""
+        """Refuse settings that would fail after hours of work. Raises UserError."""
 
     def recipe(self, run: "Run") -> tuple[Any, ...]:
-        """What the artefact depends on beside `needs`, plain JSON values: together they make its key."""
+        """Everything that the artefact depends on besides `needs`, as plain JSON values. Together they make its key."""
         raise NotImplementedError
 
     def make(self, run: "Run", folder: Path) -> Facts:
         """Fill `folder`, which may hold an unfinished attempt with the same key.
 
         Returns:
-            what a reader should know of the artefact, plain JSON values; empty for nothing. "train_seconds" counts all attempts.
+            facts about the artefact as plain JSON values, or an empty dictionary. "train_seconds" counts all attempts.
         """
         raise NotImplementedError
 
     def models(self, run: "Run") -> Iterable[Model]:
-        """Recommenders that the artefact makes, to be measured beside all others."""
+        """The recommenders that the artefact holds. They are measured alongside all others."""
         return ()
 
     def notes(self, run: "Run") -> Iterable[str]:
-        """What a reader should know before trusting the figures."""
+        """What a reader should know before trusting the figures of these recommenders."""
         return ()
 
     def artefact(self, run: "Run") -> Artefact:
-        """Where the artefact lies, made or not."""
+        """The place of the artefact, whether it is made or not."""
         return Artefact(run.folder / self.name, run.key(self.name))
 
 
@@ -93,11 +93,11 @@ class Run:
     """A config, a folder and a dictionary of stages.
 
     Args:
-        config: what to do.
+        config: the settings.
         folder: `runs/<name>`.
-        stages: by name, in an order in which each comes after those it needs.
-        wandb_project: mirror training metrics to Weights & Biases under this project, or None.
-        trained_with: the config its models were trained with, where `config` asks for another measurement of them.
+        stages: by name; each comes after the stages that it needs.
+        wandb_project: the Weights & Biases project that training metrics are mirrored to, or None.
+        trained_with: the config that the models were trained with, if `config` only changes how they are measured.
     """
 
     config: RunConfig
@@ -117,43 +117,42 @@ class Run:
         return key_of(stage.kind, *(self.key(need) for need in stage.needs), *stage.recipe(self))
 
     def artefact(self, name: str) -> Artefact:
-        """What a stage leaves behind, made or not."""
+        """The artefact of a stage, whether it is made or not."""
         return self.stages[name].artefact(self)
 
     def make(self, name: str) -> Path:
-        """Make a stage and what it needs, or go on where a killed run stopped; what is done is skipped.
+        """Make a stage and the stages it needs. Finished stages are skipped; a killed one resumes where it stopped.
 
-        Every process calls this for stages that processes share ("first" and "all").
+        If there are several processes, each of them must call this in the same order. A stage of the main process alone must
+        not be the first to need a stage that processes share.
 
         Returns:
             the artefact's folder.
         """
         stage, artefact = self.stages[name], self.artefact(name)
-        alone = stage.processes == "main"
-        if alone and not self.state.is_main_process:
+        if stage.processes == "main" and not self.state.is_main_process:
             return artefact.folder
-        # Of a stage that one process makes first, the others know that it is done once they have waited for it.
+        # A process that comes late finds a stage of the first process done, yet the first process waits for it there.
         if artefact.done and (stage.processes != "first" or name in self._waited_for):
             return artefact.folder
         for needed in (*stage.after, *stage.needs):
             self.make(needed)
-        if alone:
-            self._make(stage, artefact)
-            return artefact.folder
-        with self.state.main_process_first():
-            if stage.processes == "first" and not artefact.done:
-                self._make(stage, artefact)
-            elif stage.processes == "all" and self.state.is_main_process:
-                artefact.begin()
-        if stage.processes == "all":
+        if stage.processes == "main":
+            artefact.begin()
             self._fill(stage, artefact)
-            self.state.wait_for_everyone()  # so that no process takes it for unfinished
-        self._waited_for.add(name)
+        elif stage.processes == "first":
+            with self.state.main_process_first():
+                if not artefact.done:
+                    artefact.begin()
+                    self._fill(stage, artefact)
+            self._waited_for.add(name)
+        else:
+            with self.state.main_process_first():
+                if self.state.is_main_process:
+                    artefact.begin()
+            self._fill(stage, artefact)
+            self.state.wait_for_everyone()  # otherwise a fast process might still see it unfinished
         return artefact.folder
-
-    def _make(self, stage: Stage, artefact: Artefact) -> None:
-        artefact.begin()
-        self._fill(stage, artefact)
 
     def _fill(self, stage: Stage, artefact: Artefact) -> None:
         try:
@@ -170,10 +169,10 @@ class Run:
         artefact.finish(facts.get("train_seconds"))
 
     def make_all(self, names: Iterable[str] | None = None) -> None:
-        """Make the stages that the config asks for, or those of some names.
+        """Make the stages that the config asks for, or those among `names`.
 
         Raises:
-            UserError: one of them would fail; before any work where that can be told.
+            UserError: a stage would fail. If this can be known before any work, nothing is made.
         """
         asked = [self.stages[name] for name in names or self.stages if self.stages[name].asked(self)]
         for stage in asked:
@@ -191,29 +190,29 @@ class Run:
 
     @cached_property
     def state(self) -> PartialState:
-        """This process among those that `accelerate launch` started."""
+        """Which of the processes that `accelerate launch` started this one is."""
         return PartialState(cpu=compute_on_cpu())
 
     def say(self, text: str) -> None:
-        """Tell the person at the terminal, once however many processes there are."""
+        """Print a message. With several processes only the main process prints."""
         if self.state.is_main_process:
             self.console.print(text, markup=False)
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The dataset, read and checked; fetched first where the config names a public source and the folder is new."""
+        """The dataset, read and checked. It is fetched first if the config names a public source and the folder is new."""
         section = self.config.dataset
         with self.state.main_process_first():
             if section.fetch == "movielens-100k" and not (section.folder / "dataset.yaml").exists():
                 self.say(f"fetching MovieLens-100K into {section.folder}")
                 fetch_movielens_100k(section.folder)
         dataset = read_checked(section.folder, self.folder / DATASET_FILE)
-        feature_names(dataset, self.config.generator.pathways)  # refuses unknown names before any work is done
+        feature_names(dataset, self.config.generator.pathways)  # refuses unknown names before any work
         return dataset
 
     @property
     def data_key(self) -> str:
-        """Identifies the training and evaluation data: the dataset's bytes and how they are split."""
+        """A hash of the training and evaluation data: the dataset's bytes and how they are split."""
         return key_of(self.dataset.sha256, self.config.dataset.model_dump(exclude={"folder", "fetch"}, mode="json"))
 
     @cached_property
@@ -222,22 +221,22 @@ class Run:
 
     @property
     def sequences(self) -> Sequences:
-        """Every user's events with the part (train, valid, test) each belongs to, mapped into memory."""
+        """Every user's events with the part that each belongs to (train, valid or test), mapped into memory."""
         return self._stored_sequences[0]
 
     @property
     def training(self) -> tuple[np.ndarray, np.ndarray]:
-        """Training events as items and offsets: all that tokenizer, generator and baselines ever learn from."""
+        """The training events as items and offsets. Tokenizer, generator and baselines learn from nothing else."""
         return self._stored_sequences[1]
 
     @property
     def item_ids(self) -> pl.Series:
-        """Item ids in the order of the items table, which is the order of item numbers everywhere."""
+        """Item ids in the order of the items table. An item's number is its place here, in all of the code."""
         return self.dataset.items[self.dataset.spec.items.id]
 
     @cached_property
     def reading(self) -> Reading:
-        """What a generator with pathways reads of the dataset."""
+        """The events and features that a generator with pathways reads."""
         return Reading(
             self.dataset,
             self.sequences,
@@ -247,10 +246,10 @@ class Run:
         )
 
     def requests(self, part: Literal["valid", "test"], at_most: int | None = None) -> Requests:
-        """Evaluation requests of a part, or an even sample of at most so many, with all that the generator reads of them.
+        """The evaluation requests of a part, with everything that the generator reads; at most `at_most`, sampled evenly.
 
         Raises:
-            UserError: there are none, so nothing could be chosen or reported.
+            UserError: there are none, so nothing could be validated or tested.
         """
         asked = evaluation_requests(self.sequences, part, self.config.dataset.targets_per_user, at_most)
         if len(asked) == 0:

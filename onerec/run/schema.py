@@ -1,4 +1,4 @@
-"""The JSON Schema of run configs, for editors. It describes each key with the comment that demo.yaml has for it."""
+"""The JSON Schema of run configs, for editors. Its descriptions are the comments of demo.yaml."""
 
 import json
 import re
@@ -14,14 +14,14 @@ EXAMPLE = re.compile(r"^( {0,8})# (?= *[a-z_0-9]+:)", re.MULTILINE)
 
 
 def with_examples(text: str) -> str:
-    """The text of a config, with the sections switched on that it holds as commented examples."""
+    """The text of a config with its commented examples switched on."""
     return EXAMPLE.sub(r"\1", text)
 
 
 def explanations(text: str) -> dict[Path, str]:
-    """The comment behind each key of a config, commented examples included.
+    """The comment behind each key of a config, including keys of commented examples.
 
-    A comment may go on in the same column of the next lines.
+    A comment can continue in the same column of the next lines.
     """
     found: dict[Path, str] = {}
     sections: list[tuple[int, str]] = []  # indentation and name of the key and of the sections around it
@@ -51,7 +51,7 @@ def config_schema() -> dict[str, Any]:
         for name, entry in node["properties"].items():
             entry.pop("title", None)
             if isinstance(entry.get("default"), dict):
-                del entry["default"]  # of a section, whose keys have defaults of their own
+                del entry["default"]  # a section: its keys have defaults of their own
             # A key that a class inherits, such as the epochs of another training, also inherits its description.
             known = [described[base][name] for base in model.__mro__ if name in described.get(base, {})]
             entry.update({"description": known[0]} if known else {})

@@ -1,4 +1,4 @@
-"""Training a network as a stage of a run: validated by its lists, stopped early, resumed from its folder."""
+"""Training a network as a stage of a run. Validation by lists chooses the weights and stops early; a killed stage resumes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ VALIDATED_LENGTH = 10
 
 
 def validation_settings(run: Run) -> Facts:
-    """What the config says of validations during training, which choose the weights."""
+    """The settings of the validations during training, which choose the weights."""
     config = run.trained_with or run.config
     evaluate = config.evaluate.model_dump(include={"validation_users", "validation_beam_width"})
     return {**evaluate, "exclude_seen": config.recommend.exclude_seen}
@@ -30,16 +30,16 @@ def train_recommender(
     windows: Windows,
     recommender: Callable[[nn.Module], Recommender],
 ) -> tuple[nn.Module, Facts]:
-    """Train a network until its lists for a sample of validation users stop improving, or go on where a killed run stopped.
+    """Train a network until its lists for a sample of validation users stop improving. A killed training resumes.
 
     Args:
-        run: whose validation users are asked.
-        folder: gets the curves, the checkpoint and the best weights.
-        model: on any device.
+        run: gives the validation users.
+        folder: for the curves, the checkpoint and the best weights.
+        model: the network, on any device.
         label: shown by the progress bar.
         config: of this training.
-        windows: what it trains on.
-        recommender: makes lists with the network.
+        windows: to train on.
+        recommender: wraps the network to make lists.
 
     Returns:
         the network with its best weights, on the CPU and in eval mode, and facts about its training.

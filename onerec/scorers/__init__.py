@@ -1,1 +1,1 @@
-"""Scores for given candidates: one scorer per file, all behind `Scorer`."""
+"""Scorers of candidates, one per file, behind the protocol `Scorer`."""

@@ -1,7 +1,7 @@
-"""What selection knows about a candidate: the generator's probability, co-occurrence, likeness to the history.
+"""The features of candidates that selection reads: the generator's probability, co-occurrence, likeness to the history.
 
-The generator sees codes, so it knows about an item what the item's code neighbours share. Counts of what followed what, and
-likeness to single items of the history, are about the very item. Every feature is made from training events alone.
+The generator sees codes, so what it knows of an item is shared with items of similar codes. Co-occurrence counts and likeness to
+items of the history are specific to the item. All features come from training events alone.
 """
 
 from dataclasses import dataclass, field
@@ -14,30 +14,32 @@ from onerec.scorers.co_occurrence import CoOccurrence, CoOccurrenceConfig
 from onerec.scorers.content_likeness import likeness_features
 from tokenizer.common.vectors import normalise_rows
 
-FLOOR = 0.01  # of the median positive co-occurrence: what stands for none under the logarithm
-NEWEST_ONLY = CoOccurrenceConfig(window=1, decay=1e-9, session_weight=0)  # older events weigh too little to be counted
+FLOOR = 0.01  # added to scores before the logarithm, as a share of the median positive co-occurrence
+NEWEST_ONLY = CoOccurrenceConfig(
+    window=1, decay=1e-9, session_weight=0
+)  # a decay so small that only the newest event counts
 
 
 @dataclass
 class CandidateFeatures:
     """Features of candidates.
 
-    Each block of item vectors gives two cosines: with the history's mean, in which the newest event weighs 1, the one before
-    `decay` and so on, and the largest with any single event.
+    Each block of item vectors gives two cosines. One is with the mean of the history, in which the newest event weighs 1, the one
+    before `decay`, and so on. The other is the largest with any single event.
 
-    Co-occurrence gives a logarithm and a square root: it matters that anything at all speaks for an item, and how strongly.
-    What came right after the newest event in training is told apart from what came near any event.
+    Co-occurrence gives a logarithm and a square root: both whether it is positive at all and how large it is matter. Items that
+    came directly after the newest event in training have a feature of their own.
 
-    Items that training never showed are a case of their own. Nothing was counted for them, and the generator finds them all
-    improbable. With `new_items_M`, likeness of content has weights of its own for them.
+    New items have no training events. They have no co-occurrence, and the generator finds all of them improbable. With
+    `new_items_M`, their likeness of content has separate weights.
 
     Attributes:
-        item_scores: whether the generator scores whole items as well; its score is then one more feature.
+        item_scores: whether the generator has an item scorer, whose score is then a feature.
         co_occurrence: counted on the training part.
-        directly_after: counted on the training part as `NEWEST_ONLY` says.
-        vectors: blocks of item vectors `[N, D]` by name; rows of zeros are like nothing.
+        directly_after: counted on the training part with `NEWEST_ONLY`.
+        vectors: blocks of item vectors `[N, D]` by name; a row of zeros has cosine 0 with everything.
         decay: see above, in (0, 1].
-        new_items_M: items without training events; None where they are not to be told apart.
+        new_items_M: items without training events; None: treat them like all others.
     """
 
     item_scores: bool
@@ -52,14 +54,14 @@ class CandidateFeatures:
         self._unit = {name: normalise_rows(block_ND) for name, block_ND in self.vectors.items()}
 
     def is_new(self, items: np.ndarray) -> np.ndarray:
-        """Which items `[...]` are new in the sense above; a missing item (-1) is not."""
+        """Which items `[...]` are new; a missing item (-1) is not."""
         if self.new_items_M is None:
             return np.zeros(items.shape, bool)
         return np.isin(items, self.new_items_M)
 
     @property
     def names(self) -> list[str]:
-        """What the features are called, in their order; `log_probability` is the first."""
+        """The names of the features in their order; `log_probability` is the first."""
         likeness = [f"{name}_{how}" for name in self._unit for how in ("mean", "most")]
         generated = ["log_probability", "item_score"] if self.item_scores else ["log_probability"]
         together = ["co_occurrence", "co_occurrence_root", "never_together", "directly_after"]
@@ -67,7 +69,7 @@ class CandidateFeatures:
         return [*generated, *together, *likeness, *new]
 
     def of(self, requests: Requests, candidates: Candidates) -> np.ndarray:
-        """Features float32 `[C, K, F]` of a generator's candidates, 0 where there is none."""
+        """Features of a generator's candidates, float32 `[C, K, F]`, 0 where there is no candidate."""
         items_CK, found_CK = candidates.items_CK, candidates.found_CK
         together_CK = self.co_occurrence.scores_of(requests, items_CK)
         after_CK = self.directly_after.scores_of(requests, items_CK)
@@ -86,7 +88,7 @@ class CandidateFeatures:
 
 
 def _logarithm(scores_CK: np.ndarray, counted: CoOccurrence) -> np.ndarray:
-    """Logarithm of scores, with a floor for none that goes with their scale."""
+    """The logarithm of scores, plus a floor in proportion to their scale."""
     floor = FLOOR * counted.median_strength if counted.median_strength else 1.0
     logarithm: np.ndarray = np.log(scores_CK + floor)
     return logarithm

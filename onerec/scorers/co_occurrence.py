@@ -1,8 +1,8 @@
-"""Co-occurrence with order: what followed the items of a history, and what stood in the same histories, in training.
+"""Co-occurrence with order, counted in training: which items followed an item, and which occurred in the same sessions.
 
-The idea is that of the sequence-aware neighbourhood methods in Ludewig and Jannach, "Evaluation of session-based
-recommendation algorithms" (User Modeling and User-Adapted Interaction, 2018). The item-kNN recommender ranks the catalogue by
-these counts, and selection reads them as features of its candidates.
+The idea comes from the sequence-aware neighbourhood methods in Ludewig and Jannach, "Evaluation of session-based recommendation
+algorithms" (User Modeling and User-Adapted Interaction, 2018). The item-kNN recommender ranks the catalogue by these counts, and
+selection reads them as features of its candidates.
 """
 
 from pathlib import Path
@@ -16,8 +16,7 @@ from scipy import sparse
 from onerec.data.item_order import PopularityOrder, check_sequences
 from onerec.data.requests import Requests
 
-# An event this much lighter than the newest one cannot move a list's top; without the floor a history of a thousand
-# events would be multiplied through in full.
+# A lighter event cannot change the top of a list. Without this floor, a history of a thousand events would be multiplied in full.
 _WEIGHT_FLOOR = 1e-6
 _ENTRIES_PER_BLOCK = 1 << 23  # sparse entries of the item matrix built at a time
 CELLS_PER_CHUNK = 1 << 22  # cells of the padded score table per chunk of users, 32 MB
@@ -29,11 +28,11 @@ class CoOccurrenceConfig(BaseModel):
 
     Attributes:
         window: longest gap, in events, that counts as following.
-        decay: weight of an event of the history against the next newer one.
+        decay: weight of an event of the history relative to the next newer one.
         session_weight: weight of the unordered part; 0 leaves it out.
         source_exponent, target_exponent: damping of popular items, a and b of `CoOccurrence`.
-        session_events: longer histories are cut into sessions of this many events for the unordered part. Items that stand
-            far apart say little, and the cost grows with the square of a session.
+        session_events: events per session in the unordered part; longer histories are cut. Items far apart say little about each
+            other, and the cost grows with the square of this.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,42 +49,42 @@ DEFAULTS = CoOccurrenceConfig()
 
 
 class CoOccurrence:
-    """Counts over training sequences; scores are sums over the history.
+    """Counts over training sequences. An item's score is a sum over the history.
 
     The similarity of a source item i (in the history) and a candidate j is
 
         s(i, j) = n_i^-a * ( sum over gaps g <= window: follows_g(i, j) / g
                              + session_weight * together(i, j) * n_j^-b )
 
-    where follows_g counts how often j came g events after i, together counts the sessions that hold both, and n are
-    training events. A history's newest event weighs 1, the one before `decay`, then decay^2 … The source exponent a
-    keeps a popular item of the history from drowning the others. Candidates are damped only in the session part (b),
-    because popularity carries no sign of order there.
+    where follows_g counts how often j came g events after i, together counts the sessions with both items, and n counts
+    an item's training events. The newest event of a history weighs 1, the one before `decay`, then decay^2, and so on. The
+    source exponent a keeps a popular item of the history from dominating the others. The target exponent b damps popular
+    candidates in the session part only, where co-occurrence says nothing about order.
 
     The defaults were chosen on the validation part of Amazon Beauty. Only training events are counted, as for every trained
-    model: the validation item of a test request belongs to the history, not to the counts.
+    model: the validation item of a test request belongs to its history and not to the counts.
 
     Args:
         config: how to count.
         neighbours: candidates kept per source item, the most similar ones.
-        seed: order of items that nothing else tells apart.
+        seed: of the order among items with equal counts.
     """
 
     def __init__(self, config: CoOccurrenceConfig = DEFAULTS, *, neighbours: int = 1000, seed: int = 0) -> None:
         self.config, self.neighbours, self.seed = config, neighbours, seed
-        # Rows and columns are places in the popularity order, so that a lower column wins a tie: more popular first,
-        # then the seeded random priority, never the item's number.
+        # Rows and columns are places in the popularity order, and the lower column wins a tie: the more popular item, or the one
+        # with the higher random priority. An item's number never decides.
         self.order = PopularityOrder.count(np.zeros(0, np.int64), 0, seed)
         self.similarity_NN = sparse.csr_array((0, 0), dtype=np.float32)
         self.median_strength = 0.0  # of all similarities above 0; 0 where there are none
 
     def fit(self, item_index: NDArray[np.integer], offsets: NDArray[np.integer], item_count: int) -> Self:
-        """Count the training sequences (items back to back, oldest first; offsets of the users). Returns itself."""
+        """Count training sequences, given as items back to back, oldest first, and the users' offsets. Returns itself."""
         check_sequences(item_index, offsets, item_count)
         config = self.config
         self.order = PopularityOrder.count(item_index, item_count, self.seed)
         places = self.order.place_N[item_index]
-        # The place order is a sort by count, so this is n for each place; an item without events has no entries anyway.
+        # n of each place; items without events have no entries, so 1 does no harm.
         counts_N = np.maximum(self.order.counts_N[self.order.order_N], 1).astype(np.float64)
         follows_NN = _follows(places, offsets, item_count, config.window)
         sessions_SN = _sessions(places, offsets, item_count, config.session_events)
@@ -107,9 +106,9 @@ class CoOccurrence:
         return self
 
     def scores_of(self, requests: Requests, items_CK: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Scores of given items for every request, float32 `[C, K]`; 0 for no item (-1) and where nothing speaks for one.
+        """Scores of given items for each request, float32 `[C, K]`; 0 without co-occurrence and for a missing item (-1).
 
-        They are the scores of item-kNN's lists, whether an item was seen or not.
+        They equal the scores of item-kNN, except that seen items have scores too.
         """
         item_count = self.similarity_NN.shape[0]
         weights_CN = self.history_weights(requests)
@@ -128,7 +127,7 @@ class CoOccurrence:
         return np.where(items_CK >= 0, scores_CK, np.float32(0))
 
     def history_weights(self, requests: Requests) -> sparse.csr_array:
-        """What each item of a history weighs, summed over its recent events: sparse float32 `[C, N]`, columns are places."""
+        """The weight of each item in each history, summed over its recent events: sparse float32 `[C, N]`, by place."""
         offsets, lengths_C = requests.history_offsets, requests.history_lengths_C
         check_sequences(requests.history_items, offsets, self.similarity_NN.shape[0])
         places = self.order.place_N[requests.history_items]
@@ -140,7 +139,7 @@ class CoOccurrence:
         return sparse.csr_array((weight[recent].astype(np.float32), (row[recent], places[recent])), shape=shape)
 
     def reach_of(self, weights_CN: sparse.csr_array) -> NDArray[np.integer]:
-        """Upper bound of the candidates each request can score: the neighbours of its history's items, repeats counted."""
+        """An upper bound on the number of items with a score per request: all neighbours of the history's items."""
         neighbours = np.diff(self.similarity_NN.indptr)[weights_CN.indices]
         total: NDArray[np.int64] = np.zeros(len(neighbours) + 1, dtype=np.int64)
         np.cumsum(neighbours, out=total[1:])
@@ -148,7 +147,7 @@ class CoOccurrence:
         return np.minimum(reach_C, self.similarity_NN.shape[0])
 
     def save(self, folder: Path) -> None:
-        """Write the counts as arrays that `load` maps into memory."""
+        """Write the counts as arrays that `load` can map into memory."""
         folder.mkdir(parents=True, exist_ok=True)
         table, order = self.similarity_NN, self.order
         arrays = (
@@ -163,7 +162,7 @@ class CoOccurrence:
             np.save(folder / f"{name}.npy", array)
 
     def load(self, folder: Path) -> Self:
-        """Take the counts that `save` wrote, without counting again. Returns itself. Raises OSError or ValueError."""
+        """Read the counts that `save` wrote. Returns itself. Raises OSError or ValueError if they are unreadable."""
         data, indices, indptr, counts_N, order_N, median = (
             np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
         )
@@ -176,7 +175,7 @@ class CoOccurrence:
 
 
 def _follows(places: NDArray[np.int32], offsets: NDArray[np.integer], item_count: int, window: int) -> sparse.csr_array:
-    """Forward co-occurrence: entry (i, j) sums 1/g over every time j came g <= window events after i."""
+    """Forward co-occurrence: entry (i, j) is the sum of 1/g over all cases of j coming g <= window events after i."""
     user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     total = sparse.csr_array((item_count, item_count), dtype=np.float64)
     for gap in range(1, window + 1):
@@ -189,7 +188,7 @@ def _follows(places: NDArray[np.int32], offsets: NDArray[np.integer], item_count
 def _sessions(
     places: NDArray[np.int32], offsets: NDArray[np.integer], item_count: int, session_events: int
 ) -> sparse.csr_array:
-    """Sessions x items, 1 where a session holds an item; every session_events events a user starts a new session."""
+    """Sessions x items, 1 where the session has the item. A user's sessions have `session_events` events each."""
     lengths_U = np.diff(offsets)
     position = np.arange(len(places)) - np.repeat(offsets[:-1], lengths_U)
     session = np.cumsum(position % session_events == 0) - 1
@@ -200,14 +199,14 @@ def _sessions(
 
 
 def _blocks(cost_N: NDArray[np.integer], budget: int) -> list[slice]:
-    """Runs of rows whose costs add up to about the budget, and to more only where one row alone does."""
+    """Slices of rows, each with a total cost of about the budget; a single row may cost more."""
     label_N = np.cumsum(cost_N) // budget
     starts = np.flatnonzero(np.diff(label_N, prepend=-1))
     return [slice(int(a), int(b)) for a, b in zip(starts, [*starts[1:], len(cost_N)], strict=True)]
 
 
 def _strongest(block: sparse.csr_array, first_row: int, neighbours: int) -> sparse.csr_array:
-    """Keep each row's `neighbours` largest entries (ties: lower column), without the item itself."""
+    """Each row's `neighbours` largest entries, without the item itself; the lower column wins a tie."""
     block.sort_indices()
     lengths = np.diff(block.indptr)
     row = np.repeat(np.arange(len(lengths)), lengths)

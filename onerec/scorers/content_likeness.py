@@ -1,4 +1,4 @@
-"""How like a candidate is to a history, by the vectors of items."""
+"""The likeness of candidates to a history, by item vectors."""
 
 import numpy as np
 
@@ -6,18 +6,18 @@ from onerec.data.padding import batches_of_like_length, padded_places
 from onerec.data.requests import Requests
 from tokenizer.common.vectors import normalise_rows
 
-HISTORY_EVENTS = 50  # the newest events of a history that count
-CELLS_PER_CHUNK = 1 << 22  # cosines, or elements of gathered histories, held together
-ELEMENTS = 1 << 23  # similarities and gathered vectors of a chunk of requests; 32 MiB of float32
+HISTORY_EVENTS = 50  # newest events of a history that count
+CELLS_PER_CHUNK = 1 << 22  # cosines, or elements of gathered histories, in memory at a time
+ELEMENTS = 1 << 23  # similarities and gathered vectors in memory at a time; 32 MiB of float32
 
 
 def history_means(unit_ND: np.ndarray, requests: Requests, decay: float) -> np.ndarray:
-    """The mean of each history's newest events, at length one, float32 `[C, D]`.
+    """The weighted mean of each history's newest events, scaled to length one, float32 `[C, D]`.
 
     Args:
         unit_ND: vectors of all items, of length one or zero.
-        requests: whose histories count.
-        decay: an event's weight against the next newer one's; the newest weighs 1.
+        requests: with the histories.
+        decay: weight of an event relative to the next newer one; the newest weighs 1.
     """
     lengths_C = np.minimum(requests.history_lengths_C, HISTORY_EVENTS)
     newest_C = requests.history_offsets[1:] - 1
@@ -36,11 +36,11 @@ def history_means(unit_ND: np.ndarray, requests: Requests, decay: float) -> np.n
 def likeness_features(
     unit_ND: np.ndarray, requests: Requests, items_CK: np.ndarray, decay: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine of each item with the mean of its history, and the largest with one of its events, float32 `[C, K]` each.
+    """Each item's cosine with the mean of the history, and its largest cosine with an event, float32 `[C, K]` each.
 
     Args:
         unit_ND: vectors of all items, of length one or zero.
-        requests: whose histories count.
+        requests: with the histories.
         items_CK: items to compare, none of them missing.
         decay: as in `history_means`.
     """

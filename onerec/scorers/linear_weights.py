@@ -1,4 +1,4 @@
-"""Weights of candidate features, learnt from which candidates users took."""
+"""Weights of candidate features, learnt from the candidates that users took."""
 
 import json
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ FIRST_FEATURE = "log_probability"
 
 @dataclass(frozen=True)
 class LinearWeights:
-    """Scores are weighted sums of features; a softmax over a request's candidates turns them into probabilities.
+    """A linear scorer: a weighted sum of features, with a softmax over the candidates of a request.
 
     Attributes:
-        names: of the features, `[F]`.
-        weights_F: float64, one weight per feature.
+        names: of the F features.
+        weights_F: float64.
     """
 
     names: list[str]
@@ -28,7 +28,7 @@ class LinearWeights:
 
     @classmethod
     def trusting(cls, names: list[str]) -> Self:
-        """Weights that rank by the generator's probability alone."""
+        """Weights that keep the generator's order."""
         return cls(names, np.array([float(name == FIRST_FEATURE) for name in names]))
 
     @classmethod
@@ -40,17 +40,17 @@ class LinearWeights:
         chosen_C: np.ndarray,
         counts_C: np.ndarray | None = None,
     ) -> Self:
-        """Weights that make the items that users took most probable among their candidates (conditional logit).
+        """Fit weights by maximum likelihood of the items that users took among their candidates (conditional logit).
 
-        A penalty pulls towards ranking by the generator's probability alone, which is where no data leads. It is the squared
-        distance of the weights of standardised features, once for the whole sample, so it fades as the sample grows.
+        A penalty pulls the weights towards the generator's order. It is the squared distance from that order's weights, for
+        standardised features, and counts once for the whole sample. So it matters less as the sample grows.
 
         Args:
             names: of the features; the first is the generator's log-probability.
             features_CKF: float32 `[C, K, F]`.
-            found_CK: whether there is a candidate.
-            chosen_C: place among the K candidates of the item that was taken, -1 where it is not among them.
-            counts_C: how many times each request counts; None: all once.
+            found_CK: where there is a candidate.
+            chosen_C: position of the taken item among the K candidates, -1 if it is not among them.
+            counts_C: weight of each request; None: 1.
         """
         rows = np.flatnonzero(chosen_C >= 0)
         start_F = cls.trusting(names).weights_F
@@ -77,7 +77,7 @@ class LinearWeights:
         return cls(names, (weights_F.detach() / spread_F).numpy())
 
     def log_probabilities(self, features_CKF: np.ndarray, found_CK: np.ndarray) -> np.ndarray:
-        """Log-probabilities of each request's candidates, float32 `[C, K]`, -inf where there is none."""
+        """Log-probabilities over each request's candidates, float32 `[C, K]`, -inf where there is no candidate."""
         scores_CK = np.where(found_CK, features_CKF @ self.weights_F, -np.inf)
         highest_C1 = np.max(scores_CK, axis=1, keepdims=True, initial=-1e30)
         total_C1 = np.log(np.exp(scores_CK - highest_C1).sum(axis=1, keepdims=True).clip(min=1e-300)) + highest_C1
@@ -85,16 +85,21 @@ class LinearWeights:
         return scored
 
     def save(self, path: Path, **facts: Any) -> None:
-        """Write the weights, and facts about them, as JSON."""
+        """Write the weights and facts about them as JSON."""
         write_json(path, {"weights": dict(zip(self.names, self.weights_F.tolist(), strict=True)), **facts})
 
     @classmethod
     def load(cls, path: Path, names: list[str]) -> Self:
-        """The weights that `save` wrote; UserError when the file is unreadable or has other features than `names`."""
+        """The weights that `save` wrote. Raises UserError if the file is unreadable or names other features than `names`."""
         try:
             weights = json.loads(path.read_text(encoding="utf-8"))["weights"]
             if list(weights) != names:
-                raise UserError(f"{path}: weighs {', '.join(weights)}, not {', '.join(names)}; run it again")
+                raise UserError(
+                    f"{path}: has weights for {', '.join(weights)}, not for {', '.join(names)}; "
+                    f"delete {path.parent} and run `onerec run` again"
+                )
             return cls(names, np.array([float(weights[name]) for name in names]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: no readable weights there ({error}); run it again") from error
+            raise UserError(
+                f"{path}: no readable weights there ({error}); delete {path.parent} and run `onerec run` again"
+            ) from error

@@ -1,4 +1,4 @@
-"""Two opinions in one: the recommender's own score of its candidates and another scorer's."""
+"""A weighted mean of the recommender's scores of its candidates and another scorer's."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from onerec.scorers.scorer import Scorer
 
 @dataclass
 class Mixture:
-    """Scores by `(1 - weight) x the candidate's own score + weight x another scorer's`, both logarithms in nats.
+    """Scores `(1 - weight) x the candidate's score + weight x the scorer's`, both log-probabilities in nats.
 
     Attributes:
-        scorer: the other one.
-        weight: from 0, the candidates' own order, to 1, the other scorer's.
+        scorer: gives the other score.
+        weight: 0 keeps the recommender's order, 1 ranks by `scorer` alone.
     """
 
     scorer: Scorer
@@ -27,7 +27,7 @@ class Mixture:
 
 
 def mixture(own_CK: np.ndarray, other_CK: np.ndarray, weight: float) -> np.ndarray:
-    """`(1 - weight) x own + weight x other`, float32 `[C, K]`; -inf where there is no candidate, whose own score is -inf."""
+    """`(1 - weight) x own + weight x other`, float32 `[C, K]`; -inf where `own_CK` is -inf, because there is no candidate."""
     found_CK = np.isfinite(own_CK)
     mixed_CK = (1 - weight) * np.where(found_CK, own_CK, 0) + weight * np.where(found_CK, other_CK, 0)
     return np.where(found_CK, mixed_CK, -np.inf).astype(np.float32)

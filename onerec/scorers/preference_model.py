@@ -1,7 +1,7 @@
-"""P-Score: a reward model with a tower per objective and a score that fuses them (OneRec Technical Report, arXiv 2506.13695).
+"""The model of the P-Score: a tower per objective, and a fusion of the towers (OneRec Technical Report, arXiv 2506.13695).
 
-The candidate attends to the user's history (target attention, as in SIM); what it finds, the history as a whole, the user and the
-candidate itself are what every tower reads. The fusion reads the towers' hidden states beside them and answers with one number.
+The candidate attends to the user's history (target attention, as in SIM). Every tower reads the result of this attention, the
+mean of the history, the user and the candidate. The fusion also reads the towers' hidden states, and outputs a single number.
 """
 
 import json
@@ -24,17 +24,17 @@ from onerec.model.layers.features import FeatureEmbeddings, drop_rows, projectio
 from onerec.scorers.preference_config import RewardConfig
 
 CONFIG_FILE, WEIGHTS_FILE, FEATURES_FOLDER = "config.json", "model.safetensors", "features"
-SMALLEST = 1e-6  # of a hand-weighted sum, where objectives that speak against an item outweigh the others
-AGES = 12  # buckets of an event's age, each twice as wide as the one before
+SMALLEST = 1e-6  # lower bound of the weighted sum, which objectives of negative weight can make negative
+AGES = 12  # buckets of an event's age, each twice as wide as the previous one
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the model thinks of X candidates for each of B users.
+    """The model's output for X candidates of each of B users.
 
     Attributes:
         objectives_BXO: logits, one per objective.
-        score_BX: logit of the fusion, the P-Score.
+        score_BX: logit of the fusion; its sigmoid is the P-Score.
     """
 
     objectives_BXO: Tensor
@@ -46,23 +46,24 @@ class Judgement:
 
 
 class PreferenceModel(nn.Module):
-    """Histories and candidates in, probabilities of every objective and one score out.
+    """Maps histories and candidates to a probability of every objective and to one score.
 
-    An item is its vector, which content and training behaviour gave it before, its features and an embedding of its own. The
-    latter is dropped at random in training, so that items which are rare or new can be judged without it.
+    An item is represented by its vector (of content and training behaviour, computed before), its features, and an embedding of
+    its own. Training drops the latter at random, so that the model can judge rare and new items without it.
 
-    `forward(batch)` gives summed losses `[O + 1]` in nats: the binary cross-entropy of every objective over labels that are
-    known, and the fusion's. The fusion is trained on all labels at once, by their weights: the weighted sum of its cross-entropy
-    with each label is, up to a factor, that with their weighted mean. It learns from those events alone of which all labels are
-    known, for otherwise its score would shift with what a log happens to record. It begins as the hand-weighted sum of towers.
+    `forward(batch)` returns summed losses `[O + 1]` in nats: the binary cross-entropy of every objective over known labels, and
+    the fusion's. The fusion learns all labels at once, by their weights: the weighted sum of its cross-entropies with the
+    labels equals, up to a factor, its cross-entropy with their weighted mean. It learns only from events of which all labels
+    are known; otherwise its score would depend on what a log happens to record. Before training, it equals the weighted sum of
+    the towers.
 
     Args:
         config: sizes and choices.
-        objectives: names of the O objectives; [NEXT_ITEM] draws negatives itself in training.
+        objectives: names of the O objectives. [NEXT_ITEM] draws negatives in training.
         vocabulary: features of events, items and users.
         vectors_ND: of the items.
-        rates_O: how often each objective's label is 1 where it is known.
-        negative_weights_N: how often each item is drawn as a negative, in any unit; needed for NEXT_ITEM alone.
+        rates_O: share of ones among each objective's known labels.
+        negative_weights_N: unnormalised weights to draw negatives with; used for NEXT_ITEM only.
     """
 
     vectors_ND: Tensor
@@ -83,14 +84,12 @@ class PreferenceModel(nn.Module):
         super().__init__()
         weights = [1.0] * len(objectives) if config.weights is None else config.weights
         if len(weights) != len(objectives):
-            raise UserError(f"reward.weights: {len(objectives)} are needed, one for each of {', '.join(objectives)}")
+            raise UserError(f"reward.weights: give {len(objectives)} weights, one for each of {', '.join(objectives)}")
         if config.width % config.heads:
-            raise UserError(f"reward.width must be a multiple of reward.heads, not {config.width} of {config.heads}")
+            raise UserError(f"reward.width ({config.width}) must be a multiple of reward.heads ({config.heads})")
         self.config, self.objectives, self.vocabulary = config, objectives, vocabulary
-        width, sizes = (
-            config.width,
-            {kind: [c.size for c in getattr(vocabulary, kind)] for kind in ("event", "item", "user")},
-        )
+        width = config.width
+        sizes = {kind: [column.size for column in getattr(vocabulary, kind)] for kind in ("event", "item", "user")}
         self.register_buffer("vectors_ND", vectors_ND.float())
         self.register_buffer("item_codes_NGM", torch.from_numpy(vocabulary.item_codes_NGM).long(), persistent=False)
         self.register_buffer("rates_O", rates_O.float())
@@ -99,8 +98,8 @@ class PreferenceModel(nn.Module):
         weights_O = self.fusion_weights()
         if not bool(weights_O.isfinite().all()) or bool((weights_O * self.asked_weights_O < 0).any()):
             raise UserError(
-                "reward.weights: those of objectives that show both labels in training, divided by the labels' standard "
-                f"deviations, must sum to more than 0; the objectives are {', '.join(objectives)}"
+                "reward.weights: divided by the labels' standard deviations, the weights of objectives with both labels in "
+                f"training must sum to more than 0; the objectives are {', '.join(objectives)}"
             )
         self.item_features = FeatureEmbeddings(sizes["item"], config.feature_width) if sizes["item"] else None
         self.event_features = FeatureEmbeddings(sizes["event"], config.feature_width) if sizes["event"] else None
@@ -116,7 +115,7 @@ class PreferenceModel(nn.Module):
         self.joined = (4 + bool(self.add_user)) * width
         self.towers = nn.Linear(self.joined, len(objectives) * config.tower_width)
         self.heads = nn.Parameter(torch.zeros(len(objectives), config.tower_width))
-        # Where learning starts, every objective is as likely as it is on the whole.
+        # At the start, each tower predicts its objective's overall rate.
         self.head_biases = nn.Parameter(torch.logit(self.rates_O.clamp(SMALLEST, 1 - SMALLEST)))
         self.fuse = nn.Linear(len(objectives) * config.tower_width + self.joined, config.tower_width)
         self.fusion_head = nn.Linear(config.tower_width, 1)
@@ -125,21 +124,21 @@ class PreferenceModel(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def fusion_weights(self) -> Tensor:
-        """What each objective counts in the fusion, `[O]`: the config's weights, summing to one.
+        """The weight of each objective in the fusion, `[O]`, with sum one.
 
-        They are divided by the label's standard deviation first: a like is far rarer than a click and would not count unscaled. A
-        label that is always the same says nothing and weighs nothing.
+        The config's weights are first divided by the labels' standard deviations, because a like is far rarer than a click and
+        would otherwise hardly count. A label that is always the same has weight 0.
         """
         spread_O = (self.rates_O * (1 - self.rates_O)).sqrt()
         scaled_O = torch.where(spread_O > 0, self.asked_weights_O / spread_O.clamp(min=1e-9), 0.0)
         return scaled_O / scaled_O.sum()
 
     def weighted(self, probabilities: Tensor) -> Tensor:
-        """The hand-weighted sum of probabilities `[..., O]`, which the fusion has to beat. At most 1."""
+        """The weighted sum of probabilities `[..., O]`, at most 1. The fusion has to beat it."""
         return (probabilities * self.fusion_weights()).sum(dim=-1)
 
     def items(self, items: Tensor) -> Tensor:
-        """What items are, `[..., D]`."""
+        """Item representations, `[..., D]`."""
         described = [self.vectors_ND[items] * self.vectors_ND.shape[1] ** 0.5]  # rows have lengths near one
         if self.item_features is not None:
             described.append(self.item_features.mean(self.item_codes_NGM[items]))
@@ -148,7 +147,7 @@ class PreferenceModel(nn.Module):
         return normed
 
     def judge(self, batch: ImpressionBatch, candidates_BX: Tensor, counts_BX: Tensor) -> Judgement:
-        """Judge candidates behind the first `counts_BX` events of the batch's histories."""
+        """Judge candidates, each with the first `counts_BX` events of its history."""
         length = batch.items_BT.shape[1]
         known_K, places = torch.cat([batch.items_BT, candidates_BX], dim=1).unique(return_inverse=True)
         items = self.items(known_K)[places]
@@ -166,20 +165,20 @@ class PreferenceModel(nn.Module):
         hidden_BXOH = functional.silu(self.towers(joined_BXJ)).unflatten(-1, self.heads.shape)
         objectives_BXO = (self.dropout(hidden_BXOH) * self.heads).sum(dim=-1) + self.head_biases
         fused = functional.silu(self.fuse(torch.cat([hidden_BXOH.flatten(-2), joined_BXJ], dim=-1)))
-        # What the fusion learns comes on top of the hand-weighted sum, and its gradient leaves the towers calibrated.
+        # The fusion adds to the weighted sum. Detached towers stay calibrated.
         summed_BX = self.weighted(objectives_BXO.detach().float().sigmoid())
         start_BX = torch.logit(summed_BX.clamp(SMALLEST, 1 - SMALLEST))
         return Judgement(objectives_BXO, start_BX + self.fusion_head(self.dropout(fused))[..., 0])
 
     def forward(self, batch: ImpressionBatch) -> Tensor:
-        """Summed losses `[O + 1]`; labels that are NaN count nowhere."""
+        """Summed losses `[O + 1]`; labels that are NaN do not count."""
         candidates_BX, counts_BX, labels_BXO = batch.candidates_BX, batch.counts_BX, batch.labels_BXO
         if self.objectives == [NEXT_ITEM]:
             candidates_BX, counts_BX, labels_BXO = self.with_negatives(batch, self.config.negatives)
         return self.losses(self.judge(batch, candidates_BX, counts_BX), labels_BXO)
 
     def losses(self, judgement: Judgement, labels_BXO: Tensor) -> Tensor:
-        """The summed losses of a judgement `[O + 1]`, the fusion's times its weight."""
+        """The summed losses of a judgement, `[O + 1]`; the fusion's is multiplied by its weight."""
         known_BXO = ~labels_BXO.isnan()
         labels_BXO = torch.where(known_BXO, labels_BXO, 0.0)
         losses_BXO = functional.binary_cross_entropy_with_logits(
@@ -196,9 +195,10 @@ class PreferenceModel(nn.Module):
     def with_negatives(
         self, batch: ImpressionBatch, count: int, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Candidates, counts and labels with `count` items drawn behind every candidate, for the next item.
+        """Candidates, counts and labels with `count` random items appended for every candidate, for the next item.
 
-        A drawn item that is the candidate itself has no label, and neither have those behind a candidate without one.
+        The random items have label 0. An item that equals the candidate has no label, nor have the items of a candidate without
+        one.
         """
         shape = (*batch.candidates_BX.shape, count)
         device, total = batch.candidates_BX.device, self.negative_sums_N[-1]
@@ -211,7 +211,7 @@ class PreferenceModel(nn.Module):
         return candidates, counts, torch.cat([batch.labels_BXO, labels_BXK.flatten(1)[..., None]], dim=1)
 
     def save(self, folder: Path) -> None:
-        """Write `config.json`, `model.safetensors` and the features that the model reads."""
+        """Write `config.json`, `model.safetensors` and the features' vocabulary."""
         self.vocabulary.save(folder / FEATURES_FOLDER)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         write_file(folder / WEIGHTS_FILE, lambda temporary: save_file(tensors, temporary))
@@ -220,7 +220,7 @@ class PreferenceModel(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote. Raises UserError where it is missing or unreadable."""
+        """Read a model that `save` wrote. Raises UserError if it is missing or unreadable."""
         try:
             content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             tensors = load_file(folder / WEIGHTS_FILE)
@@ -238,9 +238,9 @@ class PreferenceModel(nn.Module):
 
 
 class TargetAttention(nn.Module):
-    """Candidates attend to the events before them. One more key, always there, says that nothing was found.
+    """Attention of candidates to the events before them. An extra key stands for "nothing relevant".
 
-    Events have no positions; each head has a bias for how many events ago one was.
+    There are no positions. Each head has a bias for the age of an event, in buckets.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -252,7 +252,7 @@ class TargetAttention(nn.Module):
         self.age_biases = nn.Parameter(torch.zeros(heads, AGES))
 
     def forward(self, candidates_BXD: Tensor, tokens_BTD: Tensor, counts_BX: Tensor) -> Tensor:
-        """What each candidate finds among the first `counts_BX` tokens, `[B, X, D]`."""
+        """The result of each candidate's attention to its first `counts_BX` tokens, `[B, X, D]`."""
         places_T = torch.arange(tokens_BTD.shape[1], device=tokens_BTD.device)
         ages_BXT = counts_BX[..., None] - 1 - places_T
         buckets_BXT = (ages_BXT.clamp(min=0) + 1).float().log2().long().clamp(max=AGES - 1)
@@ -270,7 +270,7 @@ class TargetAttention(nn.Module):
 
 
 def _means_before(tokens_BTD: Tensor, counts_BX: Tensor) -> Tensor:
-    """The mean of the first `counts_BX` tokens, `[B, X, D]`; zero of none."""
+    """The mean of the first `counts_BX` tokens, `[B, X, D]`; zero for a count of 0."""
     sums_BTD = functional.pad(tokens_BTD.cumsum(dim=1), (0, 0, 1, 0))
     rows = torch.arange(len(tokens_BTD), device=tokens_BTD.device)[:, None]
     return sums_BTD[rows, counts_BX] / counts_BX.clamp(min=1)[..., None]

@@ -1,4 +1,4 @@
-"""P-Score as a scorer: a trained preference model, asked about candidates (OneRec Technical Report, arXiv 2506.13695)."""
+"""The P-Score as a scorer: a trained preference model applied to candidates (OneRec Technical Report, arXiv 2506.13695)."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ from onerec.scorers.preference_model import Judgement, PreferenceModel
 
 @dataclass
 class PreferenceScore:
-    """Scores any item for any user, on the history that a request ends with.
+    """Scores items given the history of a request.
 
-    Requests that name their target's event, or bring a stream, are read from the log: every impression before, its signals, the
-    user. Of other requests the items are all that is known.
+    For requests that name their target's event or have a stream, the model reads the log: all earlier impressions, their signals,
+    and the user. For other requests it reads the items of the history alone.
 
     Attributes:
         model: a trained model, on the device to run on.
@@ -35,12 +35,12 @@ class PreferenceScore:
         return np.where(candidates.found_CK, log_scores_CK, -np.inf).astype(np.float32)
 
     def p_scores(self, requests: Requests, items_CX: np.ndarray) -> np.ndarray:
-        """P-Scores of X items for each request, float32 `[C, X]`, above 0 and below 1; of a missing item (-1) any number."""
+        """P-Scores of X items for each request, float32 `[C, X]`, between 0 and 1; arbitrary for a missing item (-1)."""
         scores_CX: np.ndarray = self.judge(requests, items_CX).score_BX.sigmoid().numpy()
         return scores_CX
 
     def judge(self, requests: Requests, items_CX: np.ndarray) -> Judgement:
-        """What the model thinks of X items for each request, logits on the CPU."""
+        """Logits of X items for each request, on the CPU."""
         items_CX, found = np.maximum(items_CX, 0), self.log.histories_of(requests)
         if found is None:
             log, ends_C = self.log.of_items(requests), requests.history_offsets[1:]
@@ -51,7 +51,7 @@ class PreferenceScore:
     def judge_places(
         self, log: ImpressionLog, users_C: np.ndarray, ends_C: np.ndarray, items_CX: np.ndarray
     ) -> Judgement:
-        """Judge items behind the events before place `ends_C` of a log; figures on the CPU."""
+        """Logits of items `[C, X]`, each with the events of its user before place `ends_C` of a log; on the CPU."""
         model, shape = self.model.eval(), items_CX.shape
         device = model.vectors_ND.device
         objectives, scores = torch.zeros(*shape, len(model.objectives)), torch.zeros(shape)

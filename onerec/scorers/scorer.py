@@ -1,4 +1,4 @@
-"""What every scorer does: a number for each candidate of each request."""
+"""The interface of scorers."""
 
 from typing import Protocol
 
@@ -9,8 +9,8 @@ from onerec.data.requests import Requests
 
 
 class Scorer(Protocol):
-    """Anything that scores given candidates."""
+    """Gives every candidate of every request a number."""
 
     def score(self, requests: Requests, candidates: Candidates) -> np.ndarray:
-        """Scores float32 `[C, K]`, higher is better; -inf where there is no candidate."""
+        """Scores float32 `[C, K]`; higher is better, -inf where there is no candidate."""
         ...

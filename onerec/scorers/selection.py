@@ -1,7 +1,6 @@
-"""Selection: a scorer of a handful of weights, fitted on validation requests, ranks the generator's candidates.
+"""Selection: a linear scorer, fitted on validation requests, ranks the generator's candidates.
 
-The OneRec Technical Report (arXiv 2506.13695) selects by a reward model of many signals; here the signal is the next item
-itself.
+The OneRec Technical Report (arXiv 2506.13695) selects by a reward model of many signals. Here the only signal is the next item.
 """
 
 from dataclasses import dataclass
@@ -43,13 +42,13 @@ class SelectionSection(BaseModel):
 
 @dataclass
 class SelectionScorer:
-    """Scores a generator's candidates by a weighted sum of features."""
+    """Scores a generator's candidates by a weighted sum of their features."""
 
     features: CandidateFeatures
     weights: LinearWeights
 
     def score(self, requests: Requests, candidates: Candidates) -> np.ndarray:
-        """Log-probabilities among the candidates in nats, float32 `[C, K]`, -inf where there is none."""
+        """Log-probabilities over the candidates, in nats, float32 `[C, K]`, -inf where there is no candidate."""
         return self.weights.log_probabilities(self.features.of(requests, candidates), candidates.found_CK)
 
 
@@ -59,8 +58,8 @@ class FittingRequests:
 
     Attributes:
         requests: with targets.
-        counts_C: how many times each counts when weights are fitted.
-        even_C: which of them stand for all users; figures are theirs.
+        counts_C: weight of each request in the fit.
+        even_C: boolean, the even sample of all users that figures are computed on.
     """
 
     requests: Requests
@@ -71,15 +70,15 @@ class FittingRequests:
 def fitting_requests(
     requests: Requests, even: np.ndarray, features: CandidateFeatures, new_item_weight: float
 ) -> FittingRequests:
-    """A sample of requests, and every other one whose target is a new item, at the count that keeps proportions.
+    """A sample of requests together with all requests whose target is a new item, weighted to keep their proportion.
 
-    New items are so rare among targets that an even sample would hardly tell what speaks for them.
+    New items are so rare among targets that an even sample alone would hardly show which features matter for them.
 
     Args:
         requests: all validation requests.
-        even: numbers of the sampled ones, ascending.
-        features: know which items are new.
-        new_item_weight: times that a request with a new item for a target counts beside any other; 1 keeps proportions.
+        even: numbers of the sampled requests, ascending.
+        features: tell which items are new.
+        new_item_weight: factor on the weight of requests whose target is a new item; 1 keeps the proportion.
     """
     new_C = features.is_new(requests.targets_C)
     rows = np.union1d(even, np.flatnonzero(new_C))
@@ -91,19 +90,19 @@ def fitting_requests(
 def fit_selection(
     candidates: Candidates, features: CandidateFeatures, fitting: FittingRequests
 ) -> tuple[SelectionScorer, dict[str, Any]]:
-    """Fit a scorer on held-out requests, and say what it is worth there.
+    """Fit a scorer on held-out requests and measure its gain.
 
-    The figures are cross-fitted: each half of the requests is ranked by a scorer fitted on the other half. The scorer that is
-    returned has seen both. Where NDCG@10 says that fitting did not pay, it keeps the generator's order.
+    The figures are cross-fitted: each half of the requests is ranked by a scorer that was fitted on the other half. The returned
+    scorer is fitted on both. If fitting does not improve NDCG@10, it keeps the generator's order.
 
     Args:
         candidates: of the generator, for `fitting.requests`.
         features: of candidates.
-        fitting: what is fitted on.
+        fitting: requests to fit on.
 
     Returns:
-        the scorer, and "cases", "proposed" (the share of targets among the candidates), "generated" and "selected" with
-        recall@10 and ndcg@10 of the generator's order and of the scorer's, and "pays", whether the second is better.
+        the scorer and its figures: "cases"; "proposed", the share of targets among the candidates; "generated" and "selected",
+        recall@10 and ndcg@10 of the generator's order and of the scorer's; and "pays", whether the latter's NDCG@10 is higher.
     """
     requests, even_C = fitting.requests, fitting.even_C
     features_CKF = features.of(requests, candidates)
@@ -127,7 +126,7 @@ def fit_selection(
 
 
 def target_places(items_CK: np.ndarray, targets_C: np.ndarray) -> np.ndarray:
-    """Where each target stands among its request's candidates, int64 `[C]`, -1 where it is not among them."""
+    """The position of each target among its request's candidates, int64 `[C]`, -1 if it is not among them."""
     hit_CK = items_CK == targets_C[:, None]
     places_C: np.ndarray = np.where(hit_CK.any(axis=1), hit_CK.argmax(axis=1), -1)
     return places_C
@@ -141,7 +140,7 @@ def cross_fitted(
     k: int,
     counts_C: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Lists of k, int32 `[C, k]`: each half of the requests ranked by a scorer that was fitted on the other half."""
+    """Lists of k items, int32 `[C, k]`; each half of the requests is ranked by a scorer fitted on the other half."""
     found_CK, even_C = candidates.found_CK, np.arange(len(chosen_C)) % 2 == 0
     lists_CK = np.empty((len(chosen_C), k), np.int32)
     for half in (even_C, ~even_C):

@@ -1,1 +1,1 @@
-"""Aligning a trained generator with rewards: the stage, its loop, what it learns from, and what it changed."""
+"""Alignment of a trained generator with rewards: the stage, its loop, its data, and its evaluation."""

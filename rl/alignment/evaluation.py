@@ -1,4 +1,4 @@
-"""What alignment, or RSFT, has changed: figures of the generator before and after on the same users, with paired intervals."""
+"""The generator before and after alignment or RSFT: figures on the same users, with paired intervals."""
 
 from dataclasses import replace
 from typing import Any
@@ -29,9 +29,9 @@ CHANGES = {RSFT: "RSFT - before", AFTER: "aligned - before"}
 
 
 def evaluate_alignment(run: Run, command: str) -> dict[str, Any]:
-    """Measure the generator before and after alignment.
+    """Measure the generator that alignment started from and the aligned one.
 
-    Writes `results.json` into the stage's folder and returns its content. Before is what alignment started from.
+    Writes `results.json` into the stage's folder and returns its content.
 
     Args:
         run: with an aligned generator.
@@ -47,24 +47,24 @@ def evaluate_alignment(run: Run, command: str) -> dict[str, Any]:
 
 
 def evaluate_rsft(run: Run, command: str) -> dict[str, Any]:
-    """Measure the trained generator before and after RSFT, as `evaluate_alignment` does; without a judge if none is trained."""
+    """Measure the generator before and after RSFT, as `evaluate_alignment` does. A judge takes part if one is trained."""
     notes = ["Validation chose the weights of both generators. Nothing learns from the test part."]
     both = {GeneratorStage.name: generator_as_trained(run), RsftStage.name: rsft_model(run)}
     return compare_generators(run, both, notes, command)
 
 
 def generator_as_trained(run: Run) -> Model:
-    """The run's generator, under the name that comparisons give it."""
-    text = "the generator as next-code training left it, constrained beam search"
+    """The run's generator before RSFT and alignment, as comparisons name it."""
+    text = "the generator after next-code training, constrained beam search"
     return replace(next(iter(run.stages[GeneratorStage.name].models(run))), name=BEFORE, description=text)
 
 
 def compare_generators(run: Run, both: dict[str, Model], notes: list[str], command: str) -> dict[str, Any]:
-    """Measure two generators on the same users; writes `results.json` where the later one lies and returns its content.
+    """Measure two generators on the same users. Writes `results.json` beside the later one and returns its content.
 
     Args:
-        run: whose generators they are.
-        both: the earlier and the later one, by the stage that left them.
+        run: the run of both generators.
+        both: the earlier and the later generator, by the name of the stage that made it.
         notes: what a reader should know before trusting the figures.
         command: what the user typed.
     """
@@ -83,7 +83,7 @@ def compare_generators(run: Run, both: dict[str, Model], notes: list[str], comma
     for part, measure in measures.items():
         beside = judged_figures(judge, measure.requests, lists, part)
         for name, made in lists.items():
-            models[name][part] = measure.figures(made[part], id_level=True, beside=beside[name])
+            models[name][part] = measure.figures(made[part], id_level=True, more=beside[name])
         paired[_pair(before.name, after.name, part)] = measure.paired(
             lists[after.name][part], lists[before.name][part], beside[after.name], beside[before.name]
         )
@@ -131,5 +131,5 @@ def print_alignment(results: dict[str, Any], console: Console) -> None:
     judge = results["judge"]
     console.print(
         "(low to high): 95 % bootstrap interval over users; differences are paired. "
-        + (f"{P_SCORE}: mean P-Score of the first ten, by the {judge}, which did not reward." if judge else "")
+        + (f"{P_SCORE}: mean P-Score of the first ten items by the {judge}, which gave no rewards." if judge else "")
     )

@@ -1,7 +1,7 @@
-"""User feedback as OneRec-V2 learns from it: what was shown and how long it was watched (arXiv 2508.20900, sections 3.4 and 3.5).
+"""Learning from user feedback as in OneRec-V2: what was shown and how long it was watched (arXiv 2508.20900, 3.4 and 3.5).
 
-An exposure was chosen by whatever system ran then, so nobody knows how probable it was: in GBPO the policy stands for π_old. All
-rewards come from the duration-aware reward, and all exposures from the training part.
+The system that ran at the time chose the exposures, with probabilities that nobody knows. So GBPO takes the policy itself for
+π_old. All rewards are duration-aware, and all exposures come from the training part.
 """
 
 from dataclasses import dataclass, replace
@@ -25,23 +25,24 @@ from rl.objectives import gbpo
 from rl.rewards.duration_aware import duration_aware_advantages, play_events
 from rl.rollouts.policy import batch_of, score_codes
 
-# The top share is one of each batch. The paper's is a batch of its training stream, of a size that it does not report.
+# Exposures per batch, within each of which the top share is taken. The paper takes it within a batch of its training stream and
+# does not report the size.
 BATCH = 4096
 
 
 @dataclass(frozen=True)
 class Exposures:
-    """X logged exposures that have an advantage, with what the generator reads before each of them.
+    """X logged exposures with an advantage, and what the generator reads before each of them.
 
     Attributes:
-        sequences: whose positive events before an exposure are its history.
-        stream: what a generator with pathways reads; None where it reads items of positive events and nothing else.
+        sequences: positive events; those before an exposure are its history.
+        stream: the events that a generator with pathways reads. None for a generator that reads positive items alone.
         rows_X: rows of events.parquet.
         users_X: positions in `sequences.user_ids`.
-        items_X: int32, what was shown, rows of items.parquet.
+        items_X: int32, the item that was shown, rows of items.parquet.
         advantages_X: int8, +1 or -1.
         ends_X: where the history ends in the sequences, exclusive.
-        reading_ends_X: where it ends in the stream.
+        reading_ends_X: where it ends in the stream, exclusive.
     """
 
     sequences: Sequences
@@ -57,9 +58,9 @@ class Exposures:
         return len(self.rows_X)
 
     def prompts(self, numbers: np.ndarray) -> Requests:
-        """The histories right before some exposures, which are the targets.
+        """Requests with the histories right before some exposures; the exposures are their targets.
 
-        A history of positive events may be empty where a stream of all events is not.
+        A history of positive events may be empty while the stream of all events is not.
         """
         users = self.users_X[numbers]
         prompts = requests_before(self.sequences, users, self.ends_X[numbers], self.items_X[numbers])
@@ -69,15 +70,15 @@ class Exposures:
 
     @property
     def facts(self) -> dict[str, int]:
-        """How many were watched long for their length, and how many disliked."""
+        """The number of exposures with advantage +1 and of those with -1."""
         return {"rewarded": int((self.advantages_X > 0).sum()), "disliked": int((self.advantages_X < 0).sum())}
 
 
 def training_exposures(run: Run) -> Exposures:
-    """The exposures that alignment learns from, by the run's `align.exposures`: users with positive events, training part alone.
+    """The exposures of the training part that alignment learns from, of users with positive events.
 
     Raises:
-        UserError: as `logged_advantages`; or no exposure has an advantage and a history.
+        UserError: see `logged_advantages`; or no exposure has both an advantage and a history.
     """
     config, generator, sequences = config_of(run).align.exposures, run.config.generator, run.sequences
     reads_all = generator.pathways.stream == "all"
@@ -90,9 +91,9 @@ def training_exposures(run: Run) -> Exposures:
     kept_E = (advantages_E != 0) & (reading_ends_E > begins_E[users_E])
     if not kept_E.any():
         raise UserError(
-            f"{run.dataset.folder / 'events.parquet'}: of {len(places_E):,} training exposures none has an advantage and a "
-            f"history; lower align.exposures.least ({config.least}), set align.exposures.history: all, or leave exposures out: "
-            "align.exposures.weight=0"
+            f"{run.dataset.folder / 'events.parquet'}: none of {len(places_E):,} training exposures has both an advantage and a "
+            f"history; lower align.exposures.least ({config.least}), set align.exposures.history=all, or leave exposures out "
+            "with align.exposures.weight=0"
         )
     rows_X = order.rows_E[places_E[kept_E]]
     return Exposures(
@@ -113,14 +114,14 @@ def logged_advantages(
     """Duration-aware advantages of logged exposures, int8 `[E]`: +1, 0 or -1.
 
     Args:
-        dataset: where play times and durations are.
-        rows_E: rows of events.parquet, a user's in time order. Nothing else is looked at.
-        users_E: whose they are, whole numbers.
+        dataset: holds play times and durations.
+        rows_E: rows of events.parquet, those of a user in time order. No other rows are read.
+        users_E: the user of each row, integers.
         config: of the reward.
         dislike: signal of explicit dislike, or None.
 
     Raises:
-        UserError: dataset.yaml names no play time, duration or such signal, or these exposures have none of the former two.
+        UserError: dataset.yaml names no play time, no duration or no such signal, or these rows hold no play times or durations.
     """
     plays_E, durations_E, disliked_E = play_events(dataset, rows_E, dislike)
     _check_recorded(dataset, ~np.isnan(plays_E), ~np.isnan(durations_E))
@@ -130,7 +131,7 @@ def logged_advantages(
 
 def _check_recorded(dataset: Dataset, has_play_E: np.ndarray, has_duration_E: np.ndarray) -> None:
     columns, where = dataset.spec.events, dataset.folder / "events.parquet"
-    why = "but the duration-aware reward learns from no others; leave it out: align.exposures.weight=0"
+    why = "and the duration-aware reward learns from training events only; leave it out with align.exposures.weight=0"
     for key, column, what, has_E in (
         ("play_time", columns.play_time, "empty", has_play_E),
         ("duration", columns.duration, "empty or 0", has_duration_E),
@@ -146,9 +147,9 @@ def _check_recorded(dataset: Dataset, has_play_E: np.ndarray, has_duration_E: np
 
 
 def time_batches(dataset: Dataset, rows_E: np.ndarray, size: int) -> np.ndarray:
-    """Numbers from 0 of batches of `size` events in time order, int64 `[E]`; the last one takes what is left over.
+    """The batch of each event, int64 `[E]`, counted from 0: `size` events in time order each, the last with the remainder.
 
-    Of all users together, events without a time first; in a log without times, in the order of the file.
+    Batches mix all users. Events without a time come first. A log without times keeps the order of the file.
     """
     order_E = np.argsort(rows_E)
     if dataset.spec.events.time is not None:
@@ -160,7 +161,7 @@ def time_batches(dataset: Dataset, rows_E: np.ndarray, size: int) -> np.ndarray:
 
 
 def positives_before(order: EventOrder, places_E: np.ndarray, users_E: np.ndarray) -> np.ndarray:
-    """How many events of the sequences a user has before a place in the order of all events, int64 `[E]`."""
+    """Positive events that a user has before a place in the order of all events, int64 `[E]`."""
     before = np.concatenate([[0], np.cumsum(order.is_target_E)])
     counts_E: np.ndarray = before[places_E] - before[order.offsets[users_E]]
     return counts_E
@@ -169,20 +170,21 @@ def positives_before(order: EventOrder, places_E: np.ndarray, users_E: np.ndarra
 def exposure_loss(
     policy: Generator, exposures: Exposures, numbers: np.ndarray, free: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """GBPO on the codes of some exposures, a scalar with a gradient, and its figures.
+    """GBPO on the codes of some exposures: the loss, a scalar with a gradient, and its figures.
 
-    For +1 the gradient is that of next-code training; for -1 each code's is at most π / (1 - π) of it, and never more than it.
+    With advantage +1, the gradient is that of next-code training. With -1, it is opposite, and each code's is scaled by
+    min(1, π / (1 - π)).
 
     Args:
-        policy: in the mode that it is to be scored in.
-        exposures: of which some are learnt from.
-        numbers: which ones.
-        free: whether codes are chosen among all codes or among those that lead to an item.
+        policy: in train or eval mode, as the caller wants it scored.
+        exposures: all of them.
+        numbers: the exposures to learn from.
+        free: score codes among all codes of a level, rather than among those that lead to an item.
 
     Returns:
-        the loss; `exposure_loss`, `exposure_rewarded` and `exposure_disliked`, the shares with advantage +1 and -1,
-        `exposure_entropy` of the choices along their codes, and `exposure_log_probability/rewarded` and `/disliked`, means over
-        items where there are such.
+        the loss, and figures: `exposure_loss`; `exposure_rewarded` and `exposure_disliked`, the shares with advantage +1 and -1;
+        `exposure_entropy`, summed over the codes of an item; `exposure_log_probability/rewarded` and `/disliked`, means over
+        items, left out where there are none.
     """
     batch, codes_NL = batch_of(policy, exposures.prompts(numbers)), policy.tokens.codes_NL
     items_B = torch.from_numpy(exposures.items_X[numbers].astype(np.int64)).to(codes_NL.device)

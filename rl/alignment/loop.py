@@ -1,8 +1,8 @@
-"""The loop of preference alignment: groups, rewards, an objective, the next-code loss beside it, one optimizer step.
+"""The loop of preference alignment. A step makes groups, rewards them, and adds up the losses of one optimizer step.
 
-It is not trl's trainer, because the reports train the next-code loss along (arXiv 2506.13695, arXiv 2502.18965), on windows of
-its own, and learn from logged exposures beside the model's generations, or from these alone (arXiv 2508.20900). What a step
-draws depends on the seed and the step's number alone, so a run that is killed and goes on ends the same.
+It is not trl's trainer, for two reasons. The reports add the next-code loss, on windows of its own (arXiv 2506.13695, arXiv
+2502.18965). And OneRec-V2 learns from logged exposures beside generations, or from exposures alone (arXiv 2508.20900). All random
+draws of a step depend only on the seed and the step's number, so a resumed run ends exactly like an uninterrupted one.
 """
 
 import time
@@ -37,28 +37,28 @@ from rl.rollouts.rollouts import Rollouts, generate_groups
 from rl.rollouts.snapshot import Snapshot, frozen_copy
 
 CHECKPOINT_FILE, METRICS_FILE, STOPPED_FOLDER = "checkpoint.pt", "metrics.jsonl", "stopped"
-STEPS_PER_STUDY = 10  # between figures that cost a pass of their own
+STEPS_PER_STUDY = 10  # between the figures that cost an extra pass
 
 
 class AlignLoop:
-    """Align a policy in place, resuming by itself from its folder.
+    """Aligns a policy in place, and resumes by itself from its folder.
 
-    The policy is in eval mode where its generations are judged, so that ratios begin at 1, and in training mode, with dropout,
-    where the next codes of windows are learnt. Everything is computed in float32.
+    The objective scores the policy in eval mode, so that ratios start at 1. The next-code loss uses training mode, with dropout.
+    Everything is computed in float32.
 
     Args:
-        policy: a trained generator on the device to run on, as it is at the start.
-        windows: what the next-code loss is trained on.
-        prompts: what groups are generated for.
-        rewards: what generations earn; None: there are none, and exposures are all that is learnt from.
+        policy: the trained generator to start from, on the device to run on.
+        windows: training windows of the next-code loss.
+        prompts: histories that groups are generated for.
+        rewards: what generations earn. None: generate nothing and learn from exposures alone.
         config: see `AlignConfig`.
-        folder: gets `metrics.jsonl` and `checkpoint.pt`, and `stopped/` where alignment stops by itself.
-        seed: of all that is drawn.
-        exposures: what was shown and watched, where `config.exposures` has a weight.
+        folder: receives `metrics.jsonl` and `checkpoint.pt`, and `stopped/` if alignment stops itself.
+        seed: of all random draws.
+        exposures: logged exposures, if `config.exposures` has a weight.
         wandb_project: mirror metrics to Weights & Biases under this project.
 
     Raises:
-        UserError: free rollouts of a generator that only knows choices among legal codes.
+        UserError: free rollouts, but the generator has probabilities for legal codes only.
     """
 
     def __init__(
@@ -92,17 +92,17 @@ class AlignLoop:
 
     @property
     def refresh_every(self) -> int:
-        """Optimizer steps between copies of the policy: for DPO and IPA an epoch of prompts."""
+        """Optimizer steps between copies of the policy. DPO and IPA copy it once per epoch of prompts."""
         if self.config.objective in PREFERENCE_OBJECTIVES:
             return -(-count_in_epoch(self.prompts, self.config.prompts.share) // self.config.batch_size)
         return self.config.refresh_every
 
     def run(self) -> Position:
-        """Align to the end, or go on where a killed run stopped.
+        """Align to the end, or continue where a killed run stopped.
 
         Raises:
-            UserError: a loss or gradient is not finite, or legality or entropy has collapsed. The policy as it was after the last
-                step that was taken lies in `stopped/` then.
+            UserError: a loss or gradient is not finite, or legality or entropy has collapsed. `stopped/` then holds the policy
+                after the last step that was taken.
         """
         self._resume()
         config, position = self.config, self.position
@@ -133,7 +133,7 @@ class AlignLoop:
     def _step(
         self, prompt_rows: np.ndarray, window_rows: np.ndarray, exposure_rows: np.ndarray | None
     ) -> dict[str, float]:
-        """Everything of one optimizer step but that step itself: afterwards the gradients are there. Returns its figures."""
+        """Compute the gradients of one optimizer step, without taking it. Returns the step's figures."""
         began = time.perf_counter()
         self._seed_step()
         figures: Figures = {}
@@ -151,7 +151,7 @@ class AlignLoop:
         return {"step": self.position.step + 1, **plain, "learning_rate": self._learning_rate(), **timed}
 
     def _learn_from_groups(self, rewards: AlignRewards, prompts: Requests) -> tuple[Figures, float]:
-        """Leave the gradients of the objective; returns its figures and the seconds that generating took."""
+        """Add the gradients of the objective. Returns its figures and the seconds that generation took."""
         groups, rollout_seconds, figures = self._make_groups(rewards, prompts)
         self.policy.eval()
         batch = batch_of(self.policy, groups.prompts)
@@ -168,7 +168,7 @@ class AlignLoop:
         return figures, rollout_seconds
 
     def _learn_from_exposures(self, exposures: Exposures, rows: np.ndarray) -> Figures:
-        """Add the gradients of the loss of exposures, of which the norm is taken by itself."""
+        """Add the gradients of the exposures' loss. Returns its figures, with the norm of these gradients alone."""
         self.policy.eval()
         loss, figures = exposure_loss(self.policy, exposures, rows, self.free)
         parameters = [one for one in self.policy.parameters() if one.requires_grad]
@@ -180,7 +180,7 @@ class AlignLoop:
         return figures | {"exposure_gradient_norm": norm}
 
     def _make_groups(self, rewards: AlignRewards, prompts: Requests) -> tuple[Groups, float, Figures]:
-        """Groups of the behaviour policy with their rewards, the seconds that generating took, and figures of them."""
+        """Groups of the behaviour policy with their rewards, the seconds that generation took, and figures of the groups."""
         began = time.perf_counter()
         behaviour = self.snapshot.generator_at(self.position.step)
         rollouts = generate_groups(behaviour, prompts, self.config.rollouts, self.rng)
@@ -188,7 +188,7 @@ class AlignLoop:
         rewards_BG, parts = rewards(prompts, rollouts)
         reference_BG = rollouts.log_probabilities_BGL.sum(dim=-1)
         if self.config.objective in PREFERENCE_OBJECTIVES and self.config.rollouts.method != "beam":
-            # What samples were drawn from may be cut off or flattened; the reference is the policy itself.
+            # Samples come from a distribution that may be truncated or tempered; the reference is the policy itself.
             reference_BG = self._item_log_probabilities(behaviour, prompts, rollouts)
         figures = group_figures(rollouts, rewards_BG, parts)
         return Groups(prompts, rollouts, rewards_BG, reference_BG), seconds, figures
@@ -204,7 +204,7 @@ class AlignLoop:
         return kl_to_start(log_pi_BGL.detach().sum(dim=-1), start_BG, sampled=sampled)
 
     def _learn_next_codes(self, window_rows: np.ndarray) -> Tensor:
-        """Add the gradients of the next-code loss; returns its mean over targets."""
+        """Add the gradients of the next-code loss. Returns the loss, a mean over targets."""
         self.policy.train()
         batch = self.windows.batch(window_rows).to(self.accelerator.device)
         loss = self.policy(batch).sum() / max(1, int(self.windows.target_counts[window_rows].sum()))
@@ -213,7 +213,7 @@ class AlignLoop:
         return detached
 
     def _after(self, figures: dict[str, float], progress: TrainingProgress) -> str | None:
-        """Take the optimizer step, unless something is not finite; what is wrong, or None."""
+        """Take the optimizer step if everything is finite. Returns what has gone wrong, or None."""
         for name in ("objective_loss", "exposure_loss", "next_code_loss", "gradient_norm"):
             if not np.isfinite(figures.get(name, 0.0)):
                 self.optimizer.zero_grad()
@@ -225,20 +225,20 @@ class AlignLoop:
         self.optimizer.zero_grad()
         self.expert_balance.step()
         self.position.step += 1
-        if self.rewards is None:  # nothing is generated, hence nothing illegal
+        if self.rewards is None:  # no generations, so legality is 1
             made = self.config.exposures.batch_size
             progress.update(self.position.step, figures["exposure_loss"], made / figures["seconds"])
-            return self.watch.seen(1.0, figures["exposure_entropy"])
+            return self.watch.update(1.0, figures["exposure_entropy"])
         made = self.config.batch_size * self.config.rollouts.group_size
         progress.update(self.position.step, figures["objective_loss"], made / figures["seconds"])
-        return self.watch.seen(figures["legality"], figures["entropy"])
+        return self.watch.update(figures["legality"], figures["entropy"])
 
     def _stop(self, trouble: str) -> None:
         self.policy.eval()
         self.policy.save_pretrained(self.folder / STOPPED_FOLDER)
         raise UserError(
             f"{self.folder}: alignment stopped after step {self.position.step}: {trouble}. "
-            f"The generator as it was then lies in {STOPPED_FOLDER}/, the curves in {METRICS_FILE}"
+            f"{STOPPED_FOLDER}/ holds the generator after that step, {METRICS_FILE} the curves"
         )
 
     def _gradient_norm(self) -> Tensor:
@@ -260,13 +260,13 @@ class AlignLoop:
         torch.manual_seed(dropped)
 
     def _exposure_batches(self, step: int) -> Iterator[np.ndarray | None]:
-        """Batches of exposures without end, from the one of this step on; None where they are left out."""
+        """An endless stream of exposure batches that starts at this step; None each time without exposures."""
         if self.exposures is None:
             return repeat(None)
         return batches_from(self.exposures, self.config.exposures.batch_size, self.seed, step)
 
     def _window_batches(self, step: int) -> Iterator[np.ndarray]:
-        """Batches of windows without end, from the one of this step on."""
+        """An endless stream of window batches that starts at this step."""
         size = self.config.next_code.batch_size
         epoch, skipped = divmod(step, -(-len(self.windows) // size))
         while True:
@@ -274,7 +274,7 @@ class AlignLoop:
             epoch, skipped = epoch + 1, 0
 
     def _checkpoint(self, log: MetricsLog, started: float) -> float:
-        """Save everything; returns the moment from which seconds are counted on."""
+        """Save the state. Returns the time from which to count seconds from now on."""
         now = time.perf_counter()
         self.position.seconds += now - started
         self.position.log_bytes, self.position.finished = log.length, self.position.step == self.config.steps

@@ -1,4 +1,4 @@
-"""The rewards that an alignment learns from."""
+"""The rewards that alignment learns from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class AlignRewards:
 
     Attributes:
         rewards: by name.
-        weights: the names that count, at least one.
-        scenario: a class of items that is held down, or None.
-        in_class_N: boolean, the items of that class.
+        weights: by name, at least one; rewards without a weight are not computed.
+        scenario: how a class of items is held down, or None.
+        in_class_N: boolean, which items belong to the class.
     """
 
     rewards: Mapping[str, Reward]
@@ -58,7 +58,7 @@ def load_rewards(run: Run) -> AlignRewards:
     """The rewards that the config names.
 
     Raises:
-        UserError: the reward model is not trained, or no item is of the scenario's class.
+        UserError: the reward model is not trained, or the scenario's class has no items.
     """
     align, rewarding = config_of(run).align, rewarding_name(config_of(run))
     rewards: dict[str, Reward] = {"hit": hit_reward, "rank": rank_reward}

@@ -1,8 +1,9 @@
 """The stage that aligns the trained generator with rewards.
 
-The Technical Report's post-training (arXiv 2506.13695): groups of the model's own generations, rewards, a policy objective, and
-the next-code loss trained along. Or OneRec's iterative preference alignment (arXiv 2502.18965): DPO on best against worst.
-Beside these, or alone, logged exposures with the duration-aware reward, OneRec-V2's user feedback (arXiv 2508.20900).
+It follows the Technical Report's post-training (arXiv 2506.13695): groups of the model's own generations, rewards, a policy
+objective, and the next-code loss beside it. With `objective: ipa` it is OneRec's iterative preference alignment (arXiv
+2502.18965): DPO, the best of a group against the worst. OneRec-V2's user feedback (arXiv 2508.20900), logged exposures with the
+duration-aware reward, can be added to both or used alone.
 """
 
 from collections.abc import Iterable
@@ -30,13 +31,13 @@ from rl.rollouts.prompts import training_prompts
 from rl.rsft.stage import alignment_start, check_alignment_start, load_later, next_code_windows
 
 VALIDATION_LEARNT = (
-    "The reward model that rewards has learnt validation events of most users, so validation figures of the aligned "
-    "generator are not held-out figures; its test figures are."
+    "The reward model that gives the rewards has learnt from validation events of most users. Validation figures of the aligned "
+    "generator are therefore not held-out figures; its test figures are."
 )
 
 
 class AlignStage(Stage):
-    """Align the generator by the config's objective, in the folder `aligned_<objective>`."""
+    """Aligns the generator by the config's objective, in the folder `aligned_<objective>`."""
 
     kind = "align"
 
@@ -52,7 +53,7 @@ class AlignStage(Stage):
     def check(self, run: Run) -> None:
         if run.state.num_processes > 1:
             raise UserError(
-                "after_training names align, which runs in one process; train with after_training=[], then start this command "
+                "after_training names align, which runs in one process; train with after_training=[], then run this command "
                 "again without accelerate launch"
             )
         if scenario := config_of(run).align.scenario:
@@ -111,12 +112,12 @@ class AlignStage(Stage):
 
 
 def aligned_name(config: AlignmentRunConfig) -> str:
-    """The stage, and folder, of the generator that is aligned by the config's objective."""
+    """The stage that aligns by the config's objective; also the name of its folder."""
     return f"aligned_{config.align.objective}"
 
 
 def aligned_model(run: Run) -> Model:
-    """The aligned generator, its beam as it is."""
+    """The aligned generator, whose lists are its beam."""
     config = config_of(run)
     stage = run.stages[aligned_name(config)]
     assert isinstance(stage, AlignStage)
@@ -124,7 +125,7 @@ def aligned_model(run: Run) -> Model:
         run,
         stage.name,
         name="onerec_aligned",
-        label="OneRec, aligned",
+        label="OneRec aligned",
         description=f"the generator after alignment ({config.align.objective}), constrained beam search",
         lists_folder=Path(stage.name) / "lists",
         behind=stage.behind,
@@ -132,24 +133,24 @@ def aligned_model(run: Run) -> Model:
 
 
 def align_generator(run: Run) -> Path:
-    """Align the trained generator, or go on where a killed run stopped; reward models that are missing are trained first.
+    """Align the trained generator, or continue where a killed run stopped. Missing reward models are trained first.
 
-    Where the config has a section rsft it is the generator after RSFT that is aligned.
+    If the config has a section rsft, alignment starts from the generator after RSFT.
 
     Returns:
         the stage's folder.
 
     Raises:
-        UserError: that generator is not trained, there are several processes, exposures that the config asks for cannot be learnt
-            from, or alignment has stopped by itself.
+        UserError: the generator to start from is not trained, there are several processes, the log lacks what exposures need, or
+            alignment has stopped itself.
     """
     if run.state.num_processes > 1:
-        raise UserError("onerec align runs in one process; start it without accelerate launch")
+        raise UserError("onerec align runs in one process; run it without accelerate launch")
     check_alignment_start(run)
     config = config_of(run)
     name, rewarding, judging = aligned_name(config), rewarding_name(config), judging_name(config)
     if not run.artefact(name).done:
-        align_exposures(run)  # a log without play times is refused before any reward model is trained
+        align_exposures(run)  # refuses a log without play times before any reward model is trained
     if rewarding is not None:
         for reward_model in (rewarding, judging):
             if reward_model is not None:
@@ -158,23 +159,25 @@ def align_generator(run: Run) -> Path:
 
 
 def align_prompts(run: Run) -> Requests:
-    """The histories that groups are generated for. Raises UserError where there are none."""
+    """The histories that groups are generated for. Raises UserError if there are none."""
     config = config_of(run).align.prompts
     prompts = training_prompts(
         run.sequences, choice=config.choice, per_user=config.per_user, at_most=config.at_most, seed=run.config.seed
     )
     if not len(prompts):
-        raise UserError(f"{run.dataset.folder}: no user has two training events, so there is nothing to ask a policy")
+        raise UserError(
+            f"{run.dataset.folder}: no user has two training events, so there are no prompts to generate for"
+        )
     return run.reading.of(prompts)
 
 
 def align_exposures(run: Run) -> Exposures | None:
-    """The exposures that are learnt from, or None where the config leaves them out. Raises UserError where there are none."""
+    """The exposures to learn from, or None if the config leaves them out. Raises UserError if there are none."""
     return training_exposures(run) if config_of(run).align.exposures.weight else None
 
 
 def load_aligned(run: Run, objective: str) -> GeneratorRecommender:
-    """The generator that was aligned by an objective, whatever the other settings of the config on file are, ready to recommend.
+    """The generator that was aligned by an objective, ready to recommend. Other settings of the config do not matter.
 
     Raises:
         UserError: there is none, or it was made from another generator than the run's.

@@ -1,4 +1,4 @@
-"""One step of alignment as functions: from groups with rewards to a loss, and what its curves show."""
+"""One step of alignment as functions: from groups with rewards to a loss and the figures of its curves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ class Groups:
     Attributes:
         prompts: B histories.
         rollouts: G generations for each.
-        rewards_BG: float32, the sum that is learnt from.
-        reference_BG: float32, log-probabilities of whole items under the reference of DPO; of no meaning for other objectives.
+        rewards_BG: float32, the weighted sum of rewards.
+        reference_BG: float32, log-probabilities of whole items under DPO's reference; other objectives ignore it.
     """
 
     prompts: Requests
@@ -50,8 +50,8 @@ def objective_loss(
     """The loss of the config's objective, a scalar with a gradient, and its figures.
 
     Args:
-        scored: what the policy says of the generations now.
-        rng: what random negatives are drawn from.
+        scored: the generations under the current policy.
+        rng: draws random negatives.
     """
     if config.objective in PREFERENCE_OBJECTIVES:
         return preference_loss(config, scored, groups, rng)
@@ -59,7 +59,7 @@ def objective_loss(
 
 
 def policy_loss(config: AlignConfig, scored: ScoredCodes, groups: Groups) -> tuple[Tensor, Figures]:
-    """ECPO, GBPO or GRPO on advantages within groups, and on the format reward's where it has a weight."""
+    """ECPO, GBPO or GRPO on advantages within groups, and on those of the format reward if it has a weight."""
     rollouts = groups.rollouts
     counted_BG = rollouts.legal if config.illegal == "dropped" else None
     advantages_BG = group_advantages(groups.rewards_BG, counted_BG, scale=config.scale_advantages)
@@ -81,7 +81,7 @@ def policy_loss(config: AlignConfig, scored: ScoredCodes, groups: Groups) -> tup
 
 
 def bounded_objective(config: AlignConfig, log_pi_BGL: Tensor, advantages_BG: Tensor, old_BGL: Tensor) -> PolicyLoss:
-    """The policy objective that the config names, with its constants."""
+    """The config's policy objective, with its constants."""
     if config.objective == "gbpo":
         return gbpo(log_pi_BGL, advantages_BG, old_BGL)
     terms = (log_pi_BGL, advantages_BG, old_BGL)
@@ -108,7 +108,7 @@ def preference_loss(
 
 
 def preferences_of(config: AlignConfig, rewards_BG: Tensor, rng: torch.Generator) -> Preferences:
-    """Which generations the best is preferred to; IPA takes hard negatives alone."""
+    """The winners and losers of the config's `negatives`."""
     if config.negatives == "softmax":
         return softmax_negatives(rewards_BG)
     if config.negatives == "random":
@@ -117,18 +117,18 @@ def preferences_of(config: AlignConfig, rewards_BG: Tensor, rng: torch.Generator
 
 
 def downward_gradient_norm(loss: Tensor, log_probabilities: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """The norm of that part of a loss's gradient which makes generations less likely.
+    """The norm of the part of a loss's gradient that makes generations less likely.
 
-    These are the ones with a negative advantage, and DPO's losers. It shows what the norm of the whole gradient may hide, in
-    which the two directions partly cancel. The gradients of `parameters` and the loss's graph are left as they are.
+    These generations have a negative advantage, or are losers of DPO. In the whole gradient, upward and downward parts cancel in
+    part, so its norm can hide a strong push. The gradients of `parameters` and the loss's graph stay as they are.
 
     Args:
-        loss: a scalar that depends on `parameters` through `log_probabilities` alone.
+        loss: a scalar that depends on `parameters` only through `log_probabilities`.
         log_probabilities: of the generations' codes.
-        parameters: those of the policy.
+        parameters: of the policy.
     """
     (slopes,) = torch.autograd.grad(loss, log_probabilities, retain_graph=True, materialize_grads=True)
-    downward = slopes.clamp(min=0.0)  # a loss that grows with a log-probability is a push to lower it
+    downward = slopes.clamp(min=0.0)  # where the loss grows with a log-probability, a step lowers it
     gradients = torch.autograd.grad(log_probabilities, parameters, downward, retain_graph=True, allow_unused=True)
     return torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
 
@@ -137,9 +137,9 @@ def group_figures(rollouts: Rollouts, rewards_BG: Tensor, parts: Mapping[str, Te
     """Rewards, legality and diversity of a step's generations.
 
     Returns:
-        `reward`, the mean over generations that are items; `reward_spread`, standard deviation within a group, averaged;
-        `reward/<name>`, means of each reward; `legality`, the share that are items; `items_in_group` and `items_in_batch`, how
-        many different items there are for each generation of a group and of the step.
+        `reward`, the mean over legal generations; `reward_spread`, the mean over groups of the standard deviation within a group;
+        `reward/<name>`, the mean of each reward; `legality`, the share of generations that are items; `items_in_group` and
+        `items_in_batch`, the number of different items per generation, within groups and within the step.
     """
     legal_BG = rollouts.legal
     count = legal_BG.sum().clamp(min=1)
@@ -166,10 +166,11 @@ def group_figures(rollouts: Rollouts, rewards_BG: Tensor, parts: Mapping[str, Te
 
 
 def kl_to_start(log_pi_BG: Tensor, log_start_BG: Tensor, *, sampled: bool) -> Tensor:
-    """Kullback-Leibler divergence of the policy from the start, in nats of items, by generations of the policy; never below 0.
+    """The Kullback-Leibler divergence of the policy from its start, in nats per item, from generations of the policy; at least 0.
 
-    Of independent samples the estimate r - 1 - log r with r = π_start / π, averaged (Schulman, "Approximating KL Divergence",
-    2020). Beams and other groups of different items are no samples: of them the divergence given that the item is of the group.
+    Independent samples give the estimate mean(r - 1 - log r) with r = π_start / π (Schulman, "Approximating KL Divergence",
+    2020). Beams and other groups of different items are not samples. For them it is the divergence of the two distributions
+    over the group's items.
     """
     if sampled:
         log_ratio_BG = log_start_BG - log_pi_BG

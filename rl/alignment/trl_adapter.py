@@ -1,11 +1,11 @@
-"""trl's GRPO trainer on a generator: its loss types, or objectives of our own, with the probabilities of what was really sampled.
+"""trl's GRPO trainer for generators, with trl's loss types or the objectives of `rl.objectives`.
 
-trl's trainer wants a causal language model: it generates by itself, computes probabilities over an unconstrained vocabulary, and
-passes token ids around. Here prompts are numbers of rows that are looked up, generations come from a callable, and
-log-probabilities and entropies are those of the policy, under the trie or free. Advantages, losses, clipping, the KL term and
-the optimizer steps are trl's. What trl could be asked for and would not happen here is refused (`TrlAdapter`).
+trl's trainer expects a causal language model. It generates text itself, computes probabilities over an unconstrained vocabulary,
+and passes token ids around. The adapter replaces these three: a prompt is the number of a request, generations come from a
+callable, and log-probabilities and entropies are those of the policy, under the trie or free. Advantages, losses, clipping, the
+KL term and optimizer steps stay trl's. Options of trl that would have no effect are refused (`TrlAdapter`).
 
-Written against trl 1.16, whose trainers change between minor versions.
+Written against trl 1.16; trl's trainers change between minor versions.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ Rollout = Callable[[Requests, int], Rollouts]
 Objective = Callable[[Tensor, Tensor, Tensor], PolicyLoss]
 LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
 
-# Options of trl about how it generates text: here the rollouts decide.
+# Options of how trl generates text. Here the rollouts generate.
 _OF_GENERATION = (
     "temperature",
     "top_p",
@@ -50,7 +50,7 @@ _OF_GENERATION = (
     "use_vllm",
     "use_transformers_continuous_batching",
 )
-# Options about language models: texts that are cut off, chats, language-model heads, routers that return their scores.
+# Options for language models: truncated texts, chats, language-model heads, routers that return their scores.
 _OF_LANGUAGE_MODELS = (
     "mask_truncated_completions",
     "chat_template_kwargs",
@@ -61,7 +61,7 @@ _OF_LANGUAGE_MODELS = (
     "use_liger_kernel",
     "pad_to_multiple_of",
 )
-# Options of trl's losses, which an objective of our own replaces.
+# Options of trl's losses, which an `objective` replaces.
 _OF_LOSSES = (
     "loss_type",
     "importance_sampling_level",
@@ -77,21 +77,21 @@ _OF_LOSSES = (
 
 
 def trl_config(generator: Generator, folder: Path, **settings: Any) -> GRPOConfig:
-    """trl's config with what suits a generator, unless `settings` say otherwise.
+    """trl's config with defaults for a generator.
 
-    That is full precision, no gradient checkpointing, no reports to anybody, no checkpoints, and L codes as the length of a
-    completion, by which `loss_type="dr_grpo"` divides. Sizes are trl's: `per_device_train_batch_size` counts generations, not
-    users.
+    The defaults are full precision, no gradient checkpointing, no reports, no checkpoints, and completions of L codes, the length
+    by which `loss_type="dr_grpo"` divides. Sizes are trl's: `per_device_train_batch_size` counts generations and not users.
 
     Args:
-        folder: where trl writes what it is asked to write.
-        settings: any field of `GRPOConfig`.
+        generator: the policy.
+        folder: trl's output folder.
+        settings: fields of `GRPOConfig`; they override the defaults.
     """
     suited = {
         "output_dir": str(folder),
         "use_cpu": compute_on_cpu(),
         "bf16": False,
-        "gradient_checkpointing": None,  # trl's default is True; False would be answered with a warning about its name
+        "gradient_checkpointing": None,  # trl's default is True, and False makes trl warn about the option's name
         "report_to": "none",
         "save_strategy": "no",
         "max_completion_length": generator.levels,
@@ -100,14 +100,14 @@ def trl_config(generator: Generator, folder: Path, **settings: Any) -> GRPOConfi
 
 
 class GeneratorModel(PreTrainedModel):
-    """A generator as the model that trl trains; its weights are the generator's own.
+    """A generator as the model that trl trains. They share their weights.
 
-    Always in eval mode: with dropout a policy would differ from itself, and ratios would not begin at 1. trl reads from
-    `training` of the model itself whether it trains or evaluates.
+    The generator stays in eval mode, because with dropout ratios would not start at 1. trl reads `training` of this module to
+    tell training from evaluation.
 
     Args:
         generator: the policy.
-        free: without the trie.
+        free: score codes without the trie.
     """
 
     config_class = PreTrainedConfig
@@ -119,7 +119,7 @@ class GeneratorModel(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """Leave the weights as they are."""
+        """Keep the weights."""
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -135,25 +135,25 @@ class GeneratorModel(PreTrainedModel):
 class TrlAdapter(GRPOTrainer):
     """trl's GRPO trainer with a generator as its policy. `train()` changes the generator's weights in place.
 
-    The old log-probabilities of ratios are those that the rollouts bring along: of the policy that chose, which may be a snapshot
-    or have a temperature. The reference of the KL term (`beta`) is a copy of the generator as it is now.
+    Ratios divide by the log-probabilities that the rollouts carry: those of the policy that generated, which may be a snapshot or
+    have a temperature. The reference of the KL term (`beta`) is a copy of the generator made now.
 
-    trl's `importance_sampling_level="sequence"` is GSPO's geometric mean over codes, not the ratio of an item, which is what
-    `rl.objectives.ecpo` has.
+    trl's `importance_sampling_level="sequence"` is GSPO's geometric mean over codes. The ratio of a whole item is
+    `rl.objectives.ecpo` with `level="item"`.
 
     Args:
         generator: the policy.
-        prompts: histories to learn from; one number of `prompts` is one prompt of trl.
+        prompts: histories to generate for. The number of a request is one prompt of trl.
         rollout: makes G generations for each of some prompts, on the generator's device.
-        rewards: by the names that curves show; weighted by `args.reward_weights`.
+        rewards: by the name that curves show; `args.reward_weights` weights them.
         args: see `trl_config`.
-        free: probabilities without the trie, for rollouts that were generated without it.
-        objective: what is minimised in place of trl's `loss_type`, called with log-probabilities `[X, 1, L]`, advantages `[X, 1]`
-            and old log-probabilities; say, `rl.objectives.gbpo` or a `partial` of `rl.objectives.ecpo`.
+        free: score codes without the trie, for rollouts that were generated without it.
+        objective: replaces trl's `loss_type`, for example `rl.objectives.gbpo` or a `partial` of `rl.objectives.ecpo`. It is
+            called with log-probabilities `[X, 1, L]`, advantages `[X, 1]` and old log-probabilities.
 
     Raises:
-        UserError: options of trl that would change nothing here, or do not fit: sampling is the rollouts', there is no text and
-            no language model, and an objective of our own has no use for the settings of trl's losses.
+        UserError: an option of trl has no effect here or does not fit the generator: options of sampling, of text and language
+            models, and with an `objective` those of trl's losses.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class TrlAdapter(GRPOTrainer):
             check_free(generator)
         self.prompts, self.rollout, self.objective = prompts, rollout, objective
         beta, sync = args.beta, args.sync_ref_model
-        args.beta, args.sync_ref_model = 0.0, False  # trl would load a reference model by its name on the Hub
+        args.beta, args.sync_ref_model = 0.0, False  # otherwise trl loads a reference model by its name on the Hub
         super().__init__(
             model=GeneratorModel(generator, free),
             reward_funcs=[_named(name, reward) for name, reward in rewards.items()],
@@ -193,16 +193,16 @@ class TrlAdapter(GRPOTrainer):
             self.add_callback(SyncRefModelCallback(ref_model=self.ref_model, accelerator=self.accelerator))
 
     def _send_telemetry(self) -> None:
-        """Nothing is reported to anybody."""
+        """Send nothing."""
 
     def _generate(self, prompts: list[int]) -> tuple[Any, ...]:
-        """Generations for prompts that trl has already repeated, group by group."""
+        """Generations for prompts, which trl has repeated group by group."""
         generations: int = self.num_generations if self.model.training else self.num_generations_eval  # type: ignore[assignment]
         rows_X = np.asarray(prompts)
         rows_B = rows_X[::generations]
         if not np.array_equal(np.repeat(rows_B, generations)[: len(rows_X)], rows_X) or len(rows_X) % generations:
             raise UserError(
-                f"a process was given {len(rows_X)} generations that are no whole groups of {generations}: make "
+                f"a process was given {len(rows_X)} generations, which are not whole groups of {generations}; make "
                 "per_device_train_batch_size x steps_per_generation a multiple of num_generations"
             )
         self._asked = self.prompts.pick(rows_B)
@@ -211,7 +211,7 @@ class TrlAdapter(GRPOTrainer):
         codes_XL = self._made.codes_BGL.flatten(0, 1).tolist()
         texts = ["-".join(map(str, codes)) for codes in codes_XL]
         log_probabilities_XL = self._made.log_probabilities_BGL.flatten(0, 1).tolist()
-        # trl's order: prompts, completions, a mask of tools, texts, log-probabilities, further fields, images, images of tools.
+        # trl's order: prompts, completions, a mask of tools, texts, log-probabilities, extra fields, images, images of tools.
         return [[row] for row in prompts], codes_XL, None, texts, log_probabilities_XL, {}, None, []
 
     def _calculate_rewards(self, inputs: Any, prompts: list[int], completions: Any, completion_ids_list: Any) -> Tensor:
@@ -229,7 +229,7 @@ class TrlAdapter(GRPOTrainer):
         return gathered
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """trl's, with the ratios' old policy being the one that chose."""
+        """As trl does, but ratios divide by the probabilities of the policy that generated."""
         made: dict[str, Any] = super()._generate_and_score_completions(inputs)
         made["old_per_token_logps"] = made["sampling_per_token_logps"]
         return made
@@ -244,7 +244,7 @@ class TrlAdapter(GRPOTrainer):
         compute_entropy: bool = False,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None, None]:
-        """Log-probabilities and entropies `[X, L]` of rows that hold a prompt's number and L codes."""
+        """Log-probabilities and entropies `[X, L]` of rows with the number of a prompt and L codes."""
         found = []
         for rows_XT in input_ids.split(batch_size or max(len(input_ids), 1)):
             rows_B, codes_BGL, user_X, place_X = _by_user(rows_XT[:, 0], rows_XT[:, -logits_to_keep:])
@@ -279,11 +279,11 @@ class TrlAdapter(GRPOTrainer):
 
 
 def _by_user(rows_X: Tensor, codes_XL: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Put codes beside the others of their user, so that every history is encoded once.
+    """Group code sequences by user, so that each history is encoded once.
 
     Returns:
-        the different rows `[B]`, codes `[B, G, L]` (a user with fewer than G has the first again), and where each of the X codes
-        stands: its user and its place.
+        the different rows `[B]`; codes `[B, G, L]`, where a user with fewer than G sequences repeats the first; and for each of
+        the X sequences its user and its place in that user's group.
     """
     rows_B, user_X = rows_X.unique(return_inverse=True)
     counts_B, order_X = user_X.bincount(minlength=len(rows_B)), user_X.argsort(stable=True)
@@ -296,7 +296,7 @@ def _by_user(rows_X: Tensor, codes_XL: Tensor) -> tuple[Tensor, Tensor, Tensor, 
 
 
 def _named(name: str, reward: Reward) -> Reward:
-    """The reward as a function with a name: trl asks for one, and takes rewards that are modules for language models."""
+    """The reward as a named function. trl reads the name, and would take a reward that is a module for a language model."""
 
     def rewards_of(prompts: Requests, rollouts: Rollouts) -> Tensor:
         return reward(prompts, rollouts)
@@ -306,31 +306,31 @@ def _named(name: str, reward: Reward) -> Reward:
 
 
 def _no_text() -> PreTrainedTokenizerFast:
-    """The tokenizer that trl insists on. All prompts have one token and all completions L, so nothing is ever padded with its."""
+    """A tokenizer, because trl requires one. Prompts have one token and completions L, so its padding is never used."""
     tokenizer = Tokenizer(WordLevel({"<none>": 0}, unk_token="<none>"))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<none>", eos_token="<none>")
 
 
 def _check(args: GRPOConfig, generator: Generator, prompts: int, objective: Objective | None) -> None:
-    """Refuse what trl would be told in vain. Raises UserError."""
+    """Refuse options without effect and sizes that do not fit. Raises UserError."""
     defaults = {field.name: field.default for field in fields(GRPOConfig)}
     defaults |= {"gradient_checkpointing": False, "pad_to_multiple_of": None}
     why = dict.fromkeys(_OF_GENERATION, "the rollouts decide how generations are made")
-    why |= dict.fromkeys(_OF_LANGUAGE_MODELS, "a generator is no language model")
+    why |= dict.fromkeys(_OF_LANGUAGE_MODELS, "it is for language models, and a generator is none")
     if objective is not None:
-        why |= dict.fromkeys(_OF_LOSSES, "an objective of our own replaces trl's loss")
+        why |= dict.fromkeys(_OF_LOSSES, "`objective` replaces trl's loss")
     for name, reason in why.items():
         if getattr(args, name) != defaults[name]:
-            raise UserError(f"trl's option {name}={getattr(args, name)!r} would change nothing: {reason}")
+            raise UserError(f"trl's option {name}={getattr(args, name)!r} has no effect here: {reason}")
     if args.loss_type not in LOSS_TYPES:
         raise UserError(f'trl 1.16 has no loss_type "{args.loss_type}"; it has {", ".join(LOSS_TYPES)}')
     if args.max_completion_length != generator.levels:
         raise UserError(
-            f"max_completion_length is {args.max_completion_length}, the generator's IDs have {generator.levels} codes"
+            f"max_completion_length is {args.max_completion_length}, but the generator's IDs have {generator.levels} codes"
         )
     at_once = cast(int, args.generation_batch_size) // cast(int, args.num_generations)
     if prompts < at_once:
         raise UserError(
-            f"{prompts} prompts are fewer than the {at_once} that one generation step takes, and trl would train on none: "
-            "give more prompts, or lower per_device_train_batch_size or steps_per_generation"
+            f"{prompts} prompts are fewer than the {at_once} of one generation step, and trl would train on none of them; "
+            "use more prompts, or lower per_device_train_batch_size or steps_per_generation"
         )

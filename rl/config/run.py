@@ -22,5 +22,5 @@ class AlignmentRunConfig(RunConfig):
 
 def config_of(run: Run) -> AlignmentRunConfig:
     """The run's config with the sections of this package."""
-    assert isinstance(run.config, AlignmentRunConfig), "this run was opened without the plugin of `rl`"
+    assert isinstance(run.config, AlignmentRunConfig), "this run was opened without the plugin `rl`"
     return run.config

@@ -1,1 +1,1 @@
-"""The reward model (P-Score): its stages, its figures, and selection from the beam by it."""
+"""The reward model (P-Score): its stages, its figures, and selection from the beam by its score."""

@@ -1,4 +1,4 @@
-"""Which reward models a run has: the one that rewards and selects, and the one of other users that judges."""
+"""The reward models of a run. One gives rewards and selects; the other learns from other users and judges."""
 
 from collections.abc import Mapping
 
@@ -10,19 +10,19 @@ OTHER_HALF: Mapping[Half, Half] = {"first": "second", "second": "first"}
 
 
 def stage_name(half: Half | None) -> str:
-    """The stage of the reward model of half of the users, or of all."""
+    """The stage that trains the reward model of half of the users, or of all (None)."""
     return "reward" if half is None else f"reward_{half}"
 
 
 def reward_section(config: AlignmentRunConfig) -> RewardConfig:
-    """The settings of reward models. Raises UserError where the config leaves them out."""
+    """The settings of reward models. Raises UserError if the config says reward: null."""
     if config.reward is None:
-        raise UserError("the config says reward: null; give it a section reward (configs/demo.yaml explains its keys)")
+        raise UserError("the config says reward: null; add a section reward (configs/demo.yaml explains its keys)")
     return config.reward
 
 
 def selecting_name(config: AlignmentRunConfig) -> str:
-    """The reward model that may reward and select: not the one of the users who are kept for judging.
+    """The reward model that may give rewards and select. It is never the one that judges.
 
     Raises:
         UserError: the config says reward: null.
@@ -32,12 +32,12 @@ def selecting_name(config: AlignmentRunConfig) -> str:
 
 
 def rewarding_name(config: AlignmentRunConfig) -> str | None:
-    """The reward model that rewards; None where rewards are rules alone."""
+    """The reward model that gives rewards; None if all rewards are rules."""
     return selecting_name(config) if config.align.rewards.p_score else None
 
 
 def judging_name(config: AlignmentRunConfig) -> str | None:
-    """The reward model that judges, which is never the one that rewards; None where there is to be none."""
+    """The reward model that judges, which is never the one that gives rewards; None if nobody judges."""
     if config.reward is None:
         return None
     if config.align.judge_half is not None:
@@ -56,13 +56,13 @@ def aligns(config: AlignmentRunConfig) -> bool:
 
 
 def trained_names(config: AlignmentRunConfig) -> list[str]:
-    """The reward models that `onerec run` trains. Alignment by rules alone needs none."""
+    """The reward models that `onerec run` trains. Alignment by rules needs none."""
     rewards = aligns(config) and config.align.rewards.p_score
     return reward_names(config) if selects(config) or rewards else []
 
 
 def reward_names(config: AlignmentRunConfig) -> list[str]:
-    """The reward models that results use where they are trained: who rewards and selects, and who judges, if they are two."""
+    """The reward models that results use if they are trained: the one that gives rewards and selects, and the one that judges."""
     if not (selects(config) or aligns(config)):
         return []
     first = selecting_name(config) if selects(config) else rewarding_name(config)

@@ -13,17 +13,17 @@ from rl.reward_model.stage import RewardStage, load_preference_score
 
 
 def judge_named(run: Run, name: str) -> Judge:
-    """The reward model of a stage, which must be trained, as a judge."""
+    """The trained reward model of a stage as a judge."""
     stage, score = run.stages[name], load_preference_score(run, name)
     assert isinstance(stage, RewardStage)
-    title = f"reward model of {stage.half or 'all'} users"
+    title = "reward model of all users" if stage.half is None else f"reward model of the {stage.half} half of users"
     return Judge(title, lambda requests, items_CK: mean_score(score, requests, items_CK))
 
 
 def judge_of(run: Run) -> Judge | None:
-    """Who judges the lists of `onerec run`; None where nobody can.
+    """The judge of the lists of `onerec run`; None if there is none.
 
-    Who selects does not judge: where one reward model of all users is trained, it selects.
+    A reward model that selects does not judge. A single reward model of all users only selects.
     """
     config = config_of(run)
     trained = [name for name in reward_names(config) if run.artefact(name).done]

@@ -1,7 +1,7 @@
-"""Selection by reward: a cascade that generates K items by beam search and lists those that the reward model ranks first.
+"""Selection by reward: a cascade of beam search, which finds K candidates, and the reward model, which re-ranks them.
 
-By the OneRec Technical Report's own figures (arXiv 2506.13695, section 4) generation alone is about as good as the cascade it
-replaces, and selecting from its beam is what wins.
+In the OneRec Technical Report's figures (arXiv 2506.13695, section 4), generation alone is about as good as the cascade that it
+replaces. The gain comes from selecting from its beam.
 """
 
 import json
@@ -28,35 +28,37 @@ from rl.config.run import config_of
 from rl.reward_model.choice import reward_section, selects
 from rl.reward_model.stage import RewardStage, load_preference_score, validating_users
 
-# Odds of the score against the generator are 0, then 1/4, 1/2 .. 64, then the score alone.
+# Odds of the P-Score against the generator: 0, then 1/4, 1/2 ... 64, then the P-Score alone.
 WEIGHTS = (0.0, *(odds / (1 + odds) for odds in (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)), 1.0)
 WEIGHT_FILE = "weight.json"
 UNTOUCHED_TEST = "No stage after training and no reward model learns from the test part."
 
 
 class RewardSelectionStage(Stage):
-    """Fit the weight of a reward model against the generator whose beam it selects from.
+    """Fits the weight of a reward model against the generator that it selects from.
 
-    The weight is fitted on validation requests of users whose validation events the reward model has not learnt. It lies with
-    whatever was trained last, so that it goes with it.
+    The weight is fitted on validation requests of users whose validation events the reward model did not learn from. It is stored
+    in the folder of the stage that was trained last, so that retraining deletes it.
 
     Args:
-        trained: the reward model.
-        behind: stages whose training led to the generator, the one that left it last.
-        name, label, description: of the model in results and for readers.
+        trained: the stage of the reward model.
+        behind: the stages that trained the generator, in their order; the last one holds it.
+        model_name: of the cascade in results.
+        label: of the generator, for readers.
+        whose: the generator in the possessive, for readers.
     """
 
     kind = "reward selection"
 
     def __init__(self, trained: RewardStage, behind: tuple[str, ...], model_name: str, label: str, whose: str) -> None:
-        self.trained, self.behind, self.proposing = trained, behind, behind[-1]
+        self.trained, self.behind, self.generator_stage = trained, behind, behind[-1]
         self.model_name, self.label, self.whose = model_name, label, whose
-        self.needs = (trained.name, self.proposing)
-        plain = self.proposing == "generator"
-        self.name = f"{trained.name}/selection" if plain else f"{self.proposing}/selection_{trained.name}"
+        self.needs = (trained.name, self.generator_stage)
+        plain = self.generator_stage == "generator"
+        self.name = f"{trained.name}/selection" if plain else f"{self.generator_stage}/selection_{trained.name}"
 
     def asked(self, run: Run) -> bool:
-        return selects(config_of(run)) and run.stages[self.proposing].asked(run)
+        return selects(config_of(run)) and run.stages[self.generator_stage].asked(run)
 
     def recipe(self, run: Run) -> tuple[Any, ...]:
         return (self._section(run).selection.beam_width, run.config.recommend.exclude_seen)
@@ -77,31 +79,31 @@ class RewardSelectionStage(Stage):
         requests = requests.pick(np.flatnonzero(kept_U[requests.users_C]))
         if not len(requests):
             raise UserError(
-                "reward selection: no validation request of a user that the reward model did not learn from; "
-                "set reward.selection.weight, or a larger reward.validation_share"
+                "reward selection: the reward model learnt from every user with a validation request; "
+                "set reward.selection.weight, or raise reward.validation_share"
             )
         width = self._section(run).selection.beam_width
-        generator = load_generator(run, self.proposing, width)
+        generator = load_generator(run, self.generator_stage, width)
         candidates = generator.recommend(requests, width, exclude_seen=run.config.recommend.exclude_seen)
         weight, tried = fit_weight(candidates, score, requests)
         return {"weight": weight, "cases": len(requests), "tried": tried}
 
     def weight(self, run: Run) -> float:
-        """The weight of the reward model against the generator: as the config gives it, or fitted where it is not yet."""
+        """The weight of the reward model against the generator: the config's, or else the fitted one, fitted now if needed."""
         given = self._section(run).selection.weight
         if given is not None:
             return given
         return float(json.loads((run.make(self.name) / WEIGHT_FILE).read_text(encoding="utf-8"))["weight"])
 
     def load(self, run: Run) -> Cascade:
-        """The generator with selection by the trained reward model."""
+        """The cascade of the generator and the trained reward model."""
         width = self._section(run).selection.beam_width
         score = load_preference_score(run, self.trained.name)
-        return Cascade(load_generator(run, self.proposing, width), width, Mixture(score, self.weight(run)))
+        return Cascade(load_generator(run, self.generator_stage, width), width, Mixture(score, self.weight(run)))
 
     def models(self, run: Run) -> Iterable[Model]:
-        trained, proposing = run.artefact(self.trained.name), run.artefact(self.proposing)
-        if not (trained.done and proposing.done):
+        trained, generator = run.artefact(self.trained.name), run.artefact(self.generator_stage)
+        if not (trained.done and generator.done):
             return
         selection = self._section(run).selection
 
@@ -113,7 +115,7 @@ class RewardSelectionStage(Stage):
                 chosen |= json.loads(fitted.read_text(encoding="utf-8"))
                 behind.append(self.name)
             return {
-                "parameters": sum(training_facts(one.folder)["parameters"] for one in (proposing, trained)),
+                "parameters": sum(training_facts(one.folder)["parameters"] for one in (generator, trained)),
                 "train_seconds": seconds_of(run, behind),
                 "reward_selection": chosen,
             }
@@ -141,16 +143,16 @@ class RewardSelectionStage(Stage):
 def fit_weight(
     candidates: Candidates, score: PreferenceScore, requests: Requests, weights: Sequence[float] = WEIGHTS
 ) -> tuple[float, list[dict[str, float]]]:
-    """The weight with the highest NDCG@10 of what users took next; of equal ones the smallest.
+    """The weight with the highest NDCG@10; among equal ones the smallest.
 
     Args:
-        candidates: the generator's, with their log-probabilities.
+        candidates: of the generator, with their log-probabilities.
         score: the reward model.
-        requests: that neither the generator nor the reward model has learnt from.
+        requests: with targets that neither the generator nor the reward model learnt from.
         weights: to try.
 
     Returns:
-        the weight, and for each that was tried "weight", "ndcg@10" and "recall@10".
+        the weight; and "weight", "ndcg@10" and "recall@10" of each weight that was tried.
     """
     log_scores_CK = score.score(requests, candidates)
     rows = []

@@ -1,4 +1,4 @@
-"""The stage that trains a reward model on impressions, and the stage that measures it on held-out ones."""
+"""The stage that trains a reward model on impressions, and the stage that measures it on held-out impressions."""
 
 import json
 from pathlib import Path
@@ -36,15 +36,12 @@ from rl.reward_model.choice import reward_section, stage_name, trained_names
 
 MODEL_FOLDER, EVALUATION_FILE = "model", "evaluation.json"
 CRITERION = "likelihood"
-JUDGED_NEGATIVES = 20  # per event, where the next item is judged against drawn ones
-VALIDATION_IMPRESSIONS = 20_000  # that each validation during training looks at, at most
+JUDGED_NEGATIVES = 20  # random items that the next item is compared with in evaluations
+VALIDATION_IMPRESSIONS = 20_000  # of each validation during training, at most
 
 
 class RewardStage(Stage):
-    """Train the reward model of all users, or of half of them.
-
-    Its folder is `reward`, or `reward_first` and `reward_second` for the reward models of half of the users.
-    """
+    """Trains the reward model of all users (folder `reward`) or of half of them (`reward_first`, `reward_second`)."""
 
     kind = "reward"
     needs = ("semantic_ids",)
@@ -54,7 +51,7 @@ class RewardStage(Stage):
         self.half, self.name = half, stage_name(half)
 
     def section(self, run: Run) -> RewardConfig:
-        """The settings of this reward model. Raises UserError where the config says reward: null."""
+        """The settings of this reward model. Raises UserError if the config says reward: null."""
         return reward_section(config_of(run)).model_copy(update={"half": self.half})
 
     def asked(self, run: Run) -> bool:
@@ -68,7 +65,9 @@ class RewardStage(Stage):
 
     def make(self, run: Run, folder: Path) -> Facts:
         section = self.section(run)
-        run.say(f"reward model: training the one of {self.half or 'all'} users")
+        run.say(
+            f"reward model: training on {'all users' if self.half is None else f'the {self.half} half of the users'}"
+        )
         objectives = choose_objectives(run.dataset, section.objectives)
         set_threads(run.config.threads, section.width, run.state.num_processes)
         torch.manual_seed(run.config.seed)
@@ -112,7 +111,7 @@ class RewardStage(Stage):
 
 
 class RewardEvaluationStage(Stage):
-    """Measure a reward model. The figures lie inside its folder, so that they go when it is trained again."""
+    """Measures a reward model. The figures are stored inside its folder, so that retraining deletes them."""
 
     kind = "reward evaluation"
 
@@ -133,14 +132,14 @@ class RewardEvaluationStage(Stage):
         return {}
 
     def figures(self, run: Run) -> dict[str, Any]:
-        """What was measured, measured first where it is not yet; see `evaluate_reward_model`."""
+        """The figures of `evaluate_reward_model`, measured now if needed."""
         path = run.make(self.name) / EVALUATION_FILE
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
 
 def load_preference_score(run: Run, name: str) -> PreferenceScore:
-    """The reward model that a stage has trained, as a scorer. Raises UserError where it is not trained with these settings."""
+    """The trained reward model of a stage as a scorer. Raises UserError if it is not trained with the run's settings."""
     artefact = run.artefact(name)
     if not artefact.done:
         raise UserError(
@@ -153,46 +152,47 @@ def load_preference_score(run: Run, name: str) -> PreferenceScore:
 
 
 def learnt_and_judged(log: ImpressionLog, section: RewardConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Which impressions train and which tell when to stop, boolean `[E]` each. Those of the test part are in neither.
+    """The impressions to train on and those to validate on, boolean `[E]` each. The test part is in neither.
 
-    Both belong to the users of the half that is asked for. Of a share of them the validation part is not learnt but judged.
+    Both come from the users of the section's half. A share of these users validates: their impressions of the validation part are
+    not trained on.
 
     Raises:
-        UserError: nothing is left for one of the two, or no impression shows all objectives.
+        UserError: no impressions to train or to validate on, or no impression records all objectives.
     """
     users_E = log.users()
     known_E = ~np.isnan(log.labels_EO).all(axis=1) & users_of_half(log.user_ids, section.half)[users_E]
-    known_E &= np.arange(len(users_E)) > log.stream.offsets[users_E]  # something must stand before it
+    known_E &= np.arange(len(users_E)) > log.stream.offsets[users_E]  # a user's first impression has no history
     judging_E = validating_users(log, section)[users_E]
     judged_E = known_E & (log.parts_E == VALID) & judging_E
     learnt_E = known_E & ((log.parts_E == TRAIN) | ((log.parts_E == VALID) & ~judging_E))
     if not learnt_E.any() or not judged_E.any():
         raise UserError(
             "the reward model: too few impressions with signals before the test part to train and to validate; "
-            "a larger reward.validation_share takes more users for the latter"
+            "a larger reward.validation_share keeps more users for validation"
         )
     if np.isnan(log.labels_EO[learnt_E]).any(axis=1).all():
         names = ", ".join(log.objectives)
         raise UserError(
-            f"no impression before the test part records all of {names}; name those reward.objectives that are"
+            f"no impression before the test part records all of {names}; set reward.objectives to signals that are recorded"
         )
     return learnt_E, judged_E
 
 
 def validating_users(log: ImpressionLog, section: RewardConfig) -> np.ndarray:
-    """The users whose validation impressions a reward model does not learn, boolean `[U]`: a share of its own, and all others."""
+    """The users whose validation part is not learnt from, boolean `[U]`: a share of the model's users, and all other users."""
     validating_U: np.ndarray = user_draws(log.user_ids, "validation") < section.validation_share
     return validating_U | ~users_of_half(log.user_ids, section.half)
 
 
 def even_places(chosen_E: np.ndarray, at_most: int) -> np.ndarray:
-    """Places of chosen impressions, at most so many, spread evenly."""
+    """Places of the chosen impressions, an even sample of at most `at_most`."""
     places = np.flatnonzero(chosen_E)
     return places[even_rows(len(places), at_most)]
 
 
 def label_rates(log: ImpressionLog, learnt_E: np.ndarray, negatives: int) -> torch.Tensor:
-    """How often each label is 1 where it is learnt, float32 `[O]`; an objective that is never recorded gets 0."""
+    """The share of ones among each objective's training labels, float32 `[O]`; 0 for an objective without labels."""
     if log.objectives == [NEXT_ITEM]:
         return torch.tensor([1 / (1 + negatives)])
     labels_EO = log.labels_EO[learnt_E]
@@ -201,7 +201,7 @@ def label_rates(log: ImpressionLog, learnt_E: np.ndarray, negatives: int) -> tor
 
 
 def negative_weights(training_items: np.ndarray, items: int) -> torch.Tensor:
-    """How often items are drawn as negatives: half of the time any, half of the time as often as they were taken."""
+    """Unnormalised weights to draw negatives with: half uniform, half in proportion to training events."""
     counts_N = training_counts(training_items, items)
     return torch.from_numpy(counts_N / max(counts_N.sum(), 1) + 1 / items)
 
@@ -209,11 +209,17 @@ def negative_weights(training_items: np.ndarray, items: int) -> torch.Tensor:
 def judge_impressions(
     model: PreferenceModel, log: ImpressionLog, places: np.ndarray, negatives: int = JUDGED_NEGATIVES
 ) -> tuple[Judgement, np.ndarray]:
-    """What the model thinks of impressions before they happened.
+    """The model's scores of impressions, each with the history before it.
+
+    Args:
+        model: to judge with.
+        log: of the impressions.
+        places: of the impressions in the log, `[C]`.
+        negatives: random items per impression, where the objective is the next item.
 
     Returns:
-        the judgement of `[C, X]` candidates, and their labels float32 `[C, X, O]`. The first is the impression; where the next
-        item is judged, drawn items stand behind it, the same ones every time.
+        the judgement of `[C, X]` candidates, and their labels float32 `[C, X, O]`. The first candidate is the impression. Where
+        the objective is the next item, random items follow, the same ones in every call.
     """
     users_C = np.searchsorted(log.stream.offsets, places, side="right") - 1
     candidates_CX, labels_CXO = log.stream.item_index[places][:, None], log.labels_EO[places][:, None]
@@ -234,7 +240,7 @@ def judge_impressions(
 
 
 def validation_figures(trained: nn.Module, log: ImpressionLog, places: np.ndarray) -> dict[str, float]:
-    """The figures that training is stopped by: e to the minus loss per impression, towers and fusion together, and it alone."""
+    """Figures of a validation: "likelihood", e to the minus mean loss, which early stopping maximises, and the losses."""
     assert isinstance(trained, PreferenceModel)
     judgement, labels_CXO = judge_impressions(trained, log, places, trained.config.negatives)
     device = trained.vectors_ND.device
@@ -247,14 +253,14 @@ def evaluate_reward_model(run: Run, section: RewardConfig, score: PreferenceScor
     """Figures of a trained reward model on impressions of the test part.
 
     Returns:
-        for "all" users, and for the "others" that it learnt nothing from where it learnt from half of them: per objective AUC and
-        GAUC of its tower, of the fusion and of the hand-weighted sum of all towers, and the tower's calibration.
+        figures for "all" users. For a reward model of half of the users also for the "others", from whom it learnt nothing. Per
+        objective: AUC and GAUC of its tower, of the fusion and of the weighted sum of all towers, and the tower's calibration.
     """
     users_E, first = score.log.users(), score.log.stream.offsets
     tested_E = (score.log.parts_E == TEST) & ~np.isnan(score.log.labels_EO).all(axis=1)
     places = np.flatnonzero(tested_E & (np.arange(len(users_E)) > first[users_E]))
     if not len(places):
-        raise UserError(f"{run.dataset.folder}: no impression of the test part to judge the reward model by")
+        raise UserError(f"{run.dataset.folder}: the test part has no impressions to measure the reward model on")
     judgement, labels_CXO = judge_impressions(score.model, score.log, places)
     groups = {"all": np.ones(len(places), dtype=bool)}
     if section.half is not None:
@@ -276,7 +282,7 @@ def impression_figures(
     samples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """The figures of some impressions; see `evaluate_reward_model`."""
+    """The figures of the chosen impressions; see `evaluate_reward_model`."""
     probabilities_CXO = judgement.objectives_BXO[chosen_C].sigmoid().double()
     fused_CX, summed_CX = judgement.score_BX[chosen_C].double().numpy(), model.weighted(probabilities_CXO).numpy()
     users_CX = np.broadcast_to(users_C[chosen_C, None], fused_CX.shape)

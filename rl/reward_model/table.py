@@ -13,14 +13,14 @@ COLUMNS = ("positives", "AUC", "GAUC", "predicted/observed", "ECE", "fusion AUC"
 
 
 def print_reward_table(figures: dict[str, Any], console: Console) -> None:
-    """Print what `evaluate_reward_model` found: a row per objective, for all users and for those it learnt nothing from."""
-    titles = {"all": "test impressions", "others": "of users that it learnt nothing from"}
+    """Print the figures of `evaluate_reward_model`, a row per objective."""
+    titles = {"all": "test impressions", "others": "test impressions of users that it learnt nothing from"}
     for group, title in titles.items():
         if group in figures:
             console.print(_table(figures[group], f"reward model, {title}", figures["objectives"], console))
     console.print(
-        "AUC: of the objective's own tower; GAUC: within users, by impressions. sum: the towers' probabilities, weighted by hand "
-        "as the config says. (low to high): 95 % bootstrap interval over users.",
+        "AUC: of the objective's tower. GAUC: AUC within users, weighted by impressions. sum: the towers' probabilities, "
+        "weighted as the config says. (low to high): 95 % bootstrap interval over users.",
         highlight=False,
     )
 

@@ -1,1 +1,1 @@
-"""What a generation is worth: one reward per file, combined by weights."""
+"""Rewards of generations, one per file."""

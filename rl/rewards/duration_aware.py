@@ -1,8 +1,8 @@
-"""OneRec-V2's duration-aware reward (arXiv 2508.20900, section 3.4): whether somebody watched long for a video of that length.
+"""OneRec-V2's duration-aware reward (arXiv 2508.20900, section 3.4): whether a user watched long for a video of that length.
 
-Raw play time rewards long videos. Here a play time is compared with those that the same user gave to videos of about the same
-duration. It takes a play time, so it rewards logged exposures, from which alignment learns beside its generations
-(`rl.exposures`). What a user would watch of a generated item is unknown: this is no `Reward`, and nothing here guesses.
+Raw play time rewards long videos. So this reward compares a play time with the same user's play times of videos of about the
+same duration. It needs a play time, and so it rewards logged exposures (`rl.alignment.exposures`). It is not a `Reward` of
+generations: nobody knows how long a user would watch a generated item.
 """
 
 from bisect import bisect_right, insort
@@ -15,7 +15,7 @@ from onerec.data.contract import Dataset
 from onerec.errors import UserError
 from rl.config.alignment import DurationAwareConfig
 
-EPSILON = 1e-6  # milliseconds; keeps the logarithm of a duration of 0 finite
+EPSILON = 1e-6  # milliseconds; keeps the logarithm of duration 0 finite
 
 
 def duration_aware_advantages(
@@ -26,15 +26,15 @@ def duration_aware_advantages(
     batches_E: np.ndarray | None = None,
     config: DurationAwareConfig | None = None,
 ) -> np.ndarray:
-    """Advantages of logged exposures, int8 `[E]`: +1, 0 or -1, not to be normalised.
+    """Advantages of logged exposures, int8 `[E]`: +1, 0 or -1. They are not to be normalised.
 
     Args:
-        users_E: whose exposure it is, any whole numbers; a user's exposures are in time order.
+        users_E: the user of each exposure, any integers; a user's exposures are in time order.
         play_times_E: milliseconds, NaN where unknown.
         durations_E: milliseconds, NaN where unknown.
-        disliked_E: whether the user said so.
-        batches_E: which batch each belongs to, whole numbers from 0: the top share is one of each batch. None: all are one.
-        config: None: as the defaults are.
+        disliked_E: whether the user disliked it explicitly.
+        batches_E: the batch of each exposure, integers from 0; the top share is taken within each batch. None: a single batch.
+        config: None: the defaults.
     """
     config = config or DurationAwareConfig()
     buckets_E = duration_buckets(durations_E, config.base)
@@ -50,7 +50,7 @@ def duration_aware_advantages(
 def duration_buckets(durations_E: np.ndarray, base: float) -> np.ndarray:
     """`floor(log_base(d + epsilon))` as float64 `[E]`, NaN where the duration is unknown."""
     if base <= 1:
-        raise ValueError(f"a logarithm's base must be above 1, not {base}")
+        raise ValueError(f"the base of the logarithm must be above 1, not {base}")
     if (durations_E < 0).any():
         raise ValueError("durations must not be negative")
     buckets_E: np.ndarray = np.floor(np.log(np.asarray(durations_E, np.float64) + EPSILON) / np.log(base))
@@ -60,11 +60,14 @@ def duration_buckets(durations_E: np.ndarray, base: float) -> np.ndarray:
 def play_time_percentiles(
     users_E: np.ndarray, buckets_E: np.ndarray, play_times_E: np.ndarray, history: Literal["before", "all"], least: int
 ) -> np.ndarray:
-    """The share of a user's plays in the same bucket that were as long or shorter, float64 `[E]`.
+    """The share of a user's plays in the same bucket that were no longer, float64 `[E]`.
+
+    It is NaN where the duration or play time is unknown, and with fewer than `least` plays to compare with.
 
     Args:
-        history: see `DurationAwareConfig`.
-        least: with fewer plays to compare with the percentile is NaN, as it is where duration or play time is unknown.
+        users_E, play_times_E: as in `duration_aware_advantages`.
+        buckets_E: as `duration_buckets` returns them.
+        history, least: see `DurationAwareConfig`.
     """
     percentiles_E = np.full(len(users_E), np.nan)
     known = np.flatnonzero(~np.isnan(buckets_E) & ~np.isnan(play_times_E))
@@ -82,7 +85,7 @@ def play_time_percentiles(
 
 
 def _earlier_up_to(values_E: np.ndarray) -> np.ndarray:
-    """For each value, how many before it are no larger, int64 `[E]`."""
+    """For each value, the number of earlier values that are no larger, int64 `[E]`."""
     earlier: list[float] = []
     counts_E = np.zeros(len(values_E), np.int64)
     for place, value in enumerate(values_E.tolist()):
@@ -92,9 +95,9 @@ def _earlier_up_to(values_E: np.ndarray) -> np.ndarray:
 
 
 def advantages_of_batch(percentiles_E: np.ndarray, disliked_E: np.ndarray, top_share: float = 0.25) -> np.ndarray:
-    """+1 above the quantile `1 - top_share` of the batch's percentiles and not disliked, -1 where disliked, else 0; int8 `[E]`.
+    """Advantages within a batch, int8 `[E]`: -1 if disliked, else +1 above the quantile `1 - top_share` of percentiles, else 0.
 
-    The comparison is strict, as in the paper: where more than `top_share` share the highest percentile, none of them is above.
+    As in the paper the comparison is strict: if more than `top_share` of the batch share the highest percentile, none gets +1.
     """
     judged = ~np.isnan(percentiles_E)
     advantages_E = np.zeros(len(percentiles_E), np.int8)
@@ -108,12 +111,12 @@ def advantages_of_batch(percentiles_E: np.ndarray, disliked_E: np.ndarray, top_s
 def play_events(dataset: Dataset, rows_E: np.ndarray, dislike: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Play times and durations, float64 `[E]` with NaN where unknown, and whether each event was disliked.
 
-    A duration of 0 is one that was not recorded.
+    A duration of 0 counts as unknown.
 
     Args:
-        dataset: where the events are.
-        rows_E: their rows in events.parquet.
-        dislike: the signal of explicit dislike, or None where the log has none.
+        dataset: holds the events.
+        rows_E: rows of events.parquet.
+        dislike: the signal of explicit dislike, or None if the log has none.
 
     Raises:
         UserError: the dataset records no play time or duration, or has no such signal.

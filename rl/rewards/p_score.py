@@ -9,12 +9,12 @@ from onerec.data.requests import Requests
 from onerec.scorers.preference_score import PreferenceScore
 from rl.rollouts.rollouts import Rollouts
 
-ILLEGAL = 0.0  # below every P-Score, which is a probability
+ILLEGAL = 0.0  # a P-Score is a probability above 0
 
 
 @dataclass(frozen=True)
 class PScoreReward:
-    """The P-Score of each generation, above 0 and below 1; 0 for a generation that is no item."""
+    """The P-Score of each generation, between 0 and 1, and 0 for a generation that is no item."""
 
     score: PreferenceScore
 

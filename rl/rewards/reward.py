@@ -1,4 +1,4 @@
-"""What every reward is asked and answers."""
+"""The interface of rewards."""
 
 from typing import Protocol
 
@@ -9,8 +9,8 @@ from rl.rollouts.rollouts import Rollouts
 
 
 class Reward(Protocol):
-    """A number for every generation of a group; larger is better."""
+    """Gives every generation of a group a number; larger is better."""
 
     def __call__(self, prompts: Requests, rollouts: Rollouts) -> Tensor:
-        """Rewards float32 `[B, G]`, finite everywhere, also where `rollouts.items_BG` is -1 (no item has these codes)."""
+        """Rewards float32 `[B, G]`. They must be finite, also where `rollouts.items_BG` is -1 because no item has the codes."""
         ...

@@ -1,1 +1,1 @@
-"""Groups of generations: who is asked, how a policy generates, and how probable it finds what it generated."""
+"""Groups of generations: prompts, the policy, sampling, and log-probabilities."""

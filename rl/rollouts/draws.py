@@ -1,6 +1,6 @@
-"""How a group of generations grows by one code: from which distribution codes are drawn, and with or without repeats.
+"""Draws of the next code for a group of generations: truncation of the distribution, and sampling with or without replacement.
 
-Drawing is by the Gumbel trick: the largest of log-probabilities with independent Gumbel noise is an exact sample, and the G
+Draws use the Gumbel trick. Add independent Gumbel noise to log-probabilities: the largest sum is an exact sample, and the G
 largest are G samples without replacement (stochastic beam search; Kool, van Hoof and Welling, arXiv 1903.06059).
 """
 
@@ -13,16 +13,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Truncation:
-    """From a model's distribution to the one that is sampled from.
+    """Turns a model's distribution into the one to sample from.
 
-    In this order: log-probabilities are divided by the temperature; all but the `top_k` largest go; of what then remains the
-    smallest set of largest ones stays whose probabilities sum up to `top_p` or more (nucleus sampling, arXiv 1904.09751). What
-    stays is normalised. One option always stays.
+    It applies, in this order: the temperature, which divides log-probabilities; `top_k`, which keeps the k largest; and `top_p`,
+    which keeps the fewest largest ones whose probabilities sum to p or more (nucleus sampling, arXiv 1904.09751). The remaining
+    probabilities are normalised. At least one option stays.
 
     Attributes:
         temperature: above 0; 1 changes nothing.
-        top_k: options that stay at most; None for all.
-        top_p: a probability above 0; None or 1 for all.
+        top_k: number of options to keep; None: all.
+        top_p: a probability above 0; None or 1: keep all.
     """
 
     temperature: float = 1.0
@@ -30,11 +30,10 @@ class Truncation:
     top_p: float | None = None
 
     def __call__(self, log_probabilities: Tensor) -> Tensor:
-        """Log-probabilities that are sampled from, over the last axis.
+        """Log-probabilities to sample from, over the last axis.
 
         Args:
-            log_probabilities: `[..., M]`, -inf for what must not be chosen; need not be normalised. A row of nothing but -inf
-                stays one.
+            log_probabilities: `[..., M]`, -inf for forbidden options; need not be normalised. A row of only -inf stays so.
         """
         kept = (log_probabilities / self.temperature).log_softmax(dim=-1)
         if self.top_k is not None and self.top_k < kept.shape[-1]:
@@ -49,26 +48,26 @@ class Truncation:
 
 
 def gumbel_noise(like: Tensor, rng: torch.Generator) -> Tensor:
-    """Independent standard Gumbel variates in the shape of `like` and on its device, drawn on the device of `rng`."""
+    """Independent standard Gumbel variates with the shape and device of `like`, drawn on the device of `rng`."""
     exponential = torch.empty(like.shape, dtype=like.dtype, device=rng.device).exponential_(generator=rng)
     return -exponential.clamp(min=torch.finfo(like.dtype).tiny).log().to(like.device)
 
 
 class Draw(Protocol):
-    """One batch's way to grow; called once a level, it may remember the levels before."""
+    """Extends the prefixes of a batch by one code. It is called once per level and may keep state between levels."""
 
     def __call__(self, log_probabilities_BKM: Tensor) -> tuple[Tensor, Tensor]:
         """Choose among the M options of each of K prefixes.
 
         Returns:
-            for each longer prefix the one it grows from, and the option it takes, int64 `[B, K']`.
+            for each of the K' longer prefixes the prefix that it extends and the option that it takes, int64 `[B, K']` each.
         """
         ...
 
 
 @dataclass(frozen=True)
 class WithReplacement:
-    """G independent samples; one may come more than once."""
+    """G independent samples, which may repeat."""
 
     group_size: int
     rng: torch.Generator
@@ -81,11 +80,11 @@ class WithReplacement:
 
 
 class WithoutReplacement:
-    """G different samples in the order in which they would be drawn one after the other; the first is an exact sample.
+    """G different samples, in the order of sequential draws without replacement; the first is an exact sample.
 
-    Each prefix carries the largest perturbed log-probability of all that lies behind it. Those of its continuations are drawn
-    given that their largest is this one (the paper's Algorithm 1, in the numerically stable form of its Appendix B.3). Where
-    fewer than G are left, further ones have options with log-probability -inf in them.
+    Each prefix carries the largest perturbed log-probability of its continuations. The next level draws perturbed
+    log-probabilities conditioned on this maximum (the paper's Algorithm 1, in the numerically stable form of its Appendix B.3).
+    If fewer than G samples exist, the surplus ones contain an option with log-probability -inf.
     """
 
     def __init__(self, group_size: int, rng: torch.Generator) -> None:
@@ -103,9 +102,9 @@ class WithoutReplacement:
 
 
 def _given_largest(perturbed_BKM: Tensor, largest_BK: Tensor) -> Tensor:
-    """Gumbel variates shifted so that the largest of each row is `largest_BK` and the others are as they are given that."""
+    """Gumbel variates conditioned on the largest of each row being `largest_BK`."""
     below_BKM = perturbed_BKM - perturbed_BKM.amax(dim=-1, keepdim=True)
-    # log(1 - exp(below)), by whichever form loses no digits.
+    # log(1 - exp(below)), in the form that loses no digits.
     rest_BKM = torch.where(below_BKM > -0.693, (-below_BKM.expm1()).log(), (-below_BKM.exp()).log1p())
     shift_BKM = largest_BK[..., None] - perturbed_BKM + rest_BKM
     given_BKM = largest_BK[..., None] - shift_BKM.clamp(min=0) - (-shift_BKM.abs()).exp().log1p()

@@ -1,8 +1,8 @@
-"""Pass@K: the best that a judge finds among K generations, as K grows.
+"""Pass@K: the best reward among K generations, for growing K.
 
-The Technical Report (arXiv 2506.13695, Table 4) judges each objective by the best of K = 8 ... 1024 generations. With hits in
-place of rewards it is the share of users for whom one of K generations is right. Lists that are shorter than others, such as
-beams that ran out of items, are filled with the least reward there is: 0 for P-Scores and for hits.
+The Technical Report (arXiv 2506.13695, Table 4) measures each objective by the best of K = 8 ... 1024 generations. With hits as
+rewards, pass@K is the share of users for whom one of K generations is right. Pad shorter lists, such as beams that ran out of
+items, with the smallest reward: 0 for P-Scores and hits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,17 +22,17 @@ def doubling(largest: int) -> list[int]:
 
 
 def best_of_first(rewards_CG: NDArray, ks: Sequence[int]) -> NDArray[np.float64]:
-    """The best reward among the first K generations as they stand, `[C, len(ks)]`: for beams, the K most probable."""
+    """The best reward among the first K generations, `[C, len(ks)]`; in a beam these are the K most probable."""
     best_CG = np.maximum.accumulate(_checked(rewards_CG, ks), axis=1)
     return best_CG[:, np.asarray(ks) - 1]
 
 
 def best_of_random(rewards_CG: NDArray, ks: Sequence[int]) -> NDArray[np.float64]:
-    """The best reward to be expected of K different ones of the G generations drawn by chance, exactly, `[C, len(ks)]`.
+    """The expected best reward of K generations drawn from G without replacement, exactly, `[C, len(ks)]`.
 
-    The i-th best (from 0) is the best of those drawn in C(G - 1 - i, K - 1) of C(G, K) cases. For hits this is the unbiased
-    estimate of pass@k that came with HumanEval (arXiv 2107.03374), 1 - C(G - hits, K) / C(G, K). For G independent samples of
-    a policy it says, without bias, what K samples are worth.
+    The i-th best (from 0) is the best of the drawn ones in C(G - 1 - i, K - 1) of C(G, K) cases. For hits this is HumanEval's
+    unbiased estimate of pass@k (arXiv 2107.03374), 1 - C(G - hits, K) / C(G, K). For G independent samples of a policy it is an
+    unbiased estimate of the best of K samples.
     """
     best_first_CG = -np.sort(-_checked(rewards_CG, ks), axis=1)
     size = best_first_CG.shape[1]
@@ -40,8 +40,8 @@ def best_of_random(rewards_CG: NDArray, ks: Sequence[int]) -> NDArray[np.float64
 
 
 def _chances_of_ranks(size: int, k: int) -> NDArray[np.float64]:
-    """Probability that the i-th best of `size` is the best of k drawn."""
-    # Ratios of neighbouring terms: binomials of 512 do not fit a float.
+    """For each i, the probability that the i-th best of `size` is the best of k drawn."""
+    # A product of ratios of neighbouring terms, because binomials of 512 overflow a float.
     left = np.arange(size - 1, 0, -1, dtype=np.float64)
     ratios = np.maximum(left - k + 1, 0) / left
     return k / size * np.cumprod(np.concatenate([[1.0], ratios]))
@@ -56,20 +56,20 @@ def pass_at_k(
     samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, dict[int, Interval]]:
-    """The curve of each objective, means over cases with 95 % intervals over users.
+    """The pass@K curve of each objective: means over cases with 95 % intervals over users.
 
     Args:
-        rewards: by the objective's name, `[C, G]`, generation g of case c; all of one shape, finite. Hits are 0 and 1.
-        user_C: which user each case belongs to.
-        order: "rank", the first K as they stand (`best_of_first`); "chance", K of them at random (`best_of_random`).
+        rewards: by the objective's name, finite, `[C, G]`: generation g of case c. Hits are 0 and 1.
+        user_C: the user of each case.
+        order: "rank", the first K (`best_of_first`), or "chance", K at random (`best_of_random`).
         ks: values of K, at most G. None: 1, 2, 4, ... up to G.
-        samples, seed: of the bootstrap. Curves with one seed share their resamples, so differences may be paired.
+        samples, seed: of the bootstrap. Curves with the same seed share their resamples, so their differences are paired.
 
     Returns:
-        `{objective: {K: {"value", "low", "high"}}}`. By rank and by chance the values never fall as K grows.
+        `{objective: {K: {"value", "low", "high"}}}`. Values never fall as K grows.
 
     Raises:
-        ValueError: rewards that are not finite or not of one shape, or a K outside 1 ... G.
+        ValueError: rewards are not finite or have another shape, or a K lies outside 1 ... G.
     """
     curves: dict[str, dict[int, Interval]] = {}
     for name, rewards_CG in rewards.items():
@@ -86,5 +86,5 @@ def _checked(rewards_CG: NDArray, ks: Sequence[int]) -> NDArray[np.float64]:
     if rewards_CG.ndim != 2 or not np.isfinite(rewards_CG).all():
         raise ValueError(f"expected finite rewards of cases x generations, got shape {rewards_CG.shape}")
     if not ks or min(ks) < 1 or max(ks) > rewards_CG.shape[1]:
-        raise ValueError(f"K must be 1 to {rewards_CG.shape[1]}, the number of generations, got {list(ks)}")
+        raise ValueError(f"K must be 1 to {rewards_CG.shape[1]}, the number of generations; got {list(ks)}")
     return rewards_CG

@@ -1,4 +1,4 @@
-"""What a policy is asked: training histories at some moment, and what was taken next."""
+"""Prompts of a policy: training histories at a moment, with the item that was taken next."""
 
 from collections.abc import Iterator, Sized
 from typing import Literal
@@ -17,17 +17,17 @@ def training_prompts(
     at_most: int | None = None,
     seed: int = 0,
 ) -> Requests:
-    """Positions of the training part to generate at. Training knows what stands there and nothing that comes later.
+    """Positions of the training part to generate at, with the events before each as its history.
 
     Args:
         sequences: of all users.
-        choice: of each user's training events that have one before them, the `per_user` newest or as many at random.
-        per_user: how many.
-        at_most: of more prompts an even sample is taken (`onerec.data.split.even_rows`).
+        choice: take the "newest" or "random" positions of each user, among training events with a training event before them.
+        per_user: positions per user, at most.
+        at_most: take an even sample if there are more prompts (`onerec.data.split.even_rows`). None: no limit.
         seed: of the random choice.
 
     Returns:
-        requests with targets; `dropped` counts users whose only training event has nothing before it.
+        requests with targets. `dropped` counts the users with a single training event, which has no history.
     """
     if per_user < 1:
         raise ValueError(f"per_user must be at least 1, got {per_user}")
@@ -46,10 +46,10 @@ def training_prompts(
 
 
 def _random_subsets(counts_U: np.ndarray, size: int, draw: np.random.Generator) -> np.ndarray:
-    """For each count n, min(n, size) different numbers below n, evenly drawn, ascending; all back to back.
+    """For each count n, min(n, size) different numbers below n, uniformly drawn, ascending; the results back to back.
 
-    Floyd's way (Bentley and Floyd, Communications of the ACM 30(9), 1987) for all counts at once: as many draws as numbers
-    are wanted, however large the counts are.
+    Floyd's algorithm (Bentley and Floyd, Communications of the ACM 30(9), 1987), for all counts at once. It needs one draw per
+    number, however large the counts are.
     """
     sizes_U = np.minimum(counts_U, size)
     chosen_US = np.full((len(counts_U), size), -1, dtype=np.int64)
@@ -63,22 +63,25 @@ def _random_subsets(counts_U: np.ndarray, size: int, draw: np.random.Generator) 
 
 
 def prompt_batches(prompts: Sized, size: int, seed: int, epoch: int, share: float = 1.0) -> list[np.ndarray]:
-    """Rows of every batch of one epoch: prompts in an order that depends on seed and epoch alone, the last batch shorter.
+    """The rows of each batch of an epoch. The order depends on seed and epoch alone; the last batch may be shorter.
 
     Args:
-        share: of the prompts, how many the epoch takes, at least one; which ones depends on seed and epoch too.
+        prompts: anything with a length.
+        size: rows per batch.
+        seed, epoch: of the order.
+        share: share of the prompts that the epoch takes, at least one prompt; seed and epoch decide which.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(prompts))[: count_in_epoch(prompts, share)]
     return [order[begin : begin + size] for begin in range(0, len(order), size)]
 
 
 def count_in_epoch(prompts: Sized, share: float) -> int:
-    """How many prompts an epoch takes."""
+    """The number of prompts in an epoch."""
     return max(1, round(share * len(prompts)))
 
 
 def batches_from(prompts: Sized, size: int, seed: int, step: int = 0, share: float = 1.0) -> Iterator[np.ndarray]:
-    """Batches without end, epoch after epoch; a run that resumes at a step sees what it would have seen."""
+    """An endless stream of batches, epoch after epoch. From `step` on it equals the stream from the start."""
     epoch, skipped = divmod(step, -(-count_in_epoch(prompts, share) // size))
     while True:
         yield from prompt_batches(prompts, size, seed, epoch, share)[skipped:]

@@ -1,4 +1,4 @@
-"""Groups of generations and their log-probabilities under the policy that made them."""
+"""Groups of generations with their log-probabilities under the policy that generated them."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +22,9 @@ class Rollouts:
     """G generations for each of B users.
 
     Attributes:
-        codes_BGL: int64, the codes that were chosen.
-        items_BG: int64, the item that has them; -1 where none has.
-        log_probabilities_BGL: float32, of each code given those before it, in nats, under the policy that chose it.
+        codes_BGL: int64, the generated codes.
+        items_BG: int64, the item with these codes; -1 if there is none.
+        log_probabilities_BGL: float32, of each code given the codes before it, in nats, under the policy that generated it.
     """
 
     codes_BGL: Tensor
@@ -33,37 +33,39 @@ class Rollouts:
 
     @property
     def legal(self) -> Tensor:
-        """Whether the codes are an item's, boolean `[B, G]`."""
+        """Whether an item has the codes, boolean `[B, G]`."""
         return self.items_BG >= 0
 
 
 def truncation_of(config: RolloutConfig) -> Truncation:
-    """From the policy's distribution to the one that is sampled from."""
+    """The truncation that the config asks for."""
     return Truncation(config.temperature, config.top_k, config.top_p)
 
 
 def generate_groups(generator: Generator, prompts: Requests, config: RolloutConfig, rng: torch.Generator) -> Rollouts:
-    """Generate a group for every prompt with the generator as it is, without dropout.
+    """Generate a group for every prompt, without dropout.
 
-    What `log_probabilities_BGL` are:
-    - beams: the policy's own, whatever is excluded.
-    - samples: those of the distribution that codes were drawn from: the policy's over the legal codes, without those that lead
-      to excluded items alone, after temperature, top-k and top-p, normalised at every level. For a policy with `softmax: legal`,
-      at temperature 1 and with nothing cut off, they are the policy's own. Without replacement they are still those of one
-      draw: neither the probability to be in the group nor to come at this place of it. Generations stand in the order in which
-      they are drawn, so the first of a group is an exact sample.
-    - free: the same over all codes of a level.
+    The meaning of `log_probabilities_BGL` depends on the method:
+    - Beams: the policy's log-probabilities, whatever is excluded.
+    - Samples: log-probabilities of the distribution that codes were drawn from. This is the policy's distribution over legal
+      codes, without codes that lead to excluded items only, after temperature, top-k and top-p, normalised at every level. With
+      `softmax: legal`, temperature 1 and no truncation it is the policy's own. Without replacement they are still those of a
+      single draw, and not the probability of being in the group or at this position. Generations stand in the order of the
+      draws, so the first of a group is an exact sample.
+    - Free: the same over all codes of a level.
 
     Args:
-        generator: the policy; its mode (training or not) is as before afterwards.
-        rng: what sampling draws from, best on the generator's device; results repeat with its seed, `prompts` and `config`. Beams
-            draw nothing.
+        generator: the policy. It keeps its train or eval mode.
+        prompts: histories to generate for.
+        config: see `RolloutConfig`.
+        rng: random numbers for sampling, best on the generator's device. Beams draw none.
 
     Returns:
         rollouts on the generator's device, in the order of the prompts.
 
     Raises:
-        UserError: a user cannot be given `group_size` generations, or free sampling of a policy that knows legal codes alone.
+        UserError: `group_size` generations are not possible for some user, or free sampling, but the generator has probabilities
+            for legal codes only.
     """
     was_training = generator.training
     generator.eval()
@@ -97,10 +99,12 @@ def _generate(generator: Generator, prompts: Requests, config: RolloutConfig, rn
 def groups_of(
     bound: BoundGenerator, config: RolloutConfig, rng: torch.Generator, seen_BS: Tensor | None = None
 ) -> Rollouts:
-    """The groups of a batch of histories that are encoded already; else as `generate_groups`.
+    """The groups of a batch of encoded histories; otherwise as `generate_groups`.
 
     Args:
-        seen_BS: int64 items that are excluded, padded with -1; needed where `config.exclude_seen`, of no meaning elsewhere.
+        bound: the generator with the encoded histories.
+        config, rng: as for `generate_groups`.
+        seen_BS: int64 items to exclude, padded with -1; needed and used with `config.exclude_seen` only.
     """
     generator, size = bound.generator, config.group_size
     if config.method == "free":
@@ -125,10 +129,10 @@ def groups_of(
 
 
 def _check_full(items_BG: Tensor, config: RolloutConfig) -> None:
-    """Raises UserError where a group has fewer items than it should have."""
+    """Raises UserError if a group has fewer than `group_size` items."""
     fewest = int((items_BG >= 0).sum(dim=1).min())
     if fewest < config.group_size:
         raise UserError(
-            f"rollouts.group_size is {config.group_size}, but for some user method {config.method} finds {fewest} items: "
-            "the catalogue (without what was seen), top_k or top_p leaves no more; take a smaller group"
+            f"rollouts.group_size is {config.group_size}, but for some user method {config.method} finds {fewest} items, because "
+            "the catalogue without seen items, top_k or top_p leaves no more; set a smaller group_size"
         )

@@ -1,4 +1,4 @@
-"""Sampling from a generator, level by level, for all users of a batch and all generations of their groups at once."""
+"""Sampling from a generator, level by level, for all users of a batch and all generations at once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from rl.rollouts.draws import Draw, Truncation
 
 @dataclass(frozen=True)
 class _Stepped:
-    """Which prefixes the decoder steps.
+    """The trie states that the decoder steps, for K prefixes.
 
-    A prefix that a single item continues is settled: its other codes are certain.
+    A prefix with a single item behind it is settled: its remaining codes have probability 1.
 
     Attributes:
-        states_BQ: trie states that are stepped.
-        prefixes_BQ: a prefix that each of them belongs to.
-        places_BK: where each prefix finds its own among them.
-        settled_BK: boolean, prefixes that need none.
+        states_BQ: trie states to step.
+        prefixes_BQ: for each state, a prefix that is in it.
+        places_BK: for each prefix, the place of its state in `states_BQ`.
+        settled_BK: boolean, prefixes that need no step.
     """
 
     states_BQ: Tensor
@@ -33,13 +33,13 @@ class _Stepped:
 
     @classmethod
     def every(cls, states_BK: Tensor) -> "_Stepped":
-        """All prefixes, which are in these states."""
+        """One state for each prefix."""
         every_BK = torch.arange(states_BK.shape[1], device=states_BK.device).expand_as(states_BK)
         return cls(states_BK, every_BK, every_BK, torch.zeros_like(states_BK, dtype=torch.bool))
 
     @classmethod
     def distinct(cls, states_BK: Tensor, trie: ItemTrie) -> "_Stepped":
-        """Each once, however many generations share it, and none that is settled."""
+        """Each state once, however many prefixes share it, without settled ones."""
         settled_BK = trie.settled[states_BK]
         beyond = len(trie.settled)
         sorted_BK, order_BK = states_BK.masked_fill(settled_BK, beyond).sort(dim=1)
@@ -52,7 +52,7 @@ class _Stepped:
         return cls(states_BK.gather(1, prefixes_BQ), prefixes_BQ, places_BK, settled_BK)
 
     def options(self, log_probabilities_BQM: Tensor) -> Tensor:
-        """Of every prefix `[B, K, M]`, from those of what was stepped."""
+        """The log-probabilities of every prefix's options, `[B, K, M]`, from those of the stepped states."""
         width = log_probabilities_BQM.shape[2]
         options_BKM = log_probabilities_BQM.gather(1, self.places_BK[..., None].expand(-1, -1, width))
         certain_M = torch.full((width,), -torch.inf, device=options_BKM.device)
@@ -63,17 +63,19 @@ class _Stepped:
 def sample_items(
     decoder: StepDecoder[Cache], trie: ItemTrie, group_size: int, truncation: Truncation, make_draw: Callable[[], Draw]
 ) -> tuple[Tensor, Tensor]:
-    """Sample among the legal codes alone, so that whatever is drawn is an item.
+    """Sample among legal codes, so that every generation is an item.
 
     Args:
         decoder: a model bound to the batch's histories.
-        truncation: from the model's distribution over the legal continuations of a prefix to the one that is sampled from.
-        make_draw: how G generations are drawn, made anew for users that are stepped together.
+        trie: of the item codes.
+        group_size: G.
+        truncation: applied to the model's distribution over the legal continuations of a prefix.
+        make_draw: makes the draw of G generations, once for each part of the users that is decoded together.
 
     Returns:
-        items int64 `[B, G]`, and float32 `[B, G, L]`, the log-probability of each code given those before it in the distribution
-        it was drawn from, in nats. Where there is nothing left to draw, item -1 and -inf; a catalogue of fewer than G items
-        gives as many columns.
+        items int64 `[B, G]`; and float32 `[B, G, L]`, the log-probability of each code given the codes before it in the
+        distribution that it was drawn from, in nats. If nothing is left to draw, the item is -1 and the log-probabilities are
+        -inf. A catalogue of fewer than G items gives fewer columns.
     """
     hidden_B1D, cache = decoder.start()
     at_once, found = decoder.users_at_once(group_size), []
@@ -87,7 +89,7 @@ def sample_items(
 
 @dataclass(frozen=True)
 class _Walk(Generic[Cache]):
-    """The way from the trie's root to items, for users that are stepped together."""
+    """The walk from the trie's root to items, for users that are decoded together."""
 
     decoder: StepDecoder[Cache]
     trie: ItemTrie
@@ -95,7 +97,7 @@ class _Walk(Generic[Cache]):
     draw: Draw
 
     def to_items(self, hidden_BQD: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
-        """Items `[B, K]` and log-probabilities `[B, K, L]`, from hidden states before the first code."""
+        """Items `[B, K]` and log-probabilities `[B, K, L]`, from the hidden states before the first code."""
         trie = self.trie
         states_BK = torch.zeros(hidden_BQD.shape[:2], dtype=torch.long, device=hidden_BQD.device)
         stepped = _Stepped.every(states_BK)
@@ -106,12 +108,12 @@ class _Walk(Generic[Cache]):
             parents_BK, places_BK = self.draw(options_BKM)
             taken_BK = _rows(options_BKM, parents_BK).gather(2, places_BK[..., None])
             levels_BKL = torch.cat([_rows(levels_BKL, parents_BK), taken_BK], dim=2)
-            # What could not be drawn stands on padding; a first child is there always.
+            # An impossible draw may point at padding; every state has a first child.
             places_BK = torch.where(taken_BK[..., 0] > -torch.inf, places_BK, 0)
             states_BK = trie.offsets[states_BK.gather(1, parents_BK)] + places_BK + 1
             if level + 1 < trie.levels:
                 came_from_BK = stepped.places_BK.gather(1, parents_BK)
-                # Elsewhere shapes stay what they are whatever is sampled.
+                # On other devices, shapes must not depend on the samples.
                 on_cpu = states_BK.device.type == "cpu"
                 stepped = _Stepped.distinct(states_BK, trie) if on_cpu else _Stepped.every(states_BK)
                 codes_BQ = trie.codes[stepped.states_BQ - 1].long()
@@ -124,11 +126,11 @@ class _Walk(Generic[Cache]):
 def sample_codes(
     bound: BoundGenerator, group_size: int, truncation: Truncation, make_draw: Callable[[], Draw]
 ) -> tuple[Tensor, Tensor]:
-    """Sample among all codes of every level, whether they lead to an item or not: what a policy does without a trie.
+    """Sample among all codes of every level, whether they lead to an item or not.
 
     Args:
         bound: a generator with `softmax: full`, bound to the batch's histories.
-        truncation, make_draw: as for `sample_items`; draws are with replacement.
+        group_size, truncation, make_draw: as for `sample_items`; draws are with replacement.
 
     Returns:
         codes int64 and log-probabilities float32 as there, both `[B, G, L]`.
@@ -154,5 +156,5 @@ def sample_codes(
 
 
 def _rows(values_BKX: Tensor, rows_BG: Tensor) -> Tensor:
-    """Rows of each user, `[B, G, X]`."""
+    """The chosen rows of each user, `[B, G, X]`."""
     return values_BKX.gather(1, rows_BG[..., None].expand(-1, -1, values_BKX.shape[2]))

@@ -1,4 +1,4 @@
-"""The behaviour policy: a copy of the policy's weights that stays as it is between refreshes."""
+"""The behaviour policy: a copy of the policy that is refreshed every few steps."""
 
 from copy import deepcopy
 from typing import Any
@@ -7,19 +7,19 @@ from onerec.model.generator import Generator
 
 
 def frozen_copy(policy: Generator) -> Generator:
-    """A copy in eval mode that nothing trains; indices that nothing changes (trie, semantic IDs) are shared."""
+    """A copy in eval mode that is not trained. It shares what never changes: trie, semantic IDs and vocabulary."""
     shared = {id(one): one for one in (policy.trie, policy.semantic_ids, policy.vocabulary)}
     return deepcopy(policy, shared).eval().requires_grad_(False)
 
 
 class Snapshot:
-    """A policy as it was at the last multiple of N optimizer steps, to generate with and to compare with.
+    """The policy as it was at the last multiple of N optimizer steps.
 
-    With `refresh_every` 1 it is the current policy (on-policy). The Technical Report (arXiv 2506.13695) hands new weights to its
-    sampling service every 1000 steps; its reference model of DPO in IPA (arXiv 2502.18965) is one that is refreshed every epoch.
+    With `refresh_every` 1 it is the current policy (on-policy). The Technical Report (arXiv 2506.13695) sends new weights to its
+    sampling service every 1000 steps. IPA (arXiv 2502.18965) refreshes DPO's reference model every epoch.
 
     Args:
-        policy: what is trained, and copied now.
+        policy: the policy in training; it is copied at once.
         refresh_every: optimizer steps between copies, N.
     """
 
@@ -30,9 +30,9 @@ class Snapshot:
         self._copy = frozen_copy(policy)
 
     def generator_at(self, step: int) -> Generator:
-        """The behaviour policy before optimizer step number `step`, refreshed first where it is due.
+        """The behaviour policy of optimizer step `step`, after a refresh if one is due.
 
-        Ask before every step: a copy that is overdue is made from the weights of now.
+        Call this before every step, because a refresh copies the current weights.
         """
         due = step - step % self.refresh_every
         if due > self.step:
@@ -41,10 +41,10 @@ class Snapshot:
         return self._copy
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs to go on with the same behaviour policy."""
+        """The state for a checkpoint."""
         return {"step": self.step, "weights": self._copy.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Continue from a state of `state_dict`."""
         self.step = state["step"]
         self._copy.load_state_dict(state["weights"])

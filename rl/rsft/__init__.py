@@ -1,1 +1,1 @@
-"""RSFT: training goes on with the sessions that were watched most."""
+"""RSFT: training goes on with the sessions that users watched most."""

@@ -1,9 +1,9 @@
 """RSFT: next-code training goes on with the better half of the sessions.
 
-The Technical Report (arXiv 2506.13695, post-training) drops the exposure sessions in the lower half by play time and trains on.
-It does not say what a session is. Here it is a run of one user's exposures without a long pause, or, in a log without times, of
-so many exposures; all exposures count towards its play time, liked or not, and all users' sessions are ranked together. What
-was watched in a dropped session stays in the histories; it only is no target any more.
+The Technical Report (arXiv 2506.13695, post-training) ranks exposure sessions by play time, drops the lower half and trains on.
+It does not define a session. Here a session is a series of one user's exposures without a long pause, or, in a log without
+times, a fixed number of exposures. Its play time counts all exposures, liked or not, and the sessions of all users are ranked
+together. Events of dropped sessions stay in the histories; they are only no targets any more.
 """
 
 from dataclasses import dataclass, replace
@@ -28,10 +28,10 @@ class Sessions:
     """Sessions of all users, ranked by play time.
 
     Attributes:
-        rows_E: rows of events.parquet, user by user, oldest first: every exposure up to a user's last training target.
-        numbers_E: the session that each belongs to, counted from 0.
+        rows_E: rows of events.parquet, user by user, oldest first: all exposures up to a user's last training target.
+        numbers_E: the session of each row, counted from 0.
         play_time_S: total play time of each session, in the column's unit.
-        dropped_S: boolean, sessions whose events are no targets.
+        dropped_S: boolean, sessions whose events are dropped as targets.
     """
 
     rows_E: np.ndarray
@@ -41,14 +41,14 @@ class Sessions:
 
     @property
     def kept_rows(self) -> np.ndarray:
-        """Rows of events.parquet that may stay targets."""
+        """Rows of events.parquet in the sessions that are kept."""
         return self.rows_E[~self.dropped_S[self.numbers_E]]
 
 
 def lower_sessions(play_time_S: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """True for the `share` of sessions (rounded down) with the least play time; which of equal ones is left to the seed.
+    """The `share` of sessions (rounded down) with the least play time, boolean `[S]`. The seed decides between equal ones.
 
-    Users stand in a file in an order that matters, so ties are not broken by it.
+    The file's order must not decide, because the order of users in a file is not random.
     """
     shuffled_S = np.random.default_rng(seed).permutation(len(play_time_S))
     ranked_S = shuffled_S[np.argsort(play_time_S[shuffled_S], kind="stable")]
@@ -61,12 +61,13 @@ def rank_sessions(dataset: Dataset, order: EventOrder, config: RsftConfig, seed:
     """Cut the training part into sessions and choose those to drop.
 
     Args:
-        dataset: where play times and times are.
+        dataset: holds play times and times.
         order: of all events (`onerec.data.stream.order_events` with "all").
-        seed: for sessions with equal play times.
+        config: what a session is, and the share to drop.
+        seed: decides between sessions with equal play times.
 
     Raises:
-        UserError: a training event has no play time, or, with `session_gap`, no time; the message names the column.
+        UserError: a training event has no play time, or, with `session_gap`, no time. The message names the column.
     """
     columns, rows_E = dataset.spec.events, order.rows_E[order.trained_E]
     users_E = np.repeat(np.arange(len(order.offsets) - 1), np.diff(order.offsets))[order.trained_E]
@@ -75,7 +76,7 @@ def rank_sessions(dataset: Dataset, order: EventOrder, config: RsftConfig, seed:
         numbers_E = sessions_by_count(users_E, config.session_events)
     else:
         assert config.session_gap is not None
-        why = "rsft.session_gap compares it; give rsft.session_events instead"
+        why = "rsft.session_gap needs it; set rsft.session_events instead"
         time_E = _known_values(dataset, "time", columns.time, rows_E, why)
         numbers_E = sessions_by_pause(users_E, time_E, config.session_gap)
     play_time_S = np.bincount(numbers_E, weights=play_time_E)
@@ -83,20 +84,20 @@ def rank_sessions(dataset: Dataset, order: EventOrder, config: RsftConfig, seed:
 
 
 def sessions_by_pause(users_E: np.ndarray, time_E: np.ndarray, gap: float) -> np.ndarray:
-    """The session of each event, counted from 0: a new one with every user and after every pause longer than `gap`."""
+    """The session of each event, counted from 0. Each user and each pause longer than `gap` begins a new one."""
     begins_E = (np.diff(users_E, prepend=-1) != 0) | (np.diff(time_E, prepend=0) > gap)
     return np.cumsum(begins_E) - 1
 
 
 def sessions_by_count(users_E: np.ndarray, count: int) -> np.ndarray:
-    """The session of each event, counted from 0: a new one with every user and after every `count` of a user's events."""
+    """The session of each event, counted from 0. Each user begins a new one, and so does every `count`-th event of a user."""
     places_E, first_E = np.arange(len(users_E)), np.diff(users_E, prepend=-1) != 0
     of_user_E = places_E - np.maximum.accumulate(np.where(first_E, places_E, 0))
     return np.cumsum(of_user_E % count == 0) - 1
 
 
 def _known_values(dataset: Dataset, key: str, column: str | None, rows_E: np.ndarray, why: str) -> np.ndarray:
-    """The column that `events.KEY` names, of some rows, as float64; datetimes in seconds."""
+    """Some rows of the column that `events.KEY` names, as float64; datetimes in seconds."""
     if column is None:
         raise UserError(f"{dataset.folder / 'dataset.yaml'}: events.{key} names no column, but {why}")
     values = dataset.events[column][rows_E]
@@ -112,11 +113,11 @@ def _known_values(dataset: Dataset, key: str, column: str | None, rows_E: np.nda
 
 @dataclass(frozen=True)
 class ChosenTargets(Windows):
-    """Windows of which some targets alone count; what is read stays as it is. Make it with `choose_targets`.
+    """Windows in which only chosen targets count. Their histories stay complete. `choose_targets` makes them.
 
     Attributes:
         windows: the same windows with all their targets.
-        chosen_E: by place of the flat item array, events that may be targets.
+        chosen_E: boolean by place of the flat item array, events that may be targets.
     """
 
     windows: Windows
@@ -140,11 +141,11 @@ class ChosenTargets(Windows):
 
 
 def choose_targets(windows: Windows, chosen_E: np.ndarray) -> ChosenTargets:
-    """Let some targets alone count; windows that keep none are left out.
+    """Windows in which only chosen targets count, without windows that have none.
 
     Args:
         windows: of any kind.
-        chosen_E: boolean by place of `windows.item_index`; false also for events that are no targets there anyway.
+        chosen_E: boolean by place of `windows.item_index`; false wherever `windows` has no target.
     """
     every = ChosenTargets(windows.item_index, windows.starts, windows.stops, windows.first_targets, windows, chosen_E)
     kept = every.target_counts > 0
@@ -153,12 +154,12 @@ def choose_targets(windows: Windows, chosen_E: np.ndarray) -> ChosenTargets:
 
 
 def sessions_of(run: Run, config: RsftConfig) -> Sessions:
-    """The sessions of a run's training part. Raises UserError as `rank_sessions` does."""
+    """The sessions of a run's training part. Raises UserError; see `rank_sessions`."""
     return rank_sessions(run.dataset, run.reading.order_of_all, config, run.config.seed)
 
 
 def kept_windows(run: Run, sessions: Sessions) -> ChosenTargets:
-    """The training windows of a run's generator with the targets of kept sessions alone, for its usual trainer.
+    """The training windows of a run's generator, with targets in kept sessions only.
 
     Raises:
         UserError: no target is left.
@@ -173,6 +174,6 @@ def kept_windows(run: Run, sessions: Sessions) -> ChosenTargets:
     chosen = choose_targets(windows, chosen_E)
     if not len(chosen):
         raise UserError(
-            f"{run.dataset.folder}: no training target lies in a session that RSFT keeps; lower rsft.dropped_share"
+            f"{run.dataset.folder}: no training target is in a session that RSFT keeps; lower rsft.dropped_share"
         )
     return chosen

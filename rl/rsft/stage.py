@@ -1,7 +1,7 @@
-"""The stage that trains the generator on with the better sessions, and where alignment starts from.
+"""The stage that continues the generator's training on the better sessions, and the starting point of alignment.
 
-The Technical Report (arXiv 2506.13695, post-training) goes from next-code training to RSFT and aligns beside it. Here RSFT comes
-first, and the next-code loss of alignment keeps to the targets that RSFT has left.
+In the Technical Report (arXiv 2506.13695, post-training), RSFT and alignment run side by side. Here RSFT comes first, and
+the next-code loss of alignment uses only the targets that RSFT keeps.
 """
 
 import json
@@ -35,7 +35,7 @@ from rl.rsft.sessions import kept_windows, sessions_of
 
 
 class RsftStage(Stage):
-    """Train the trained generator on with the sessions that are left."""
+    """Continues the generator's training on the sessions that are kept."""
 
     name = kind = "rsft"
     needs = ("generator",)
@@ -62,7 +62,7 @@ class RsftStage(Stage):
         }
         run.say(
             f"rsft: {known['dropped_sessions']:,} of {known['sessions']:,} sessions dropped; "
-            f"{left:,} of {targets:,} targets left"
+            f"{left:,} of {targets:,} targets kept"
         )
         set_threads(config.threads, config.generator.width, run.state.num_processes)
         torch.manual_seed(config.seed)
@@ -78,12 +78,12 @@ class RsftStage(Stage):
 
 
 def rsft_model(run: Run) -> Model:
-    """The generator after RSFT, its beam as it is."""
+    """The generator after RSFT, whose lists are its beam."""
     return generator_model(
         run,
         RsftStage.name,
         name="onerec_rsft",
-        label="OneRec, RSFT",
+        label="OneRec RSFT",
         description="the generator after RSFT, constrained beam search",
         lists_folder=Path(RsftStage.name) / "lists",
         behind=(GeneratorStage.name, RsftStage.name),
@@ -91,24 +91,24 @@ def rsft_model(run: Run) -> Model:
 
 
 def rsft_section(config: AlignmentRunConfig) -> RsftConfig:
-    """The run's settings of RSFT. Raises UserError where its config leaves them out."""
+    """The run's settings of RSFT. Raises UserError if the config says rsft: null."""
     if config.rsft is None:
         raise UserError(
-            "the config says rsft: null; give it a section rsft that says what a session is, such as "
+            "the config says rsft: null; add a section rsft that says what a session is, such as "
             "rsft.session_gap=1800 (configs/demo.yaml explains its keys)"
         )
     return config.rsft
 
 
 def train_rsft(run: Run) -> Path:
-    """Make the stage; see `RsftStage`.
+    """Continue the training of the trained generator; see `RsftStage`.
 
     Returns:
         the stage's folder.
 
     Raises:
-        UserError: the config has no section rsft, the generator is not trained, sessions or their play time are not known, or no
-            target is left.
+        UserError: the config has no section rsft, the generator is not trained, the log lacks play times or what sessions need,
+            or no target is left.
     """
     rsft_section(config_of(run))
     check_trained(run)
@@ -116,36 +116,34 @@ def train_rsft(run: Run) -> Path:
 
 
 def alignment_start(config: AlignmentRunConfig) -> str:
-    """The stage whose generator alignment starts from: RSFT where the config has a section rsft, else the training."""
+    """The stage that alignment starts from: RSFT if the config has a section rsft, otherwise the generator's training."""
     return GeneratorStage.name if config.rsft is None else RsftStage.name
 
 
 def check_alignment_start(run: Run) -> None:
-    """Refuse to align what is not trained. Raises UserError that names the command to run first."""
+    """Refuse to align a generator that is not trained. Raises UserError that names the command to run first."""
     check_trained(run)
     start = run.artefact(alignment_start(config_of(run)))
     if not start.done:
         raise UserError(
-            f"{start.folder}: the config has a section rsft, and no generator is trained by it; "
+            f"{start.folder}: the config has a section rsft, but RSFT has not been run with it; "
             "run `onerec rsft` first, or align without it: rsft=null"
         )
 
 
 def next_code_windows(run: Run) -> Windows:
-    """What the next-code loss of alignment learns from: where the config has a section rsft, the targets that it leaves."""
+    """The windows of alignment's next-code loss; with a section rsft, only the targets that RSFT keeps count."""
     section = config_of(run).rsft
     return generator_windows(run) if section is None else kept_windows(run, sessions_of(run, section))
 
 
 def load_later(run: Run, folder: str, command: str) -> GeneratorRecommender:
-    """The generator that a stage after training left in a folder of the run, ready to recommend.
-
-    The other settings of the config on file do not matter.
+    """The generator in the folder of a stage after training, ready to recommend. Settings of that stage do not matter.
 
     Args:
         run: with a trained generator.
         folder: name of the stage's folder.
-        command: what makes it, for messages.
+        command: the command that makes it, for messages.
 
     Raises:
         UserError: there is none, or it was made from another generator than the run's.
@@ -162,5 +160,5 @@ def load_later(run: Run, folder: str, command: str) -> GeneratorRecommender:
 
 
 def load_rsft(run: Run) -> GeneratorRecommender:
-    """The generator after RSFT, ready to recommend. Raises UserError as `load_later` does."""
+    """The generator after RSFT, ready to recommend. Raises UserError; see `load_later`."""
     return load_later(run, RsftStage.name, "onerec rsft")

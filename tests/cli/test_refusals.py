@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -20,17 +21,6 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert message.count("\n") == 1, message
     assert "Traceback" not in message
     return message
-
-
-def small_dataset(folder: Path, events: pl.DataFrame, split: str, **columns: object) -> Path:
-    spec = DatasetSpec(
-        name="small",
-        events={"user": "user", "item": "item", **columns},  # type: ignore[arg-type]
-        items={"id": "item"},  # type: ignore[arg-type]
-        split=split,  # type: ignore[arg-type]
-    )
-    write_dataset(folder, spec, events, events.select(pl.col("item").unique().sort()))
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -108,22 +98,43 @@ def test_a_log_without_play_times_has_no_sessions_to_drop(
     assert f"{tiny_copy.dataset / 'dataset.yaml'}: events.play_time names no column" in message
 
 
-def test_users_too_short_to_test_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    events = pl.DataFrame({"user": ["a", "a", "b", "b", "c"], "item": [1, 2, 2, 3, 1]})
-    folder = small_dataset(tmp_path / "short", events, "leave_one_out")
-    command = ["run", *configured("short", folder, *GENERATOR_ONLY), "--runs", str(tmp_path)]
-    message = refusal(command, capsys)
-    assert f"{folder}: no user has an event to valid" in message
-    assert "three events" in message
-
-
-def test_events_without_an_order_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    events = pl.DataFrame(
-        {"user": ["a"] * 4, "item": [1, 2, 3, 4], "period": ["train", "train", "valid", "test"]},
-    )
-    folder = small_dataset(tmp_path / "sets", events, "by_period", period="period", order="none")
-    command = ["run", *configured("sets", folder, *GENERATOR_ONLY), "--runs", str(tmp_path)]
-    assert "no order" in refusal(command, capsys)
+@pytest.mark.parametrize(
+    ("columns", "split", "more", "words"),
+    [
+        (
+            {"user": ["a", "a", "b", "b", "c"], "item": [1, 2, 2, 3, 1]},
+            "leave_one_out",
+            {},
+            "no user has an event to validate on; leave-one-out needs users with at least three events",
+        ),
+        (
+            {"user": ["a"] * 4, "item": [1, 2, 3, 4], "period": ["train", "train", "valid", "test"]},
+            "by_period",
+            {"period": "period", "order": "none"},
+            "its events have no order",
+        ),
+    ],
+    ids=["users too short to test", "events without an order"],
+)
+def test_a_log_that_cannot_be_split_is_refused(
+    columns: dict[str, Any],
+    split: str,
+    more: dict[str, str],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec = {
+        "name": "small",
+        "events": {"user": "user", "item": "item", **more},
+        "items": {"id": "item"},
+        "split": split,
+    }
+    events = pl.DataFrame(columns)
+    dataset = tmp_path / "small"
+    write_dataset(dataset, DatasetSpec.model_validate(spec), events, events.select(pl.col("item").unique().sort()))
+    command = ["run", *configured("small", dataset, *GENERATOR_ONLY), "--runs", str(tmp_path)]
+    assert f"{dataset}: {words}" in refusal(command, capsys)
 
 
 def test_a_dataset_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,16 +29,11 @@ def files_below(folder: Path) -> set[str]:
 def test_it_holds_every_file_of_the_packages_and_the_configs(installed: Path) -> None:
     expected = {f"{package}/{name}" for package in PACKAGES for name in files_below(ROOT / package)}
     expected |= {f"onerec/configs/{name}" for name in files_below(CONFIGS)}
+    marks = {f"{package}/py.typed" for package in PACKAGES}
+    assert marks | {"onerec/configs/schema.json", "onerec/report/templates/report.html.jinja"} <= expected
     (facts,) = installed.glob("*.dist-info")
     assert {name for name in files_below(installed) if not name.startswith(facts.name)} == expected
     assert "onerec = onerec.cli:main" in (facts / "entry_points.txt").read_text(encoding="utf-8")
-
-
-def test_it_holds_type_marks_configs_and_templates(installed: Path) -> None:
-    names = files_below(installed)
-    assert {f"{package}/py.typed" for package in PACKAGES} <= names
-    assert {f"onerec/configs/{name}" for name in ("demo.yaml", "own.yaml", "schema.json")} <= names
-    assert any(name.endswith(".html.jinja") for name in names)
 
 
 def test_the_command_finds_its_configs_outside_a_checkout(installed: Path, tmp_path: Path) -> None:

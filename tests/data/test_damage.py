@@ -61,7 +61,7 @@ FOLDER_DAMAGE: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "wrong split": (lambda f: respell(f, "", "split", "random"), ['"split"', "leave_one_out", "random"]),
     "no events": (lambda f: (f / "events.parquet").unlink(), ["events.parquet", "missing"]),
     "no users": (lambda f: (f / "users.parquet").unlink(), ["users.parquet", "missing"]),
-    "users not announced": (lambda f: respell(f, "", "users", None), ["says nothing of", "users.parquet"]),
+    "users not announced": (lambda f: respell(f, "", "users", None), ["no section for", "users.parquet"]),
     "broken Parquet": (lambda f: (f / "items.parquet").write_bytes(b"PAR1 but no more"), ["items.parquet", "broken"]),
     "cut Parquet": (
         lambda f: (f / "events.parquet").write_bytes((f / "events.parquet").read_bytes()[:-40]),
@@ -184,7 +184,7 @@ CSV_DAMAGE: dict[str, tuple[str | bytes, list[str]]] = {
     "empty item": (replaced("anna,2", "anna,"), ['column "article", row 2', "item id is empty"]),
     "empty time": (replaced("2024-01-06", ""), ['column "bought_at", row 6', "time is missing"]),
     "no time": (replaced("2024-01-06", "soon"), ['column "bought_at", row 6', '"soon" is no time', "ISO"]),
-    "short row": (replaced("bert,3,2024-01-05,1", "bert,3"), ["row 5 (line 6)", "2 fields where the header has 4"]),
+    "short row": (replaced("bert,3,2024-01-05,1", "bert,3"), ["row 5 (line 6)", "2 fields, but the header has 4"]),
     "long row": (replaced("anna,1,2024-01-01,1", "anna,1,2024-01-01,1,1"), ["row 1 (line 2)", "5 fields"]),
     "blank row": (replaced("bert,1", "\nbert,1"), ["row 4 (line 5)", "0 fields"]),
     "open quote": (replaced("bert,3", 'bert,"3'), ["damaged CSV", "quote"]),
@@ -261,7 +261,7 @@ def test_other_damaged_files(tmp_path: Path) -> None:
         import_table(csv_spec(tmp_path, file=lines))
     sheet = tmp_path / "events.xlsx"
     sheet.write_bytes(b"x")
-    with pytest.raises(UserError, match=r'"\.xlsx" is not read'):
+    with pytest.raises(UserError, match=r'"\.xlsx" files are not supported'):
         import_table(csv_spec(tmp_path, file=sheet))
     with pytest.raises(UserError, match="no such file"):
         import_table(csv_spec(tmp_path, file=tmp_path / "absent.csv"))

@@ -1,4 +1,4 @@
-"""Impressions: which part each belongs to, what is known of it, where a prompt's history ends, and windows over them."""
+"""Impressions: their parts and labels, where a request's history ends, and windows over them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from request_cases import requests_of
 from reward_data import HISTORY, LATER, SIGNALS, planted_events, write_planted
 
-from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns, read_dataset, write_dataset
+from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns, write_dataset
 from onerec.data.impressions import (
     EVERYTHING,
     NEXT_ITEM,
@@ -65,13 +65,13 @@ def parts_by_event(dataset: Dataset, **settings: object) -> list[int]:
     return parts_of_impressions(dataset, sequences, order, None).tolist()
 
 
-def test_left_out_one_by_one_a_part_begins_with_its_target(tmp_path: Path) -> None:
+def test_with_leave_one_out_a_part_begins_at_its_target(tmp_path: Path) -> None:
     good = [1, 0, 1, 0, 1, 0, 1, 0, 1, 0]  # the second user is too short for targets
     events = pl.DataFrame({"user": ["a"] * 8 + ["b"] * 2, "item": [0, 1, 2, 3, 4, 5, 6, 7, 0, 1], "good": good})
     assert parts_by_event(tiny(tmp_path / "d", events, "leave_one_out")) == [0, 0, 0, 0, 1, 1, 2, 2, 0, 0]
 
 
-def test_by_time_all_impressions_are_cut_at_the_moments_of_the_positive_ones(tmp_path: Path) -> None:
+def test_with_a_split_by_time_all_impressions_are_cut_at_the_same_moments(tmp_path: Path) -> None:
     times = [None, 1, 2, 5, 6, 7, 8, 9, 3, 5, 7]
     good = [0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 0]
     events = pl.DataFrame({"user": ["a"] * 8 + ["b"] * 3, "item": [*range(8), 0, 1, 2], "good": good, "time": times})
@@ -97,14 +97,14 @@ def test_objectives_are_signals_or_the_next_item(dataset: Dataset, tmp_path: Pat
             choose_objectives(dataset, wrong)
 
 
-def test_where_the_next_item_is_asked_only_events_of_the_sequences_have_a_label(dataset: Dataset) -> None:
+def test_only_positive_events_have_a_label_for_the_next_item(dataset: Dataset) -> None:
     sequences = split_sequences(dataset, positive="long")
     vocabulary = fit_impression_vocabulary(dataset, sequences, None)
     log = read_impressions(dataset, sequences, None, [NEXT_ITEM], vocabulary)
     np.testing.assert_array_equal(log.labels_EO[:, 0], np.where(dataset.events["long"].to_numpy() == 1, 1, np.nan))
 
 
-def test_features_are_learnt_before_the_test_part(dataset: Dataset, tmp_path: Path) -> None:
+def test_features_are_fitted_before_the_test_part(dataset: Dataset, tmp_path: Path) -> None:
     """A signal that only the test part shows is unknown."""
     shown = pl.col("period") == "test"
     events = dataset.events.with_columns(click=pl.when(shown).then("click"))
@@ -116,7 +116,7 @@ def test_features_are_learnt_before_the_test_part(dataset: Dataset, tmp_path: Pa
 
 
 @pytest.mark.parametrize("which", ["positive", "all"])
-def test_histories_end_before_the_target_however_requests_name_it(
+def test_histories_end_before_the_target_by_event_and_by_stream(
     which: str, dataset: Dataset, log: ImpressionLog
 ) -> None:
     sequences = split_sequences(dataset, positive="long")
@@ -140,7 +140,7 @@ def test_histories_end_before_the_target_however_requests_name_it(
     assert log.histories_of(nameless) is None
 
 
-def test_a_log_of_items_alone_knows_nothing_else(log: ImpressionLog) -> None:
+def test_a_log_of_items_has_no_features(log: ImpressionLog) -> None:
     requests = requests_of([[7, 8], [9, 1, 2]])
     bare = log.of_items(requests)
     _, batch = next(bare.batches(np.arange(2), requests.history_offsets[1:], np.array([[5], [6]]), 2, 8))
@@ -149,7 +149,7 @@ def test_a_log_of_items_alone_knows_nothing_else(log: ImpressionLog) -> None:
     assert not batch.users_BU.any()
 
 
-def test_halves_are_disjoint_complete_and_lasting() -> None:
+def test_halves_are_disjoint_complete_and_stable() -> None:
     ids = pl.Series([f"u{user}" for user in range(2000)])
     first, second = users_of_half(ids, "first"), users_of_half(ids, "second")
     assert (first ^ second).all()
@@ -162,7 +162,7 @@ def test_halves_are_disjoint_complete_and_lasting() -> None:
 
 
 @pytest.mark.parametrize("length", [3, 5, 100])
-def test_windows_ask_for_every_chosen_impression_once_and_know_its_past(length: int, log: ImpressionLog) -> None:
+def test_windows_hold_every_chosen_impression_once_with_its_past(length: int, log: ImpressionLog) -> None:
     draw = np.random.default_rng(0)
     learnt = draw.random(len(log.parts_E)) < 0.5
     windows = impression_windows(log, learnt, length)
@@ -195,12 +195,3 @@ def test_nothing_of_the_test_part_is_in_a_window(log: ImpressionLog) -> None:
     assert int(windows.stops.max()) < len(windows.item_index)
     assert int(windows.target_counts.sum()) == 20 * (HISTORY + LATER - 1)
     assert VALID in log.parts_E
-
-
-def test_a_log_read_from_disk_is_the_same(dataset: Dataset, log: ImpressionLog) -> None:
-    again = read_dataset(dataset.folder)
-    sequences = split_sequences(again, positive="long")
-    vocabulary = fit_impression_vocabulary(again, sequences, None)
-    found = read_impressions(again, sequences, None, SIGNALS, vocabulary)
-    np.testing.assert_array_equal(found.stream.features_EF, log.stream.features_EF)
-    np.testing.assert_array_equal(found.labels_EO, log.labels_EO)

@@ -169,8 +169,8 @@ def test_of_many_requests_an_even_sample_is_asked() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (("validation", "first"), 'unknown part "validation" to evaluate.*"valid"'),
-        (("train", "first"), 'unknown part "train"'),
+        (("validation", "first"), 'unknown part "validation"; did you mean "valid"'),
+        (("train", "first"), 'unknown part "train"; there is: valid, test'),
         (("test", "last"), 'unknown targets_per_user "last"; use first or all'),
     ],
 )

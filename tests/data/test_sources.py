@@ -363,13 +363,13 @@ def test_items_and_users_files(tmp_path: Path) -> None:
     assert dataset.events["liked"].to_list() == [1, None]
     assert dataset.spec.users is not None
     assert (dataset.spec.users.categorical, dataset.spec.users.numeric) == (["country"], ["age"])
-    assert any("country, age are taken as user features" in notice for notice in report.notices)
+    assert any("user features are the columns country, age" in notice for notice in report.notices)
 
 
 def test_duplicates_are_dropped_on_request(tmp_path: Path) -> None:
     report = imported(tmp_path, "user,item,time\n1,1,1\n1,1,1\n1,2,2\n1,2,3\n", drop_duplicates=True)
     assert report.dataset.events.height == 3
-    assert "row 2" in report.notices[0] and "1 duplicated row dropped" in report.notices[0]
+    assert "row 2" in report.notices[0] and "dropped 1 duplicated row" in report.notices[0]
 
 
 def test_without_time_the_file_is_the_order(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_all_events_of_users_with_a_positive_one_stand_in_their_order(dataset: D
 def test_every_training_target_counts_once_and_nothing_else_does(dataset: Dataset, length: int, causal: bool) -> None:
     sequences, stream, trained, places = streamed(dataset)
     part = training_stream(stream, trained)
-    windows = stream_windows(part, length, causal=causal, older=0)
+    windows = stream_windows(part, length, causal=causal, earlier_positives=0)
     expected = sorted(
         (int(stream.item_index[place - 1]), int(stream.item_index[place]))
         for place, user, part_of in zip(
@@ -118,7 +118,7 @@ def test_a_stream_of_positive_events_gives_the_windows_of_the_sequences() -> Non
     draw = np.random.default_rng(0)
     rows = [(int(draw.integers(4)), int(draw.integers(40)), time, int(draw.integers(2))) for time in range(200)]
     sequences, stream, trained, _ = streamed(logged(rows), "positive")
-    windows = stream_windows(training_stream(stream, trained), 7, causal=True, older=0)
+    windows = stream_windows(training_stream(stream, trained), 7, causal=True, earlier_positives=0)
     plain = every_position_windows(*training_sequences(sequences), 7)
     assert np.array_equal(windows.target_counts, plain.target_counts)
     rows_W = np.array([*range(len(plain)), -1])
@@ -156,15 +156,15 @@ def test_users_without_a_positive_event_are_absent() -> None:
     assert stream.item_index.tolist() == [6, 8]
 
 
-@pytest.mark.parametrize("older", [0, 1, 3])
-def test_older_events_end_before_the_window(older: int) -> None:
+@pytest.mark.parametrize("earlier", [0, 1, 3])
+def test_earlier_positives_end_before_the_window(earlier: int) -> None:
     events = [(0, item, item, int(item % 3 != 1)) for item in range(20)]
     _, stream, _, _ = streamed(logged(events))
-    features = stream.context_features(np.array([[10, 11], [0, 1]]), np.array([10, 0]), np.array([0, 0]), older)
+    features = stream.context_features(np.array([[10, 11], [0, 1]]), np.array([10, 0]), np.array([0, 0]), earlier)
     liked = [item for item in range(10) if item % 3 != 1]
-    assert features.positive_items_BP[0][features.positive_filled_BP[0]].tolist() == liked[len(liked) - older :]
+    assert features.positive_items_BP[0][features.positive_filled_BP[0]].tolist() == liked[len(liked) - earlier :]
     assert not features.positive_filled_BP[1].any()
-    assert features.positive_filled_BP.shape[1] == older
+    assert features.positive_filled_BP.shape[1] == earlier
 
 
 @given(logs)
@@ -175,7 +175,7 @@ def test_a_stream_without_features_of_events_is_the_same_stream(dataset: Dataset
     np.testing.assert_array_equal(plain.item_index, stream.item_index)
     assert plain.features_EF.shape == (len(stream.item_index), 0)
     kept = training_stream(plain, trained)
-    windows = stream_windows(kept, 5, causal=True, older=3)
+    windows = stream_windows(kept, 5, causal=True, earlier_positives=3)
     if len(windows):
         batch = windows.batch(np.arange(len(windows)))
         assert batch.context_features is not None and batch.context_features.features_BTF.shape == (

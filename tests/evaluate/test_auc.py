@@ -19,13 +19,9 @@ def impressions(seed: int, count: int = 60) -> tuple[np.ndarray, np.ndarray, np.
 
 @given(st.integers(0, 10_000))
 def test_auc_equals_that_of_scikit_learn(seed: int) -> None:
-    labels, scores, users = impressions(seed)
-    weights = users.astype(np.float64)
+    labels, scores, _ = impressions(seed)
     if 0 < labels.sum() < len(labels):
         assert auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    if len(set(labels[weights > 0])) == 2:
-        expected = roc_auc_score(labels, scores, sample_weight=weights)
-        assert auc(labels, scores, weights) == pytest.approx(expected, abs=1e-12)
 
 
 @given(st.integers(0, 10_000))
@@ -103,7 +99,7 @@ def test_calibration_by_hand() -> None:
     assert calibration(np.zeros(3), np.array([0.1, 0.2, 0.3]))["ratio"] is None
 
 
-def test_probabilities_that_are_right_are_called_so() -> None:
+def test_true_probabilities_are_calibrated() -> None:
     draw = np.random.default_rng(0)
     probabilities = draw.random(50_000)
     labels = (draw.random(50_000) < probabilities).astype(np.float64)

@@ -108,7 +108,7 @@ def test_input_that_cannot_be_measured_is_refused() -> None:
         bootstrap.interval([], np.zeros(0, dtype=np.int64))
     with pytest.raises(ValueError, match="finite"):
         bootstrap.interval([1.0, np.nan], np.arange(2))
-    with pytest.raises(ValueError, match="pairs need equal"):
+    with pytest.raises(ValueError, match="pairs need the same cases"):
         bootstrap.paired_interval([1.0, 0.0], [1.0], np.arange(2))
     with pytest.raises(ValueError, match="samples"):
         bootstrap.interval([1.0], np.arange(1), samples=0)

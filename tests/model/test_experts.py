@@ -49,13 +49,6 @@ def test_a_batch_equals_a_loop_over_its_tokens(active: int, shared: bool) -> Non
         assert (parameter.grad - found).abs().max() <= 1e-5, name  # sums over a dozen tokens in another order
 
 
-def test_the_shared_expert_serves_every_token() -> None:
-    layer, x = make_experts(shared=True), torch.randn(6, WIDTH)
-    torch.nn.init.zeros_(layer.contract_EHD)
-    assert layer.shared is not None
-    assert torch.equal(layer(x), layer.shared(x))
-
-
 def skewed_load(balance_step: float) -> float:
     """Busiest expert over the mean after 300 steps on tokens that all prefer the same experts."""
     layer = make_experts(count=8, balance_step=balance_step).train()
@@ -76,14 +69,6 @@ def skewed_load(balance_step: float) -> float:
 def test_balancing_evens_out_a_skewed_router() -> None:
     assert skewed_load(balance_step=0.01) <= 1.5
     assert skewed_load(balance_step=0.0) >= 2.5  # with 8 experts and 2 active, 4 is the maximum
-
-
-def test_the_bias_chooses_and_does_not_weigh() -> None:
-    """With all experts active the choice is fixed, so no bias may change the output."""
-    layer, x = make_experts(active=5), torch.randn(6, WIDTH)
-    before = layer(x)
-    layer.bias_E.copy_(torch.randn(5))
-    assert (layer(x) - before).abs().max() <= 1e-6
 
 
 def test_tokens_that_do_not_count_are_no_load() -> None:

@@ -170,7 +170,7 @@ def test_every_parameter_gets_a_gradient(settings: dict[str, object]) -> None:
 def test_a_batch_in_parts_has_the_same_loss(parts: int) -> None:
     """Micro-batches and processes share the windows of a batch. A share without any window is padding and counts nothing."""
     model, stream = make_model(), make_stream()
-    windows, rows = stream_windows(stream, 6, causal=True, older=3), np.arange(8)
+    windows, rows = stream_windows(stream, 6, causal=True, earlier_positives=3), np.arange(8)
     whole = model(windows.batch(rows))
     shares = [model(windows.batch(share_of_batch(rows, part, parts))) for part in range(parts)]
     assert (torch.stack(shares).sum(dim=0) - whole).abs().max() <= 1e-3  # sums of 20 losses of about 4 nats

@@ -1,13 +1,52 @@
-"""What tests of the report share: a small but complete run whose models have names that nobody could know, and its page."""
+"""What tests of pages share: a small but complete run whose models have names that nobody could know, and reading a page."""
 
 import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 from onerec.report.report import write_report
 
+VOID = {"meta", "br", "link", "img", "hr", "input"}
 HOSTILE = "<script>alert('x')</script> & \"Sons\" {0}"
+
+
+class Outline(HTMLParser):
+    """Checks that tags nest, ids are unique and links lead to them, and collects tags and the text between them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.feed(page.replace("<wbr>", ""))
+        self.close()
+        assert self.open == []
+        assert len(self.ids) == len(set(self.ids))
+        assert set(self.links) <= {f"#{name}" for name in self.ids}, "nothing is loaded from elsewhere"
+        assert not re.search(r"url\(|@import", page)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.links += [value or "" for name, value in attrs if name in ("src", "srcset", "href", "xlink:href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
 
 
 def around(value: float, half: float = 0.01) -> dict[str, float]:
@@ -42,10 +81,12 @@ def complete_results() -> dict[str, Any]:
     """A small but complete `results.json`: `speller` generates, `picked` is made from it, the others are baselines."""
     models = {
         "speller": model("Speller", 0.1087),
-        "picked": model("Speller, picked", 0.1202),
+        "picked": model("Speller + picks", 0.1202),
         "counts": model("Counts", 0.0412),
         "reader": model("Reader", 0.1102),
     }
+    for name, entry in models.items():
+        entry["own"] = name in ("speller", "picked")
     models["speller"]["test"]["id_recall@10"] = around(0.1234)
     return {
         "run": {

@@ -25,10 +25,11 @@ def results() -> dict[str, Any]:
     return {
         "judge": "reward model of second users",
         "models": {
-            "onerec": {"label": "OneRec", "test": {**test, "p_score@10": around(0.3111)}},
-            "onerec_aligned": {"label": "OneRec, aligned", "test": {**test, "p_score@10": around(0.3222)}},
+            "onerec": {"label": "OneRec", "own": True, "test": {**test, "p_score@10": around(0.3111)}},
+            "onerec_aligned": {"label": "OneRec aligned", "own": True, "test": {**test, "p_score@10": around(0.3222)}},
             "onerec_reward_selection": {
                 "label": "OneRec + reward selection",
+                "own": True,
                 "test": {**test, "p_score@10": around(0.3333)},
                 "reward_selection": {"weight": 2 / 3, "beam_width": 128, "cases": 517},
             },
@@ -65,23 +66,16 @@ def test_everything_that_was_measured_is_shown(tmp_path: Path, results: dict[str
     shown = section_of(page, "rewards")
     assert 'href="#rewards"' in page
     assert len(charts_of(shown)) == 5 + 1  # a curve per figure in the log, and the judge's
-    for words in (
-        "Alignment by ECPO",
-        "from 0.11 to 0.4 at step 30",
-        "step 21: 3",
-        "The judge is the reward model of second users",
-    ):
-        assert words in shown
-    assert "of a beam of 128, the reward model's score counts 0.67" in shown and "517 validation cases" in shown
-    for words in ("learnt from the first half of the users: all test users, 98,765 impressions", "long view", "1.23"):
-        assert words in shown
-    assert "users that it learnt nothing from, 1,234 impressions" in shown
-    for figure in (".7123", ".6543", ".6987", ".6912"):
-        assert figure in shown
-    assert "unmeasured" not in shown and HOSTILE not in page
-    order = [
-        shown.index(label) for label in ("OneRec + reward selection</text>", "OneRec, aligned</text>", "OneRec</text>")
+    texts = ["Alignment by ECPO", "from 0.11 to 0.4 at step 30", "step 21: 3", "517 validation cases"]
+    texts += ["The judge is the reward model of second users", "long view", "1.23", ".7123", ".6543", ".6987", ".6912"]
+    texts += [
+        "of a beam of 128, the reward model's score counts 0.67",
+        "users that it learnt nothing from, 1,234 impressions",
     ]
+    texts += ["learnt from the first half of the users: all test users, 98,765 impressions"]
+    assert [words for words in texts if words not in shown] == []
+    assert "unmeasured" not in shown and HOSTILE not in page
+    order = [shown.index(f"{model['label']}</text>") for model in reversed(results["models"].values())]
     assert order == sorted(order)  # the judge's favourite first
     assert ".3333" in re.sub(re.escape(shown), "", page)  # beside the other figures too
     assert "P-Score@10" in page and "+.0111" in page

@@ -9,6 +9,7 @@ import pytest
 from command_line import ROOT, TinyRun, results_of
 from rich.console import Console
 
+from benchmarks.recall import COMPARED, differences_of
 from onerec.report.models import read_models
 from onerec.report.terminal import print_comparison, print_details
 from onerec.report.values import BREAKDOWNS, count, figure, with_interval
@@ -16,9 +17,17 @@ from onerec.report.values import BREAKDOWNS, count, figure, with_interval
 
 @pytest.fixture(scope="module")
 def demo() -> dict[str, Any]:
-    """Figures of a demo, with its nine models."""
-    results: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "demo-17.json").read_text(encoding="utf-8"))
-    return results
+    """Figures of a demo, with its nine models, as its run had them in results.json."""
+    content = json.loads((ROOT / "benchmarks" / "results" / "demo-17.json").read_text(encoding="utf-8"))
+    paired: dict[str, Any] = {}
+    for metric in COMPARED:
+        for pair, difference in differences_of(content, metric).items():
+            paired.setdefault(" - ".join(pair), {})[metric] = difference
+    return {
+        **content,
+        "models": {row["model"]: {**row, "own": row["model"].startswith("onerec")} for row in content["rows"]},
+        "paired": paired,
+    }
 
 
 def printed(results: dict[str, Any], width: int) -> list[str]:
@@ -64,18 +73,18 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_figures(demo: dict[str, 
     assert not any("…" in line for line in lines)
 
 
-def test_differences_are_starred_where_zero_is_outside(demo: dict[str, Any]) -> None:
-    console = Console(record=True, width=100)
+@pytest.mark.parametrize(("width", "columns"), [(100, 3), (80, 2), (60, 1)])
+def test_differences_keep_names_and_whole_figures(demo: dict[str, Any], width: int, columns: int) -> None:
+    console = Console(record=True, width=width)
     print_details(demo, console)
-    lines = console.export_text().splitlines()
-    assert max(map(len, lines)) <= 100
-    (rows,) = (
-        lines[place + 3 :] for place, line in enumerate(lines) if line.rstrip() == "On the same users: OneRec minus"
-    )
-    row = next(line for line in rows if line.startswith("Item-kNN"))
-    assert row.split()[1:5] == ["+.0042", "(−.0201", "to", "+.0265)"]
-    row = next(line for line in rows if line.startswith("Popularity"))
-    assert row.split()[1:5] == ["+.1283*", "(+.0997", "to", "+.1570)"]
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    assert max(map(len, lines)) <= width and not any("…" in line for line in lines)
+    rows = lines[lines.index("On the same users: OneRec minus") + 1 :]
+    assert rows[0].split() == ["Model", "Recall@10", "NDCG@10", "P-Score@10"][: columns + 1]
+    item_knn, popularity = (next(line for line in rows if line.startswith(name)) for name in ("Item-kNN", "Popularity"))
+    assert item_knn.split()[1:5] == ["+.0042", "(−.0201", "to", "+.0265)"]
+    assert popularity.split()[1:5] == ["+.1283*", "(+.0997", "to", "+.1570)"], "*: zero is outside"
+    assert len(popularity.split()) == 1 + 4 * columns
 
 
 def test_labels_are_no_markup(demo: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ def untimed(results: dict[str, Any]) -> dict[str, Any]:
 def test_all_models_stand_in_the_results(finished: Path) -> None:
     results = results_of(finished / "planted")
     assert list(results["models"]) == [*OWN, *OTHERS]
-    assert results["judge"] == "reward model of second users"
+    assert results["judge"] == "reward model of the second half of users"
     for model in results["models"].values():
         for part in ("valid", "test"):
             figure = model[part]["p_score@10"]
@@ -164,7 +164,7 @@ def test_the_page_shows_rewards_and_alignment(finished: Path) -> None:
     for words in (
         "Alignment by ECPO",
         "KL to the start",
-        "The judge is the reward model of second users",
+        "The judge is the reward model of the second half of users",
         "OneRec, aligned, + reward selection",
     ):
         assert words in page
@@ -239,11 +239,21 @@ def test_evaluate_leaves_out_what_is_not_there(runs: Path) -> None:
     ("overrides", "added", "rewards", "judge"),
     [
         (["after_training=[]"], [], [], None),
-        (["after_training=[reward]"], OWN[3:4], ["reward_first", "reward_second"], "reward model of second users"),
+        (
+            ["after_training=[reward]"],
+            OWN[3:4],
+            ["reward_first", "reward_second"],
+            "reward model of the second half of users",
+        ),
         (["after_training=[reward]", "align.judge_half=null"], OWN[3:4], ["reward"], None),
-        ([ALL, *RULES], OWN[2:], ["reward_first", "reward_second"], "reward model of second users"),
+        ([ALL, *RULES], OWN[2:], ["reward_first", "reward_second"], "reward model of the second half of users"),
         ([ALL, *RULES, "align.judge_half=null"], OWN[2:], ["reward"], None),
-        (["after_training=[align]"], OWN[2:3], ["reward_first", "reward_second"], "reward model of second users"),
+        (
+            ["after_training=[align]"],
+            OWN[2:3],
+            ["reward_first", "reward_second"],
+            "reward model of the second half of users",
+        ),
         (["after_training=[align]", *RULES, "reward=null"], OWN[2:3], [], None),
     ],
 )
@@ -267,7 +277,7 @@ def test_a_stage_is_left_out_where_it_is_not_named(
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ([ALL, "reward=null"], "after_training names reward, and the config says reward: null"),
+        ([ALL, "reward=null"], "after_training names reward, but the config says reward: null"),
         (["after_training=[align]", "reward=null"], "align by rules: align.rewards.p_score=0"),
         (["after_training=[rsft]"], "rsft: null"),
         (["after_training=[reward]", "reward.objectives=[clicks]"], 'reward.objectives: "clicks"'),
@@ -295,6 +305,5 @@ def test_alignment_in_several_processes_is_refused_before_training(
 
 
 def test_train_does_nothing_after_training(planted: Path, tmp_path: Path) -> None:
-    command = ["train", *configured("planted", planted, *SETTINGS, ALL, "train.epochs=1"), "--runs", str(tmp_path)]
-    assert main(command) == 0
+    assert main(["train", *typed(planted, tmp_path, ALL, "train.epochs=1")[1:]]) == 0
     assert not list((tmp_path / "planted").glob("reward*")) and not list((tmp_path / "planted").glob("aligned*"))

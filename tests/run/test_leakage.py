@@ -5,15 +5,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from command_line import TinyRun, configured
+from command_line import opened, trained
 
 from onerec.data.contract import Dataset, read_dataset, write_dataset
 from onerec.data.requests import Requests
 from onerec.data.split import TRAIN
-from onerec.run.config_files import load_config
-from onerec.run.opening import open_run, own_stages
 from onerec.run.run import Run
-from onerec.run.stages.generator import generator_windows
 from onerec.run.stages.selection import load_selection
 from onerec.run.stages.semantic_ids import semantic_ids
 from tokenizer.behaviour.alignment import AlignmentSpec, pairs_from_behaviour
@@ -29,19 +26,17 @@ def with_other_targets(dataset: Dataset, folder: Path, valid_shift: int = 7) -> 
     return write_dataset(folder, dataset.spec, events, dataset.items)
 
 
-def finished(name: str, dataset: Path, runs: Path) -> Run:
-    # One epoch, one validation: with more, validation may rightly choose the weights of another one.
-    path, *overrides = configured(name, dataset, "train.epochs=1", "baselines.sasrec.train.epochs=1")
-    run = open_run(load_config(Path(path), overrides), runs / name)
-    run.make_all([stage.name for stage in own_stages()])
-    return run
+# One epoch, one validation: with more, validation may rightly choose the weights of another one.
+ONE_EPOCH = ("train.epochs=1", "baselines.sasrec.train.epochs=1")
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+def runs(chain_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
     folder = tmp_path_factory.mktemp("leakage")
-    with_other_targets(read_dataset(tiny_run.dataset), folder / "other")
-    return finished("as_logged", tiny_run.dataset, folder), finished("other_targets", folder / "other", folder)
+    with_other_targets(read_dataset(chain_dataset), folder / "other")
+    logs = {"as_logged": chain_dataset, "other_targets": folder / "other"}
+    first, second = (trained(name, dataset, folder, *ONE_EPOCH) for name, dataset in logs.items())
+    return first, second
 
 
 def test_the_targets_really_differ(runs: tuple[Run, Run]) -> None:
@@ -60,10 +55,10 @@ def test_semantic_ids_do_not_see_held_out_events(runs: tuple[Run, Run]) -> None:
 
 
 @pytest.fixture(scope="module")
-def described_runs(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+def described_runs(chain_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """The same logs with content to align: as logged, with other targets, and with another training event."""
     folder = tmp_path_factory.mktemp("described")
-    logged = read_dataset(tiny_run.dataset)
+    logged = read_dataset(chain_dataset)
     back = pl.len().over("user") - pl.int_range(pl.len()).over("user")
     logs = {
         "as_logged": logged.events,
@@ -78,8 +73,7 @@ def described_runs(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) 
     runs = {}
     for name, events in logs.items():
         write_dataset(folder / name, spec, events, items)
-        path, *overrides = configured(name, folder / name)
-        runs[name] = open_run(load_config(Path(path), overrides), folder / "runs" / name)
+        runs[name] = opened(name, folder / name, folder / "runs")
     return runs
 
 
@@ -105,14 +99,6 @@ def test_aligned_vectors_do_not_see_held_out_events(described_runs: dict[str, Ru
     assert all(one != other for one, other in zip(vectors["as_logged"], vectors["other_training"], strict=True))
 
 
-def test_training_windows_do_not_hold_held_out_events(runs: tuple[Run, Run]) -> None:
-    first, second = (generator_windows(run) for run in runs)
-    assert np.array_equal(first.item_index, second.item_index)
-    assert np.array_equal(first.starts, second.starts)
-    assert np.array_equal(first.stops, second.stops)
-    assert int(first.target_counts.sum()) == len(first.item_index) - 150  # all but each user's first event
-
-
 def test_weights_do_not_depend_on_held_out_events(runs: tuple[Run, Run]) -> None:
     for weights in ("generator/model/model.safetensors", "baselines/sasrec/best.safetensors"):
         first, second = ((run.folder / weights).read_bytes() for run in runs)
@@ -122,7 +108,7 @@ def test_weights_do_not_depend_on_held_out_events(runs: tuple[Run, Run]) -> None
 def test_selection_is_fitted_on_validation_and_blind_to_the_test(runs: tuple[Run, Run], tmp_path: Path) -> None:
     logged, other_targets = runs
     with_other_targets(logged.dataset, tmp_path / "data", valid_shift=0)
-    other_test = finished("other_test", tmp_path / "data", tmp_path)
+    other_test = trained("other_test", tmp_path / "data", tmp_path, *ONE_EPOCH)
     weights = [(run.folder / "selection" / "scorer.json").read_bytes() for run in (logged, other_test, other_targets)]
     assert weights[0] == weights[1]
     assert weights[0] != weights[2]

@@ -5,7 +5,6 @@ Run, results, report and terminal table need no edit: the test adds one to a cop
 
 import shutil
 from collections.abc import Iterator
-from difflib import ndiff
 from pathlib import Path
 
 import pytest
@@ -13,87 +12,38 @@ from command_line import ROOT, TINY, onerec, results_of
 
 FILE = '''"""GRU4Rec with a full softmax: a recurrent network over item embeddings (arXiv 1511.06939)."""
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.nn import functional
 
-from onerec.data.candidates import Lists
-from onerec.data.requests import Requests
-from onerec.data.windows import Batch, Windows, every_position_windows
 from onerec.recommenders.recommender import TrainingData
-from onerec.train.trainer import TrainConfig
+from onerec.recommenders.sasrec import SASRec, SASRecConfig, SASRecRecommender, SASRecSection
 
 
-class GRUSection(BaseModel):
+class GRUSection(SASRecSection):
     """The GRU baseline: its size and its own training settings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    width: int = Field(64, gt=0)
-    history_length: int = Field(50, gt=0)
-    train: TrainConfig = TrainConfig()
+class GRU(SASRec):
+    """A GRU whose states score the next item by the embeddings that it reads."""
 
+    def __init__(self, config: SASRecConfig, item_count: int) -> None:
+        super().__init__(config, item_count)
+        self.network = nn.GRU(config.width, config.width, batch_first=True)
 
-class GRU(nn.Module):
-    """A GRU whose state scores the next item by the embeddings that it reads."""
-
-    def __init__(self, section: GRUSection, item_count: int) -> None:
-        super().__init__()
-        self.history_length = section.history_length
-        self.items = nn.Embedding(item_count, section.width)
-        self.network = nn.GRU(section.width, section.width, batch_first=True)
-
-    def logits(self, items_BT: Tensor) -> Tensor:
-        """Scores of all items after every position, `[B, T, N]`."""
-        logits: Tensor = self.network(self.items(items_BT))[0] @ self.items.weight.T
-        return logits
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Negative log-likelihood of the counted targets in nats, summed, `[1]`."""
-        logits_XN = self.logits(batch.items_BT)[batch.counted_BT]
-        return functional.cross_entropy(logits_XN, batch.targets_BT[batch.counted_BT], reduction="sum")[None]
+    def states(self, items_BT: Tensor) -> Tensor:
+        """Hidden states `[B, T, D]`."""
+        states: Tensor = self.network(self.items(items_BT))[0]
+        return states
 
 
-class GRURecommender:
+class GRURecommender(SASRecRecommender):
     """Rank the whole catalogue with a trained GRU."""
 
     name, label = "gru", "GRU4Rec"
     description = "recurrent network over items, every item scored"
-    reads_vectors = False
-
-    def __init__(self, model: nn.Module, batch_size: int = 256) -> None:
-        assert isinstance(model, GRU)
-        self.model, self.batch_size = model, batch_size
 
     @staticmethod
-    def width(section: GRUSection) -> int:
-        return section.width
-
-    @staticmethod
-    def build(section: GRUSection, data: TrainingData) -> GRU:
-        return GRU(section, data.item_count)
-
-    @staticmethod
-    def windows(section: GRUSection, data: TrainingData) -> Windows:
-        return every_position_windows(data.item_index, data.offsets, section.history_length)
-
-    @torch.inference_mode()
-    def recommend(self, requests: Requests, k: int, *, exclude_seen: bool) -> Lists:
-        """The k best items of each request; scores are logits."""
-        model, lists = self.model.eval(), Lists.empty(len(requests), k)
-        device = model.items.weight.device
-        for rows, batch in requests.batches(model.history_length, 0, self.batch_size):
-            batch = batch.to(device)
-            scores_BN = model.logits(batch.items_BT)[torch.arange(len(rows), device=device), batch.lengths_B - 1]
-            if exclude_seen:
-                for row, seen_S in enumerate(requests.seen(rows).to(device)):
-                    scores_BN[row, seen_S[seen_S >= 0]] = -torch.inf
-            best = scores_BN.topk(min(k, scores_BN.shape[1]), dim=1)
-            found = best.indices.masked_fill(best.values == -torch.inf, -1)
-            lists.items_CK[rows, : found.shape[1]] = found.cpu().numpy()
-            lists.scores_CK[rows, : found.shape[1]] = best.values.cpu().numpy()
-        return lists
+    def build(section: SASRecSection, data: TrainingData) -> GRU:
+        return GRU(section.model, data.item_count)
 '''
 # By file: the line above the new ones, and these.
 LINES = {
@@ -107,8 +57,7 @@ LINES = {
     "configs/demo.yaml": {
         "baselines:                     # models beside the generator, on the same data": (
             "  gru:                         # a recurrent network over items; null: left out\n"
-            "    width: 16                  # of its state, in features\n"
-            "    history_length: 50         # most recent items that it reads\n"
+            "    model: {width: 16}         # its sizes\n"
             "    train: {epochs: 3, batch_size: 16, learning_rate: 0.03, warmup_steps: 5}  # keys as under train"
         ),
     },
@@ -140,6 +89,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (copy / name).write_text(text, encoding="utf-8")
     schema = onerec("config", "--schema", cwd=copy, PYTHONPATH=str(copy))
     assert schema.returncode == 0, schema.stderr
+    assert '"gru": {"anyOf"' in schema.stdout and "a recurrent network" in schema.stdout
     (copy / "configs/schema.json").write_text(schema.stdout, encoding="utf-8")
     return copy
 
@@ -169,18 +119,3 @@ def test_a_new_recommender_is_trained_measured_and_shown(project: Path, chain_da
     (row,) = (line for line in done.stdout.splitlines() if line.split()[:1] == ["GRU4Rec"])
     assert f"{value:.4f}".removeprefix("0") in row
     assert dict(files_of(project)) == before
-
-
-def test_nothing_else_of_the_project_was_changed(project: Path) -> None:
-    before, after = dict(files_of(ROOT)), dict(files_of(project))
-    changed = {name for name in after if before.get(name) != after[name]}
-    assert changed == {*LINES, "onerec/recommenders/gru.py", "configs/schema.json"}
-    edits = {
-        name: [line for line in ndiff(before[name].splitlines(), after[name].splitlines()) if line[0] in "+-"]
-        for name in LINES
-    }
-    assert edits["onerec/recommenders/registry.py"] == ['+     "gru": "GRURecommender",']
-    imported, field = edits["onerec/run/config.py"]
-    assert imported.startswith("+ from onerec.recommenders.gru import") and field.startswith("+     gru:")
-    assert all(line.startswith("+ ") for line in edits["configs/demo.yaml"])
-    assert '"gru": {"anyOf"' in after["configs/schema.json"] and "a recurrent network" in after["configs/schema.json"]

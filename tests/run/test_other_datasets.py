@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from command_line import GENERATOR_ONLY, TinyRun, configured, results_of
+from command_line import GENERATOR_ONLY, TinyRun, configured, opened, results_of
 
 from onerec.cli import main
 from onerec.data.contract import DatasetSpec, read_dataset, write_dataset
-from onerec.run.config_files import load_config
-from onerec.run.opening import open_run
 from tokenizer.item_encoder import ItemEncoder
 from tokenizer.semantic_ids import SemanticIds
 
@@ -45,9 +43,14 @@ def signalled(chain_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+def run_results(name: str, dataset: Path, runs: Path, *overrides: str) -> dict[str, Any]:
+    """What `onerec run` with one epoch measures."""
+    assert main(["run", *configured(name, dataset, *ONE_EPOCH, *overrides), "--runs", str(runs)]) == 0
+    return results_of(runs / name)
+
+
 def vectors_without_behaviour(dataset: Path, folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    path, *overrides = configured("x", dataset, "tokenizer.collaborative.weight=0")
-    run = open_run(load_config(Path(path), overrides), folder / "x")
+    run = opened("x", dataset, folder, "tokenizer.collaborative.weight=0")
     encoder = ItemEncoder().fit(run.dataset.item_table, run.training, run.config.tokenizer, run.config.seed)
     return encoder.vectors_ND, encoder.source
 
@@ -65,9 +68,9 @@ def test_ids_come_from_co_occurrence_alone_where_items_have_no_columns(tiny_run:
     assert np.mean(first[1:] == first[:-1]) > 2 * by_chance
 
 
-def test_without_content_the_weight_of_co_occurrence_cannot_be_zero(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_without_content_the_weight_of_co_occurrence_cannot_be_zero(chain_dataset: Path, tmp_path: Path) -> None:
     """Where it is all there is, weight 0 would leave nothing: it is then used with weight 1."""
-    vectors_ND, source = vectors_without_behaviour(tiny_run.dataset, tmp_path)
+    vectors_ND, source = vectors_without_behaviour(chain_dataset, tmp_path)
     assert vectors_ND.any(axis=1).all()
     assert "collaborative" in source
 
@@ -82,9 +85,7 @@ def test_content_stands_alone_with_collaborative_weight_zero(signalled: Path, tm
 
 
 def test_a_run_split_by_period_counts_only_positive_events(signalled: Path, tmp_path: Path) -> None:
-    command = ["run", *configured("periods", signalled, *ONE_EPOCH, "dataset.positive=liked"), "--runs", str(tmp_path)]
-    assert main(command) == 0
-    results = results_of(tmp_path / "periods")
+    results = run_results("periods", signalled, tmp_path, "dataset.positive=liked")
     liked = read_dataset(signalled).events.filter(pl.col("liked") == 1)
     training = liked.filter(pl.col("period").is_in(["history", "train"]))
     protocol = results["protocol"]
@@ -100,14 +101,12 @@ def test_a_run_split_by_period_counts_only_positive_events(signalled: Path, tmp_
 
 def test_a_run_split_by_time_trains_on_what_came_first(signalled: Path, tmp_path: Path) -> None:
     shares = ["dataset.split=by_time", "dataset.train_share=0.7", "dataset.valid_share=0.15"]
-    assert main(["run", *configured("times", signalled, *ONE_EPOCH, *shares), "--runs", str(tmp_path)]) == 0
-    results = results_of(tmp_path / "times")
+    results = run_results("times", signalled, tmp_path, *shares)
     events = read_dataset(signalled).events
     assert results["protocol"]["split"] == "by_time"
     # Equal times stay together, so the share is met to within the events of one moment.
     assert results["protocol"]["training_events"] == pytest.approx(0.7 * len(events), abs=5)
-    path, *overrides = configured("times", signalled, *ONE_EPOCH, *shares)
-    run = open_run(load_config(Path(path), overrides), tmp_path / "times")
+    run = opened("times", signalled, tmp_path, *ONE_EPOCH, *shares)
     order = events["user"].unique(maintain_order=True).to_list()
     flat = np.concatenate([events.filter(pl.col("user") == user)["time"].to_numpy() for user in order])
     part = run.sequences.part
@@ -122,7 +121,6 @@ def test_a_bidirectional_context_and_the_full_softmax_run_too(signalled: Path, t
         "tokenizer.quantizer.unique=append_code",
         "train.accumulation=2",
     ]
-    assert main(["run", *configured("choices", signalled, *ONE_EPOCH, *choices), "--runs", str(tmp_path)]) == 0
-    results = results_of(tmp_path / "choices")
+    results = run_results("choices", signalled, tmp_path, *choices)
     assert len(results["semantic_ids"]["level_sizes"]) == 3
     assert results["models"]["onerec"]["test"]["recall@50"]["value"] > 0

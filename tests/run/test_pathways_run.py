@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from command_line import GENERATOR_ONLY, configured, results_of
+from command_line import GENERATOR_ONLY, configured, results_of, trained
 
 from onerec.cli import main
 from onerec.data.contract import Dataset, DatasetSpec, write_dataset
-from onerec.run.config_files import load_config
 from onerec.run.lists import lists_of
-from onerec.run.opening import make_run, open_run, own_stages
+from onerec.run.opening import make_run
 from onerec.run.run import Run
 
 SETTINGS = (
@@ -77,21 +76,16 @@ def watched_and_skipped(chain: Path, folder: Path, *, held_out: bool = False) ->
     return write_dataset(folder, SPEC, events, items, users)
 
 
-def trained(name: str, dataset: Dataset, runs: Path) -> Run:
-    path, *overrides = configured(name, dataset.folder, *SETTINGS)
-    run = open_run(load_config(Path(path), overrides), runs / name)
-    run.make_all([stage.name for stage in own_stages()])
-    return run
-
-
 @pytest.fixture(scope="module")
 def run(chain_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("pathways")
-    return trained("as_logged", watched_and_skipped(chain_csv, folder / "data"), folder / "runs")
+    watched_and_skipped(chain_csv, folder / "data")
+    return trained("as_logged", folder / "data", folder / "runs", *SETTINGS)
 
 
 def test_held_out_events_and_features_never_reach_the_weights(run: Run, chain_csv: Path, tmp_path: Path) -> None:
-    other = trained("otherwise", watched_and_skipped(chain_csv, tmp_path / "data", held_out=True), tmp_path / "runs")
+    watched_and_skipped(chain_csv, tmp_path / "data", held_out=True)
+    other = trained("otherwise", tmp_path / "data", tmp_path / "runs", *SETTINGS)
     assert not other.dataset.events.equals(run.dataset.events)
     assert other.reading.vocabulary.event == run.reading.vocabulary.event
     weights = [(one.folder / "generator" / "model" / "model.safetensors").read_bytes() for one in (run, other)]

@@ -1,4 +1,4 @@
-"""The reward model: nulls teach nothing, padding and order change nothing, one way to judge agrees with another."""
+"""The preference model: nulls teach nothing, and padding and order change nothing."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -123,7 +123,7 @@ def test_padding_and_the_order_of_rows_change_nothing() -> None:
 
 
 @torch.no_grad()
-def test_every_candidate_is_judged_as_if_it_were_alone_with_its_past() -> None:
+def test_every_candidate_is_judged_independently_of_others_and_of_the_future() -> None:
     """Nothing at or behind an impression reaches its judgement, and neither do other candidates."""
     model, batch = make_model(), make_batch([6, 6])
     together = model.judge(batch, batch.candidates_BX, batch.counts_BX)
@@ -185,7 +185,7 @@ def test_a_label_that_never_varies_weighs_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"weights": [1.0]}, "3 are needed"),
+        ({"weights": [1.0]}, "give 3 weights"),
         ({"weights": [0.0, 0.0, 0.0]}, "more than 0"),
         ({"weights": [1.0, 0.0, -1.0]}, "more than 0"),
         ({"width": 15}, "multiple"),
@@ -238,7 +238,7 @@ def test_a_model_on_disk_judges_the_same(tmp_path: Path) -> None:
     assert torch.equal(again.negative_sums_N, model.negative_sums_N)
 
 
-def test_a_damaged_model_is_one_message(tmp_path: Path) -> None:
+def test_a_damaged_model_is_refused_with_one_message(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="onerec reward"):
         PreferenceModel.load(tmp_path / "none")
     folder = tmp_path / "model"

@@ -1,4 +1,4 @@
-"""P-Score as a scorer: how it reads requests, what a missing candidate gets, and that order does not matter."""
+"""The P-Score as a scorer: what it reads of requests, missing candidates, and independence of order."""
 
 from dataclasses import replace
 
@@ -71,7 +71,7 @@ def test_the_size_of_batches_and_the_order_of_requests_change_nothing(asked: Ask
     np.testing.assert_allclose(turned, expected[order], atol=1e-5, rtol=1e-4)
 
 
-def test_a_request_that_names_nothing_is_read_by_its_items(asked: Asked) -> None:
+def test_the_model_reads_only_the_items_of_an_unknown_request(asked: Asked) -> None:
     score, requests = asked
     items = same_items(requests, [1, 2, 3])
     nameless = replace(requests, target_events_C=np.full(len(requests), UNKNOWN))

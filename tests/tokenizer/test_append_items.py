@@ -24,6 +24,9 @@ def clustered(items: int, seed: int, width: int = 6) -> np.ndarray:
     return (centres[rng.integers(10, size=items)] + 0.2 * rng.normal(size=(items, width))).astype(np.float32)
 
 
+NEW = clustered(2, 1)
+
+
 def fitted(x: np.ndarray, sizes: list[int], unique: str = "nearest_free") -> SemanticIds:
     spec = QuantizerSpec(level_sizes=sizes, unique=unique, rq_kmeans=SMALL)  # type: ignore[arg-type]
     return tokenize_items(x, pl.Series("film", [f"f{row}" for row in range(len(x))]), spec)
@@ -108,16 +111,6 @@ def test_numbers_of_an_appended_code_go_on() -> None:
     assert "grew from 3 to 5 codes when 4 items were appended" in joined.quality["notes"][-1]
 
 
-def test_a_full_prefix_sends_new_items_to_the_nearest_one_with_room() -> None:
-    x = np.array([[0.0], [0.1], [10.0], [30.0]], np.float32)
-    ids = fitted(x, [3, 2])
-    joined = append_items(ids, named(4, 1), np.array([[0.05]], np.float32))
-    codes = joined.codes_NL.tolist()
-    assert codes[0][0] == codes[1][0]  # both places under the prefix of the first two are taken
-    assert codes[4][0] == codes[2][0]  # so 10 is nearest, not 30
-    assert joined.quality["appended"][0]["moved"] == 1
-
-
 def test_a_full_table_grows_by_as_little_as_makes_room_and_says_so() -> None:
     x = clustered(12, 3)
     ids = fitted(x, [3, 4])
@@ -133,30 +126,24 @@ def test_a_full_table_grows_by_as_little_as_makes_room_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("new_ids", "message"),
+    ("new_ids", "new_vectors", "message"),
     [
-        (["f300", "f7"], "'f7' already has a semantic ID"),
-        (["f300", "f300"], "'f300' occurs twice"),
-        (["f300", None], "row 1 is null"),
-        ([1, 2], "their ids are Int64, but the ids of the old items are String"),
-        (["f300"], "2 vectors for 1 new item ids"),
-        ([], "there are none"),
+        (["f300", "f7"], NEW, "'f7' already has a semantic ID"),
+        (["f300", "f300"], NEW, "'f300' occurs twice"),
+        (["f300", None], NEW, "row 1 is null"),
+        ([1, 2], NEW, "their ids are Int64, but the ids of the old items are String"),
+        (["f300"], NEW, "2 vectors for 1 new item ids"),
+        ([], NEW, "there are none"),
+        (["f300", "f301"], NEW * [[1], [np.nan]], "vectors of new items: row 1 holds NaN"),
+        (["f300", "f301"], NEW[:, :5], "5 columns"),
     ],
 )
-def test_ids_that_do_not_fit_are_refused_by_name(new_ids: list[object], message: str) -> None:
+def test_items_that_do_not_fit_are_refused_by_name(
+    new_ids: list[object], new_vectors: np.ndarray, message: str
+) -> None:
     ids = fitted(clustered(20, 0), [4, 8])
     with pytest.raises(TokenizerError, match=message):
-        append_items(ids, pl.Series(new_ids), clustered(2, 1))
-
-
-def test_vectors_that_do_not_fit_are_refused() -> None:
-    ids = fitted(clustered(20, 0), [4, 8])
-    broken = clustered(2, 1)
-    broken[1, 2] = np.nan
-    with pytest.raises(TokenizerError, match="vectors of new items: row 1 holds NaN"):
-        append_items(ids, named(20, 2), broken)
-    with pytest.raises(TokenizerError, match="5 columns"):
-        append_items(ids, named(20, 2), clustered(2, 1, width=6)[:, :5])
+        append_items(ids, pl.Series(new_ids), new_vectors)
 
 
 def test_rows_can_be_put_into_another_order() -> None:

@@ -18,9 +18,8 @@ SMALL_VAE = RQVAESpec(hidden=[16], latent_dimensions=6, steps=60, batch_size=64)
 
 def vectors(items: int = 300) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return (rng.normal(size=(12, 8))[rng.integers(12, size=items)] + 0.3 * rng.normal(size=(items, 8))).astype(
-        np.float32
-    )
+    centres = rng.normal(size=(12, 8))[rng.integers(12, size=items)]
+    return (centres + 0.3 * rng.normal(size=(items, 8))).astype(np.float32)
 
 
 @pytest.mark.parametrize("unique", ["nearest_free", "append_code"])
@@ -97,7 +96,6 @@ def test_amazon_beauty_with_defaults() -> None:
     made = tokenize_items(content_vectors(items, spec, folder), items["item_id"], QuantizerSpec(level_sizes=[128] * 3))
     assert all(level["utilisation"] == 1 for level in made.quality["levels"])
     assert made.quality["reconstruction"]["share_of_variance"] < 0.1  # measured .042
-    assert len(np.unique(made.codes_NL, axis=0)) == 4000
     # items with the same first code agree on their category far more often than any two items do
     category = items["categories"].str.split(" > ").list.get(1, null_on_oob=True).fill_null("").to_numpy()
     same_code = made.codes_NL[:, None, 0] == made.codes_NL[None, :, 0]

@@ -4,17 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
+from generator_cases import EXPERTS, make_generator
 
 from onerec.data.windows import every_position_windows
-from onerec.model.generator import Generator
-from onerec.model.generator_config import GeneratorConfig
 from onerec.model.layers.experts import ExpertsSpec, MixtureOfExperts
 from onerec.train.expert_balance import ExpertBalance
 from onerec.train.trainer import TrainConfig, Trainer
-from tokenizer.semantic_ids import SemanticIds
 
 STEP = 0.125  # a power of two: moves add up exactly
 
@@ -24,24 +21,9 @@ def make_trainer(folder: Path, **settings: object) -> Trainer:
     lengths = draw.integers(2, 12, size=30)
     items = (np.arange(lengths.sum()) + draw.integers(0, 3, size=lengths.sum())) % 20
     windows = every_position_windows(items, np.cumsum([0, *lengths]), length=8)
-    codes = np.array([[item // 5, item % 5] for item in range(20)], dtype=np.int32)
-    torch.manual_seed(0)
-    config = GeneratorConfig(
-        width=8,
-        heads=1,
-        hidden_width=8,
-        decoder_layers=1,
-        encoder_layers=1,
-        dropout=0.0,
-        own_dropout=0.0,
-        history_length=8,
-        experts=4,
-        experts_active=1,
-        expert_hidden_width=8,
-        expert_layers="encoder_and_decoder",
-        balance_step=STEP,
+    model = make_generator(
+        **EXPERTS, experts_active=1, encoder_layers=1, decoder_layers=1, dropout=0.0, own_dropout=0.0, balance_step=STEP
     )
-    model = Generator(config, SemanticIds(pl.Series(range(20)), codes, codes, [4, 5]))
     training = TrainConfig(**{"epochs": 1, "batch_size": 8, "warmup_steps": 2, **settings})  # type: ignore[arg-type]
     return Trainer(model, windows, training, folder, lambda trained: {"ndcg@10": 0.0}, seed=3, label="test")
 
@@ -66,7 +48,7 @@ def test_loads_are_those_of_items_and_counted_targets(tmp_path: Path) -> None:
     batch = trainer.windows.batch(rows)
     encoder, decoder = (float(loads_E.sum()) for loads_E in trainer.expert_balance.seen)
     assert encoder == int(batch.lengths_B.sum())
-    assert decoder == 2 * int(batch.counted_BT.sum())  # two codes per target
+    assert decoder == 3 * int(batch.counted_BT.sum())  # three codes per target
 
 
 @pytest.mark.parametrize("average_decay", [0.0, 0.5])

@@ -21,11 +21,13 @@ from tokenizer.behaviour.pairs import (
     swing_scores,
     user_to_item_pairs,
 )
-from tokenizer.common.checks import check_arrays, check_vectors
+from tokenizer.common.checks import check_vectors, fill_arrays
 from tokenizer.common.settings import Settings
 from tokenizer.errors import TokenizerError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from tokenizer.behaviour.query_pooling import QueryPooling
@@ -99,12 +101,11 @@ class Aligner:
         """Train on blocks [N,D_i] whose row n is item n; the global random states of torch and NumPy do not change.
 
         A small share of the pairs is held out of training and selects the best step. Raises TokenizerError for unusable
-        blocks, for no pairs, or for pairs with a row outside the items.
+        blocks. There must be a pair, and every pair must name rows of the blocks.
         """
         import torch
 
         blocks = _checked(blocks, None)
-        _check_pairs(pairs, len(blocks[0]))
         self.block_widths = [block.shape[1] for block in blocks]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -158,9 +159,7 @@ class Aligner:
         aligner.block_widths, aligner.figures = list(config["block_widths"]), dict(config["figures"])
         with torch.random.fork_rng(devices=[]):
             network = aligner._make_network()
-        shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
-        arrays = check_arrays("alignment", state, shapes)
-        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+        fill_arrays("alignment", {name: weight.numpy() for name, weight in network.state_dict().items()}, state)
         aligner._network = network.eval().requires_grad_(False)
         return aligner
 
@@ -177,23 +176,27 @@ class Aligner:
         draw, hidden_P2 = _shared_out(pairs, len(blocks[0]), random)
         together_NN = _together(pairs, len(blocks[0]))
         square = max(float(sum(block.square().sum() for block in blocks)) / len(blocks[0]), 1e-12)
+
+        def losses_of(pairs_B2: np.ndarray) -> tuple["Tensor", "Tensor"]:
+            return _losses(network, blocks, pairs_B2, together_NN, spec.temperature, square)
+
         optimizer = torch.optim.Adam(network.parameters(), lr=spec.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=spec.steps)
         best, kept = float("inf"), {}
         self.figures = {"stopped_at": spec.steps}
         for step in range(1, spec.steps + 1):
             network.train()
-            losses = _losses(network, blocks, draw(spec.batch_size), together_NN, spec.temperature, square)
+            contrastive, lost_share = losses_of(draw(spec.batch_size))
             optimizer.zero_grad()
-            (losses[0] + spec.reconstruction_weight * losses[1]).backward()
+            (contrastive + spec.reconstruction_weight * lost_share).backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
             optimizer.step()
             schedule.step()
-            if step % max(1, spec.steps // LOOKS) and step != spec.steps:
-                continue
-            if not len(hidden_P2):
+            if (step % max(1, spec.steps // LOOKS) and step != spec.steps) or not len(hidden_P2):
                 continue  # without held-out pairs the last weights are kept
-            contrast, lost = self._look(network, blocks, hidden_P2, together_NN, square)
+            network.eval()
+            with torch.no_grad():
+                contrast, lost = _look(losses_of, hidden_P2, spec.batch_size)
             if contrast + spec.reconstruction_weight * lost < best:
                 best = contrast + spec.reconstruction_weight * lost
                 kept = {name: weight.detach().clone() for name, weight in network.state_dict().items()}
@@ -203,25 +206,16 @@ class Aligner:
         if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
             raise TokenizerError("alignment: training diverged to infinity; set a smaller learning_rate.")
 
-    def _look(
-        self,
-        network: "QueryPooling",
-        blocks: list["Tensor"],
-        hidden_P2: np.ndarray,
-        together_NN: sparse.csr_matrix,
-        square: float,
-    ) -> tuple[float, float]:
-        """Both losses on the held-out pairs, in batches as in training."""
-        import torch
 
-        size = self.spec.batch_size
-        parts = [hidden_P2[start : start + size] for start in range(0, len(hidden_P2), size)]
-        network.eval()
-        with torch.no_grad():
-            losses = [_losses(network, blocks, part, together_NN, self.spec.temperature, square) for part in parts]
-        share = np.asarray([len(part) for part in parts]) / len(hidden_P2)
-        contrast, lost = (float(share @ [float(one[which]) for one in losses]) for which in (0, 1))
-        return contrast, lost
+def _look(
+    losses_of: "Callable[[np.ndarray], tuple[Tensor, Tensor]]", hidden_P2: np.ndarray, batch_size: int
+) -> tuple[float, float]:
+    """Both losses on the held-out pairs, in batches as in training."""
+    parts = [hidden_P2[start : start + batch_size] for start in range(0, len(hidden_P2), batch_size)]
+    losses = [losses_of(part) for part in parts]
+    share = np.asarray([len(part) for part in parts]) / len(hidden_P2)
+    contrast, lost = (float(share @ [float(one[which]) for one in losses]) for which in (0, 1))
+    return contrast, lost
 
 
 def _losses(
@@ -290,15 +284,3 @@ def _checked(blocks: list[np.ndarray], widths: list[int] | None) -> list[np.ndar
             f"alignment: blocks of {[block.shape[1] for block in blocks]} columns, but it was fitted on {widths}."
         )
     return blocks
-
-
-def _check_pairs(pairs: ItemPairs, items: int) -> None:
-    if not len(pairs):
-        raise TokenizerError("alignment: there are no pairs to learn from.")
-    outside = np.flatnonzero(((pairs.pairs_P2 < 0) | (pairs.pairs_P2 >= items)).any(axis=1))
-    if len(outside):
-        raise TokenizerError(
-            f"alignment: pair {outside[0]} names item row {pairs.pairs_P2[outside[0]].max()}; there are {items} items."
-        )
-    if not (np.isfinite(pairs.weight_P).all() and (pairs.weight_P > 0).all()):
-        raise TokenizerError("alignment: weights of pairs must be above zero and finite.")

@@ -6,6 +6,7 @@ All events passed in are used, so pass training sequences only: for leave-one-ou
 import numpy as np
 from scipy import sparse
 
+from tokenizer.clustering.nearest import row_chunks
 from tokenizer.common.vectors import normalise_rows, reduce_dimensions
 from tokenizer.errors import TokenizerError
 
@@ -34,9 +35,7 @@ def collaborative_vectors(
     counts_NN = co_occurrence(item_index, offsets, item_count, window)
     ppmi_NN = positive_pmi(counts_NN)
     scaled_NW = reduce_dimensions(ppmi_NN, dimensions, seed)  # U S
-    scaled_NW[np.diff(ppmi_NN.indptr) == 0] = (
-        0  # the SVD leaves rounding errors here, which must not count as behaviour
-    )
+    scaled_NW[np.diff(ppmi_NN.indptr) == 0] = 0  # the SVD leaves rounding errors here, which are not behaviour
     singular_W = np.linalg.norm(scaled_NW, axis=0)
     return np.asarray(scaled_NW / np.sqrt(np.where(singular_W > 0, singular_W, 1)), dtype=np.float32)
 
@@ -44,8 +43,6 @@ def collaborative_vectors(
 def co_occurrence(item_index: np.ndarray, offsets: np.ndarray, item_count: int, window: int) -> sparse.csr_matrix:
     """Symmetric counts [N,N]: the sum of 1/gap over pairs of events of a sequence with gap <= window; zero diagonal."""
     item_index, offsets = check_sequences(item_index, offsets, item_count)
-    if window < 1:
-        raise TokenizerError(f"window: expected 1 or more steps, got {window}.")
     sequence = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     total = sparse.csr_matrix((item_count, item_count), dtype=np.float64)
     for gap in range(1, window + 1):
@@ -93,9 +90,8 @@ def fill_cold(collaborative_ND: np.ndarray, content_NE: np.ndarray, has_events: 
     content_NE = normalise_rows(content_NE)
     warm_WE, warm_WD = content_NE[warm], filled_ND[warm]
     nearest = min(NEIGHBOURS, len(warm))
-    rows = max(1, SIMILARITY_ELEMENTS // len(warm))
-    for start in range(0, len(cold), rows):
-        block = cold[start : start + rows]
+    for rows in row_chunks(len(cold), len(warm), SIMILARITY_ELEMENTS):
+        block = cold[rows]
         similarity_RW = content_NE[block] @ warm_WE.T
         neighbours_RK = np.argpartition(-similarity_RW, nearest - 1, axis=1)[:, :nearest]
         weight_RK = np.take_along_axis(similarity_RW, neighbours_RK, axis=1).clip(min=0)

@@ -18,12 +18,7 @@ SMALL = 4096  # a part of at most this many rows is split into its share of the 
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """The leaves of the hierarchy.
-
-    Attributes:
-        cluster_N: int64, the cluster of each row.
-        representatives_K: int64, the row of each cluster that is nearest to its mean.
-    """
+    """The leaves: cluster_N int64, the cluster of each row; representatives_K int64, each cluster's row nearest to its mean."""
 
     cluster_N: np.ndarray
     representatives_K: np.ndarray
@@ -34,12 +29,8 @@ def hierarchical_kmeans(x_ND: np.ndarray, clusters: int, *, seed: int = 0) -> Hi
 
     In the OneRec Technical Report (arXiv 2506.13695, lifelong pathway) each step makes floor(n^(1/3)) clusters of n rows, down
     to clusters of M rows. The report does not give M and does not say how it controls the number of leaves. Here parts of at
-    most 4,096 rows are the last to be split, into a number of leaves proportional to their rows.
-
-    Args:
-        x_ND: float32 rows, at least one.
-        clusters: largest number of clusters, K.
-        seed: the same seed gives the same clusters on the same machine.
+    most 4,096 rows are the last to be split, into a number of leaves proportional to their rows. x_ND: float32, at least one
+    row. The same seed gives the same clusters on the same machine.
     """
     leaves: list[np.ndarray] = []
     parts = _parts(x_ND, clusters, seed)

@@ -1,7 +1,6 @@
 """Vectors of categorical columns: multi-hot over the fitted values, rare values weighted up, then truncated SVD."""
 
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import polars as pl
@@ -51,7 +50,7 @@ class CategoricalBlock:
             state |= {f"{number}.values": strings_to_array(values), f"{number}.weights": weights}
         return state
 
-    def load_state(self, state: dict[str, np.ndarray]) -> Self:
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Restore the arrays of `state_dict`; TokenizerError names one that is missing or has a wrong shape."""
         self.values = [fitted_strings(state, f"{number}.values") for number in range(len(self.columns))]
         self.weights = [fitted_array(state, f"{number}.weights", 1) for number in range(len(self.columns))]
@@ -61,7 +60,6 @@ class CategoricalBlock:
             raise TokenizerError(
                 "fitted content encoder: 'values' and 'weights' of a category differ in length; tokenize again."
             )
-        return self
 
     def _multi_hot(self, items: pl.DataFrame) -> sparse.csr_matrix:
         """Weights of the values that each item has, [N, values of all columns]; each column's part has length one."""

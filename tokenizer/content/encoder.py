@@ -15,8 +15,8 @@ from pydantic import Field, ValidationError
 from tokenizer.common.settings import Settings
 from tokenizer.common.vectors import ROUNDING, normalise_rows
 from tokenizer.content.categorical import CategoricalBlock
-from tokenizer.content.embeddings import EmbeddingBlock, EmbeddingSource
-from tokenizer.content.fitted_state import fitted_array
+from tokenizer.content.embeddings import EmbeddingBlock
+from tokenizer.content.fitted_state import below, fitted_array
 from tokenizer.content.models import OFFLINE_MODEL
 from tokenizer.content.numeric import NumericBlock
 from tokenizer.content.sentences import SentenceEncoder, TextColumns
@@ -82,7 +82,7 @@ class Block(Protocol):
     def fit(self, items: pl.DataFrame, folder: Path) -> np.ndarray: ...
     def encode(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray: ...
     def state_dict(self) -> dict[str, np.ndarray]: ...
-    def load_state(self, state: dict[str, np.ndarray]) -> Any: ...
+    def load_state(self, state: dict[str, np.ndarray]) -> None: ...
 
 
 class ContentEncoder:
@@ -171,8 +171,7 @@ class ContentEncoder:
         if len(encoder._shortest) != len(encoder._blocks):
             raise TokenizerError("fitted content encoder: the array 'shortest' has a wrong length; tokenize again.")
         for number, block in enumerate(encoder._blocks):
-            prefix = f"{number}."
-            block.load_state({name.removeprefix(prefix): a for name, a in state.items() if name.startswith(prefix)})
+            block.load_state(below(str(number), state))
         return encoder
 
     def _weighted(self, raw: list[np.ndarray]) -> list[np.ndarray]:
@@ -236,12 +235,14 @@ def _vision_blocks(spec: ContentSpec) -> list[tuple[str, Block, float]]:
             "give the folder or id of an image backbone on Hugging Face."
         )
     encoder = ImageEncoder(spec.vision_model)
-    sources: list[tuple[str, str, EmbeddingSource]] = []
-    for column in spec.videos:
-        sources.append(("video", column, VideoColumn(column, encoder, spec.frames_per_second, spec.token_budget)))
-    for column in spec.images:
-        sources.append(("image", column, ImageColumn(column, encoder)))
+    videos = [VideoColumn(name, encoder, spec.frames_per_second, spec.token_budget) for name in spec.videos]
+    images = [ImageColumn(name, encoder) for name in spec.images]
     return [
-        (f"{kind} {column}", EmbeddingBlock(source, [column], spec.vision_dimensions, spec.seed), spec.weights.vision)
-        for kind, column, source in sources
+        (
+            f"{kind} {one.column}",
+            EmbeddingBlock(one, [one.column], spec.vision_dimensions, spec.seed),
+            spec.weights.vision,
+        )
+        for kind, columns in (("video", videos), ("image", images))
+        for one in columns
     ]

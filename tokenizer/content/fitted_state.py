@@ -34,3 +34,8 @@ def fitted_strings(state: dict[str, np.ndarray], name: str) -> list[str]:
         raise TokenizerError(
             f"fitted content encoder: the array {name!r} is damaged ({error}); tokenize again."
         ) from error
+
+
+def below(prefix: str, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays named `prefix.name`, under `name`."""
+    return {name.removeprefix(f"{prefix}."): array for name, array in state.items() if name.startswith(f"{prefix}.")}

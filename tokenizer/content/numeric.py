@@ -1,7 +1,6 @@
 """Vectors of numeric columns: each number becomes a point on a half circle."""
 
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import polars as pl
@@ -60,12 +59,11 @@ class NumericBlock:
         """Four numbers per column: whether values were missing, whether the logarithm is used, mean, standard deviation."""
         return {"scales": self.scales_C4}
 
-    def load_state(self, state: dict[str, np.ndarray]) -> Self:
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Restore the arrays of `state_dict`; TokenizerError names one that is missing or has a wrong shape."""
         self.scales_C4 = fitted_array(state, "scales", 2)
         if self.scales_C4.shape != (len(self.columns), 4):
             raise TokenizerError("fitted content encoder: the array 'scales' has a wrong shape; tokenize again.")
-        return self
 
 
 def _numbers(items: pl.DataFrame, name: str) -> np.ndarray:

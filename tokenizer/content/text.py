@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,14 +12,8 @@ from tokenizer.common.vectors import principal_directions
 from tokenizer.content.fitted_state import fitted_array, fitted_strings, strings_to_array
 from tokenizer.errors import TokenizerError
 
-MISSING_WORDS = [
-    "",
-    "unknown",
-    "nan",
-    "none",
-    "null",
-    "n/a",
-]  # a cell with one of these words, in any case, counts as empty
+# a cell with one of these words, in any case, counts as empty
+MISSING_WORDS = ["", "unknown", "nan", "none", "null", "n/a"]
 MAX_TERMS = 200_000
 MIN_ITEMS_FOR_RARE_TERMS = 100  # in a smaller catalogue, terms of a single item are kept as well
 
@@ -85,7 +79,7 @@ class TfidfBlock:
             "directions": self.directions_FW,
         }
 
-    def load_state(self, state: dict[str, np.ndarray]) -> Self:
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Restore the arrays of `state_dict`; TokenizerError names one that is missing or has a wrong shape."""
         self.by_character = bool(fitted_array(state, "by_character", 1).any())
         self.terms = fitted_strings(state, "terms")
@@ -94,7 +88,6 @@ class TfidfBlock:
             raise TokenizerError(
                 "fitted content encoder: 'terms', 'idf' and 'directions' differ in length; tokenize again."
             )
-        return self
 
     def _vectorizer(self, **settings: Any) -> Any:
         from sklearn.feature_extraction.text import TfidfVectorizer

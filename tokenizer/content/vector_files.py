@@ -1,7 +1,6 @@
 """The user's own vectors as a block of item content."""
 
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import polars as pl
@@ -39,7 +38,6 @@ class VectorFileBlock:
         """The fitted mean."""
         return {"mean": self.mean_D}
 
-    def load_state(self, state: dict[str, np.ndarray]) -> Self:
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Restore the array of `state_dict`; TokenizerError when it is missing or has a wrong shape."""
         self.mean_D = fitted_array(state, "mean", 1)
-        return self

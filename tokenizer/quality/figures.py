@@ -68,18 +68,14 @@ def level_figures(codes_NL: np.ndarray, level_sizes: list[int]) -> list[dict[str
     figures = []
     for level, size in enumerate(level_sizes):
         counts_V = np.bincount(codes_NL[:, level], minlength=size)
-        entropy = entropy_of(counts_V)
+        largest = int(counts_V.max())
         figures.append(
             {
                 "size": size,
                 "used": int((counts_V > 0).sum()),
-                "utilisation": float((counts_V > 0).mean()),
-                "entropy": entropy,
-                "entropy_share": entropy / float(np.log(size)) if size > 1 else 1.0,
-                "perplexity": float(np.exp(entropy)),
-                "gini": gini(counts_V),
-                "largest_load": int(counts_V.max()),
-                "largest_share": float(counts_V.max() / len(codes_NL)),
+                **_evenness(counts_V),
+                "largest_load": largest,
+                "largest_share": largest / len(codes_NL),
             }
         )
     return figures
@@ -95,17 +91,24 @@ def overall_figures(codes_NL: np.ndarray, level_sizes: list[int]) -> dict[str, f
     capacity = int(np.prod([int(size) for size in level_sizes], dtype=object))
     _, counts_G = np.unique(codes_NL, axis=0, return_counts=True)
     places = min(len(codes_NL), capacity)
-    entropy = entropy_of(counts_G)
+    evenness = _evenness(np.concatenate([np.zeros(places - len(counts_G), dtype=np.int64), counts_G]))
     apart = sum(entropy_of(np.bincount(codes_NL[:, level])) for level in range(codes_NL.shape[1]))
     return {
         "capacity": capacity,
         "places": places,
-        "utilisation": len(counts_G) / places,
+        **evenness,
+        "levels_in_common": max(0.0, apart - evenness["entropy"]),
+    }
+
+
+def _evenness(counts_V: np.ndarray) -> dict[str, float]:
+    entropy = entropy_of(counts_V)
+    return {
+        "utilisation": float((counts_V > 0).mean()),
         "entropy": entropy,
-        "entropy_share": entropy / float(np.log(places)) if places > 1 else 1.0,
+        "entropy_share": entropy / float(np.log(len(counts_V))) if len(counts_V) > 1 else 1.0,
         "perplexity": float(np.exp(entropy)),
-        "gini": gini(np.concatenate([np.zeros(places - len(counts_G), dtype=np.int64), counts_G])),
-        "levels_in_common": max(0.0, apart - entropy),
+        "gini": gini(counts_V),
     }
 
 

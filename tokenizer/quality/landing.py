@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from tokenizer.clustering.nearest import row_chunks
 from tokenizer.common.vectors import normalise_rows
 from tokenizer.quantizers import Quantizer
 
@@ -40,10 +41,9 @@ def landing_figures(
 def nearest_by_cosine(vectors_RD: np.ndarray, old_vectors_SD: np.ndarray, k: int) -> np.ndarray:
     """Rows of the k most similar old vectors, int64 [R,k] in no particular order; computed in blocks."""
     unit_RD, unit_SD = normalise_rows(vectors_RD), normalise_rows(old_vectors_SD)
-    step = max(1, SIMILARITY_ELEMENTS // len(unit_SD))
     blocks = []
-    for start in range(0, len(unit_RD), step):
-        similarity = unit_RD[start : start + step] @ unit_SD.T
+    for rows in row_chunks(len(unit_RD), len(unit_SD), SIMILARITY_ELEMENTS):
+        similarity = unit_RD[rows] @ unit_SD.T
         blocks.append(np.argpartition(similarity, similarity.shape[1] - k, axis=1)[:, -k:])
     return np.concatenate(blocks)
 
@@ -51,7 +51,6 @@ def nearest_by_cosine(vectors_RD: np.ndarray, old_vectors_SD: np.ndarray, k: int
 def reconstruction_error(quantizer: Quantizer, vectors_MD: np.ndarray, codes_MQ: np.ndarray) -> float:
     """Mean squared distance of vectors to the decoded codes, in the space of the input."""
     total = 0.0
-    for start in range(0, len(vectors_MD), ROWS):
-        decoded_RD = quantizer.decode(codes_MQ[start : start + ROWS])
-        total += float(np.square(vectors_MD[start : start + ROWS] - decoded_RD).sum(dtype=np.float64))
+    for rows in row_chunks(len(vectors_MD), 1, ROWS):
+        total += float(np.square(vectors_MD[rows] - quantizer.decode(codes_MQ[rows])).sum(dtype=np.float64))
     return total / len(vectors_MD)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tokenizer.clustering.nearest import row_chunks
 from tokenizer.common.vectors import normalise_rows
 from tokenizer.errors import TokenizerError
 from tokenizer.quality.prefixes import prefix_groups
@@ -17,7 +18,7 @@ EQUAL = 2e-6  # cosines that differ by less are equal, up to float32 rounding
 HIT_RATE_PAIRS = 20_000  # an even sample of this many pairs is precise enough
 COMPARISONS = (
     1 << 29
-)  # pairs x items, at most; otherwise these figures would delay the tokenization of a large catalogue
+)  # pairs x items, at most, so that these figures do not delay the tokenization of a large catalogue
 
 
 def neighbour_figures(
@@ -80,20 +81,16 @@ def pair_hit_rate(vectors_ND: np.ndarray, pairs_P2: np.ndarray, k: int) -> float
 
     Several items may be as near as b, as is common for decoded vectors. The pair then counts with the probability that b is
     among the k nearest in a random order of equals. A zero vector is equally far from every item. Memory is bounded, beyond
-    the vectors and one copy of them. The share is 0.0 if there is no pair. TokenizerError for rows outside the items or k
-    below 1.
+    the vectors and one copy of them. The share is 0.0 if there is no pair. TokenizerError for rows outside the items.
     """
-    if k < 1:
-        raise TokenizerError(f"pair hit rate: k is {k}; it must be at least 1.")
     pairs_P2 = _check_pairs(pairs_P2, len(vectors_ND))
     if not len(pairs_P2):
         return 0.0
     unit_ND = normalise_rows(vectors_ND)
     pairs_P2 = pairs_P2[np.argsort(pairs_P2[:, 0], kind="stable")]
-    rows = max(1, SIMILARITY_ELEMENTS // len(unit_ND))
     hits = 0.0
-    for start in range(0, len(pairs_P2), rows):
-        left_R, right_R = pairs_P2[start : start + rows].T
+    for rows in row_chunks(len(pairs_P2), len(unit_ND), SIMILARITY_ELEMENTS):
+        left_R, right_R = pairs_P2[rows].T
         similarity_RN = unit_ND[left_R] @ unit_ND.T
         row_R = np.arange(len(left_R))
         similarity_RN[row_R, left_R] = -np.inf
@@ -116,14 +113,11 @@ def nearest_items(vectors_ND: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarra
     k = min(k, len(unit_ND) - 1)
     row_NK = np.zeros((len(unit_ND), k), dtype=np.int64)
     cosine_NK = np.zeros((len(unit_ND), k), dtype=np.float32)
-    step = max(1, SIMILARITY_ELEMENTS // len(unit_ND))
-    for start in range(0, len(unit_ND) if k else 0, step):
-        block_RN = unit_ND[start : start + step] @ unit_ND.T
-        own_R = np.arange(len(block_RN))
-        block_RN[own_R, start + own_R] = -np.inf
+    for rows in row_chunks(len(unit_ND) if k else 0, len(unit_ND), SIMILARITY_ELEMENTS):
+        block_RN = unit_ND[rows] @ unit_ND.T
+        block_RN[:, rows][np.diag_indices(len(block_RN))] = -np.inf
         found = torch.topk(torch.from_numpy(block_RN), k, dim=1)
-        row_NK[start : start + step] = found.indices.numpy()
-        cosine_NK[start : start + step] = found.values.numpy()
+        row_NK[rows], cosine_NK[rows] = found.indices.numpy(), found.values.numpy()
     return row_NK, cosine_NK
 
 

@@ -1,8 +1,8 @@
 """How well codes reconstruct the vectors, with all levels and after each level."""
 
-from collections.abc import Iterator
-
 import numpy as np
+
+from tokenizer.clustering.nearest import row_chunks
 
 CHUNK_ELEMENTS = 1 << 21  # float64 values processed at once; 16 MiB
 
@@ -15,7 +15,7 @@ def reconstruction(vectors_ND: np.ndarray, decoded_ND: np.ndarray) -> dict[str, 
     """
     error = sum(
         float(np.square(np.subtract(vectors_ND[rows], decoded_ND[rows], dtype=np.float64)).sum())
-        for rows in _chunks(vectors_ND)
+        for rows in row_chunks(len(vectors_ND), vectors_ND.shape[1], CHUNK_ELEMENTS)
     ) / len(vectors_ND)
     return {"mean_squared_error": error, "share_of_variance": _share_of_variance(error, vectors_ND)}
 
@@ -27,7 +27,7 @@ def lost_by_level(latent_NW: np.ndarray, codebooks: list[np.ndarray], codes_NQ: 
     autoencoders the figures refer to the latent space, without the decoder.
     """
     error_L = np.zeros(len(codebooks))
-    for rows in _chunks(latent_NW):
+    for rows in row_chunks(len(latent_NW), latent_NW.shape[1], CHUNK_ELEMENTS):
         residual_RW = np.array(latent_NW[rows], dtype=np.float64)
         for level, codebook_VW in enumerate(codebooks):
             residual_RW -= codebook_VW[codes_NQ[rows, level]]
@@ -38,14 +38,9 @@ def lost_by_level(latent_NW: np.ndarray, codebooks: list[np.ndarray], codes_NQ: 
 def _share_of_variance(error: float, vectors_ND: np.ndarray) -> float:
     """Mean squared error / variance. If the variance is only rounding error: 0 if nothing is lost, otherwise 1."""
     mean_D = vectors_ND.mean(axis=0, dtype=np.float64)
-    variance = sum(float(np.square(vectors_ND[rows] - mean_D).sum()) for rows in _chunks(vectors_ND)) / len(vectors_ND)
+    chunks = row_chunks(len(vectors_ND), vectors_ND.shape[1], CHUNK_ELEMENTS)
+    variance = sum(float(np.square(vectors_ND[rows] - mean_D).sum()) for rows in chunks) / len(vectors_ND)
     scale = variance + float(mean_D @ mean_D)
     if variance <= 1e-12 * scale:  # identical rows
         return 0.0 if error <= 1e-9 * scale else 1.0
     return error / variance
-
-
-def _chunks(vectors_ND: np.ndarray) -> Iterator[slice]:
-    step = max(1, CHUNK_ELEMENTS // vectors_ND.shape[1])
-    for start in range(0, len(vectors_ND), step):
-        yield slice(start, start + step)

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from tokenizer.common.settings import Settings
 from tokenizer.errors import TokenizerError
@@ -116,10 +116,8 @@ class QuantizerSpec(Settings):
 def make_quantizer(spec: QuantizerSpec, level_sizes: list[int]) -> Quantizer:
     """An unfitted quantizer with the settings of the spec and these level sizes."""
     settings: Settings = getattr(spec, spec.method)
-    made: Quantizer = quantizer_class(spec.method)(
-        level_sizes, seed=spec.seed, memory_mib=spec.memory_mib, **settings.model_dump()
-    )
-    return made
+    made = quantizer_class(spec.method)
+    return made(level_sizes, seed=spec.seed, memory_mib=spec.memory_mib, **settings.model_dump())
 
 
 def restore_quantizer(config: dict[str, Any], state: dict[str, np.ndarray]) -> Quantizer:
@@ -130,14 +128,14 @@ def restore_quantizer(config: dict[str, Any], state: dict[str, np.ndarray]) -> Q
             f"semantic IDs: no quantizer of a known method in their config (method: {method!r}); tokenize again."
         )
     try:
-        restored: Quantizer = quantizer_class(method).load(settings, state)
-    except TypeError as error:  # an unknown setting, or a missing one
+        return quantizer_class(method).load(settings, state)
+    except (TypeError, ValidationError) as error:  # an unknown setting, or a missing one
         raise TokenizerError(
             f"semantic IDs: settings of the quantizer do not fit this version ({error}); tokenize again."
         ) from error
-    return restored
 
 
-def quantizer_class(method: str) -> Any:
+def quantizer_class(method: str) -> type[Quantizer]:
     """The class of a method."""
-    return getattr(import_module(f"tokenizer.quantizers.{method}"), CLASSES[method])
+    found: type[Quantizer] = getattr(import_module(f"tokenizer.quantizers.{method}"), CLASSES[method])
+    return found

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokenizer.common.checks import check_codes, check_level_sizes
 from tokenizer.errors import TokenizerError
 from tokenizer.unique.free_ids import CodeSpace, settle
-from tokenizer.unique.id_order import all_different, first_of_run, sort_keys
+from tokenizer.unique.id_order import all_different, sort_keys
 from tokenizer.unique.sinkhorn import assign_within_prefixes, cheapest_last_codes, priced_space
 
 
@@ -39,7 +38,6 @@ def append_code(codes_NL: np.ndarray, level_sizes: list[int]) -> UniqueCodes:
 
     codes_NL: int [N,L]. The new level is as large as the largest group. `moved` counts items numbered above zero.
     """
-    codes_NL = check_codes(codes_NL, check_level_sizes(level_sizes))
     number_N = numbers_within_groups(sort_keys(codes_NL))
     unique_NL = np.column_stack([codes_NL, number_N.astype(np.int32)])
     return _verified(unique_NL, [*level_sizes, int(number_N.max(initial=0)) + 1], int((number_N > 0).sum()), 0.0)
@@ -57,10 +55,8 @@ def nearest_free(
     random). Deterministic. Work grows with the number of colliding items times the size of a level, memory with N.
     Raises TokenizerError when there are more items than IDs.
     """
-    level_sizes = check_level_sizes(level_sizes)
-    codes_NL = check_codes(codes_NL, level_sizes)
     check_capacity(len(codes_NL), level_sizes)
-    space = CodeSpace.of(latent_ND, codebooks)
+    space = CodeSpace(latent_ND, codebooks)
     return _compared(codes_NL, settle(codes_NL, space, level_sizes), level_sizes, space)
 
 
@@ -75,8 +71,6 @@ def sinkhorn_last_level(
     first if there are very many. The goal is an even load, so most items move, and the error grows far more than with
     `nearest_free`.
     """
-    level_sizes = check_level_sizes(level_sizes)
-    codes_NL = check_codes(codes_NL, level_sizes)
     check_capacity(len(codes_NL), level_sizes)
     space = priced_space(codes_NL, latent_ND, codebooks)
     wishes_NL = cheapest_last_codes(codes_NL, space)
@@ -87,10 +81,9 @@ def sinkhorn_last_level(
 def numbers_within_groups(key_N: np.ndarray) -> np.ndarray:
     """Number rows with the same key 0, 1, 2 … in row order, int64 [N]."""
     order_N = np.argsort(key_N, kind="stable")
-    position_N = np.arange(len(key_N))
+    sorted_N = key_N[order_N]
     number_N = np.empty(len(key_N), dtype=np.int64)
-    starts_N = np.where(first_of_run(key_N[order_N]), position_N, 0)
-    number_N[order_N] = position_N - np.maximum.accumulate(starts_N)
+    number_N[order_N] = np.arange(len(key_N)) - np.searchsorted(sorted_N, sorted_N)
     return number_N
 
 

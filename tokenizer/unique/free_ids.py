@@ -22,12 +22,7 @@ class CodeSpace:
 
     latent_NW: np.ndarray
     codebooks: list[np.ndarray]
-    price_V: np.ndarray
-
-    @classmethod
-    def of(cls, latent_NW: np.ndarray, codebooks: list[np.ndarray]) -> "CodeSpace":
-        """A space without prices."""
-        return cls(latent_NW, codebooks, np.zeros(len(codebooks[-1]), dtype=np.float32))
+    price_V: np.ndarray | float = 0.0
 
     def residual(self, rows: np.ndarray, codes_RL: np.ndarray) -> np.ndarray:
         """Rows minus the sum of their codes [R,l] on the first l levels, float [R,W]."""

@@ -43,12 +43,7 @@ def all_different(codes_NL: np.ndarray) -> bool:
 
 
 class TakenIds:
-    """A set of IDs, sorted once. It tells which codes are used under a prefix, and which have room left.
-
-    Args:
-        ids_NL: int [N,L], in any order.
-        level_sizes: codes per level.
-    """
+    """A set of IDs [N,L], sorted once. It tells which codes are used under a prefix, and which have room left."""
 
     def __init__(self, ids_NL: np.ndarray, level_sizes: list[int]) -> None:
         self._columns = np.ascontiguousarray(ids_NL[np.argsort(sort_keys(ids_NL))].T)

@@ -6,7 +6,6 @@ number of items: an item goes where squared distance plus price is least.
 """
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from tokenizer.unique.free_ids import ROWS, CodeSpace
 from tokenizer.unique.id_order import group_numbers, sort_keys
@@ -41,7 +40,7 @@ def uniform_prices(cost_NV: np.ndarray, *, sharpness: float = 0.05, iterations: 
 
 def priced_space(codes_NL: np.ndarray, latent_NW: np.ndarray, codebooks: list[np.ndarray]) -> CodeSpace:
     """The code space with uniform prices on the last level; they are found from an even sample if there are many items."""
-    space = CodeSpace.of(latent_NW, codebooks)
+    space = CodeSpace(latent_NW, codebooks)
     rows = min(len(codes_NL), max(1, COST_ELEMENTS // len(codebooks[-1])))
     sample = np.linspace(0, len(codes_NL) - 1, rows).astype(np.int64)
     cost_NV = np.empty((rows, len(codebooks[-1])), dtype=np.float32)
@@ -68,6 +67,8 @@ def assign_within_prefixes(wishes_NL: np.ndarray, space: CodeSpace) -> None:
     The assignment is exact (Jonker and Volgenant's method in SciPy). A prefix is left unchanged if it has more items than
     codes, or too many items for a fast assignment (see ASSIGNMENT_STEPS).
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and a list needs the codes alone
+
     prefix_N = group_numbers(sort_keys(wishes_NL[:, :-1]))
     distinct_G = np.bincount(prefix_N[np.unique(sort_keys(wishes_NL), return_index=True)[1]])
     items_G, codes = np.bincount(prefix_N), len(space.codebooks[-1])

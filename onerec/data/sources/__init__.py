@@ -1,1 +1,1 @@
-"""One file per public dataset, and `tabular` for the user's own tables."""
+"""Importers: one file per public dataset, and `tabular` for a user's own tables."""

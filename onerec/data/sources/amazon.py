@@ -1,7 +1,7 @@
 """Amazon product reviews, 2014 and 2018 editions (McAuley et al.), in their official files of JSON lines.
 
-A review is an event, whatever its stars. Files may be gzipped or plain. Reviews and the 2018 metadata are strict JSON
-and read by polars; the 2014 metadata consists of Python dictionaries, see `_parse_loose`.
+Every review is an event, whatever its stars. Files may be gzipped or plain. Polars reads the reviews and the 2018 metadata,
+which are strict JSON. The 2014 metadata consists of Python dictionaries; see `_parse_loose`.
 """
 
 import ast
@@ -16,7 +16,7 @@ from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns
 from onerec.errors import UserError
 
 REVIEW_SCHEMA = {"reviewerID": pl.String, "asin": pl.String, "unixReviewTime": pl.Int64, "overall": pl.Float64}
-# 2014 says `categories` (a list of paths) and a plain description; 2018 says `category` (one path) and a list of texts.
+# 2014 has `categories` (a list of paths) and one description; 2018 has `category` (one path) and a list of descriptions.
 STRICT_SCHEMA = pl.Struct(
     {
         "asin": pl.String,
@@ -32,16 +32,17 @@ TIE_SEED = 20140614
 def convert_amazon(reviews: Path, metadata: Path | None, out: Path, minimum: int = 5) -> Dataset:
     """Write a dataset folder from a review file and, if given, the metadata file of the same category.
 
-    Reviews of the same item by the same user at the same time count once. Users and items with fewer than `minimum`
-    reviews are removed until none is left (an official 5-core file stays as it is). Times are days; reviews of one user
-    on one day are put in a random order with a fixed seed, because the order of the files follows the item ids there.
-    How many repetitions were dropped stands in dataset.yaml.
-    Raises UserError when a file is missing, is no JSON, or nothing is left.
+    Reviews of the same item by the same user at the same time count once; dataset.yaml says how many repeats were dropped. Users
+    and items with fewer than `minimum` reviews are removed until no more have to go, which leaves an official 5-core file as it
+    is. Times are days. A user's reviews of one day are shuffled with a fixed seed, because the files order them by item id.
+
+    Raises:
+        UserError: a file is missing or not JSON, or nothing is left.
     """
     all_events, repetitions = read_reviews(Path(reviews))
     events = k_core(all_events, minimum)
     if events.is_empty():
-        raise UserError(f"{reviews}: no user and item with {minimum} reviews each is left; give a smaller minimum")
+        raise UserError(f"{reviews}: no user and item with {minimum} reviews each are left; give a smaller minimum")
     asins = events["item_id"].unique().sort().to_frame()
     text = ["title", "categories", "brand", "description"]
     if metadata is None:
@@ -66,14 +67,14 @@ def convert_amazon(reviews: Path, metadata: Path | None, out: Path, minimum: int
 
 
 def read_reviews(path: Path) -> tuple[pl.DataFrame, int]:
-    """Events (user_id, item_id, timestamp in seconds, rating), and how many repetitions of a review were left out."""
+    """Events (user_id, item_id, timestamp in seconds, rating), and the number of repeated reviews that were dropped."""
     _check_file(path)
     try:
         raw = pl.scan_ndjson(path, schema=REVIEW_SCHEMA).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path}: not JSON lines ({reason}); give the review file as Amazon's data page offers it"
+            f"{path}: not JSON lines ({reason}); give the unchanged review file from Amazon's data page"
         ) from error
     checks.check_not_empty(raw, path)
     for column in ("reviewerID", "asin", "unixReviewTime"):
@@ -94,7 +95,7 @@ def read_reviews(path: Path) -> tuple[pl.DataFrame, int]:
 
 
 def k_core(events: pl.DataFrame, minimum: int) -> pl.DataFrame:
-    """Drop users and items with fewer than `minimum` events, again and again until all that remain have as many."""
+    """Drop users and items with fewer than `minimum` events until all that remain have enough."""
     while True:
         often = (pl.len().over("user_id") >= minimum) & (pl.len().over("item_id") >= minimum)
         kept = events.filter(often)
@@ -104,16 +105,16 @@ def k_core(events: pl.DataFrame, minimum: int) -> pl.DataFrame:
 
 
 def in_time_order(events: pl.DataFrame) -> pl.DataFrame:
-    """By user and time, ties in a random order that depends on nothing but the events themselves."""
+    """Events by user and time. Ties are in a random order that depends on the events alone."""
     settled = events.sort("user_id", "timestamp", "item_id")
     tie = np.random.default_rng(TIE_SEED).random(settled.height)
     return settled.with_columns(pl.Series("tie", tie)).sort("user_id", "timestamp", "tie").drop("tie")
 
 
 def read_metadata(path: Path, asins: pl.Series) -> pl.DataFrame:
-    """item_id, title, categories, brand, description of those of `asins` that the metadata file knows.
+    """Columns item_id, title, categories, brand and description for those of `asins` that the metadata file describes.
 
-    The file may be many times larger than the reviews, so lines are filtered by ASIN before anything is parsed.
+    The file may be many times larger than the reviews, so lines are filtered by ASIN before they are parsed.
     """
     _check_file(path)
     asin = pl.col("line").str.extract(r"""['"]asin['"]\s*:\s*['"]([^'"]+)['"]""").alias("item_id")
@@ -130,7 +131,7 @@ def read_metadata(path: Path, asins: pl.Series) -> pl.DataFrame:
     described = _parse_strict(known, path) if strict else _parse_loose(known, path)
     text = pl.col("title", "categories", "brand", "description").fill_null("")
     plain = text.str.replace_all(r"<[^>]*>", " ").str.replace_all(r"\s+", " ").str.strip_chars()
-    # Some 2018 titles are the shop page's script instead of a title.
+    # Some 2018 titles hold the script of the shop's page instead of a title.
     title = pl.when(pl.col("title").str.contains("getTime", literal=True)).then(pl.lit("")).otherwise(pl.col("title"))
     return described.with_columns(plain).with_columns(title.alias("title"))
 
@@ -148,7 +149,7 @@ def _parse_strict(known: pl.DataFrame, path: Path) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path}: not JSON lines ({reason}); give the metadata as Amazon's data page offers it"
+            f"{path}: not JSON lines ({reason}); give the unchanged metadata file from Amazon's data page"
         ) from error
     return fields.select(
         "item_id",
@@ -160,10 +161,10 @@ def _parse_strict(known: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def _parse_loose(known: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """The 2014 metadata: one Python dictionary a line, which no JSON reader takes.
+    """Parse the 2014 metadata, which has one Python dictionary per line and is not JSON.
 
-    The one place where rows meet the Python interpreter; only the items that occur in the reviews come here (12,101
-    lines for Beauty, about a second).
+    Only here does Python handle single rows. They are few, because only items of the reviews are parsed: 12,101 lines for Beauty
+    take about a second.
     """
     rows = []
     for asin, line in known.select("item_id", "line").iter_rows():
@@ -171,7 +172,7 @@ def _parse_loose(known: pl.DataFrame, path: Path) -> pl.DataFrame:
             fields = ast.literal_eval(line)
         except (SyntaxError, ValueError) as error:
             raise UserError(
-                f'{path}: the line of item "{asin}" is neither JSON nor a Python dictionary ({error})'
+                f'{path}: the line of item "{asin}" is neither JSON nor a Python dictionary ({error}); download it again'
             ) from error
         paths = ["" if part is None else " > ".join(map(str, part)) for part in fields.get("categories") or []]
         texts = [str(fields.get(key) or "") for key in ("title", "brand", "description")]
@@ -181,4 +182,4 @@ def _parse_loose(known: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise UserError(f"{path}: no such file; `onerec data amazon --help` says which files are needed")
+        raise UserError(f"{path}: no such file; `onerec data amazon --help` lists the files that are needed")

@@ -1,8 +1,8 @@
 """KuaiRand (Gao et al., CIKM 2022): impressions of short videos on Kuaishou, in the official CSV layout.
 
 Three variants share one layout: Pure (27,285 users, 7,583 videos), 1K (1,000 users, 4.4 million videos) and 27K (27,285
-users, 32 million videos, 322 million impressions). The per-video statistics file is deliberately not read: its averages
-run over the whole month, the test period included.
+users, 32 million videos, 322 million impressions). The file of statistics per video is never read: its averages cover the whole
+month, including the test period.
 """
 
 import shutil
@@ -74,10 +74,12 @@ USER_CATEGORIES += [f"onehot_feat{number}" for number in range(18)]
 def convert_kuairand(folder: Path, variant: str, out: Path, *, include_random: bool = False) -> Dataset:
     """Write a dataset folder from an unpacked KuaiRand archive (the folder itself or the `data` folder inside it).
 
-    Periods by Beijing time: history up to April 24, valid April 25 to 30, test May 1 to 8. Impressions of the random
-    policy (`log_random_*`) stay out unless `include_random`; the column `is_rand` then marks them. 27K is sorted in 16
-    slices of users on disk, so that it never lies in memory as text. Raises UserError for missing files or columns and
-    whatever `read_dataset` refuses.
+    Periods follow Beijing time: history until April 24, valid April 25 to 30, test May 1 to 8. Impressions of the random policy
+    (`log_random_*`) are left out. With `include_random` they are kept, and the column `is_rand` marks them. 27K is sorted on disk
+    in 16 slices of users, so that it never has to fit in memory.
+
+    Raises:
+        UserError: a file or column is missing, or `read_dataset` refuses the result.
     """
     if variant not in VARIANTS:
         raise UserError(f'unknown KuaiRand variant "{variant}"; use {", ".join(VARIANTS)}')
@@ -103,7 +105,7 @@ def convert_kuairand(folder: Path, variant: str, out: Path, *, include_random: b
     try:
         return read_dataset(out)
     except UserError:
-        (out / "dataset.yaml").unlink()  # what fails its checks must not look finished
+        (out / "dataset.yaml").unlink()  # a folder that fails its checks must not look complete
         raise
 
 
@@ -134,30 +136,29 @@ def _files(source: Path, pattern: str) -> list[Path]:
     found = sorted(source.glob(pattern))
     if not found:
         raise UserError(
-            f"{source}: no file {pattern}; give the unpacked KuaiRand folder and the --variant that it holds "
-            f"({', '.join(VARIANTS)})"
+            f"{source}: no file {pattern}; give the unpacked KuaiRand folder and its --variant ({', '.join(VARIANTS)})"
         )
     return found
 
 
 def _log_files(source: Path, variant: str, include_random: bool) -> list[Path]:
-    """The parts of the standard log in the order of time, then the random one if wished."""
+    """The files of the standard log in order of time, then those of the random log if it is included."""
     names = ["log_standard_4_08_to_4_21", "log_standard_4_22_to_5_08"]
     names += ["log_random_4_22_to_5_08"] if include_random else []
     return [path for name in names for path in _files(source, f"{name}_{variant}*.csv")]
 
 
 def _scan(paths: list[Path], columns: Mapping[str, type[pl.DataType]]) -> pl.LazyFrame:
-    """The named columns of CSV files, lazily, with narrow types. UserError when one is missing."""
+    """The named columns of CSV files as a lazy frame with narrow types. Raises UserError if a column is missing."""
     frames = []
     for path in paths:
-        # Numbers are read as floats first: some exports write 12 as 12.0.
+        # Small integers are read as floats first, because some exports write 12 as 12.0.
         read_as = {name: pl.Float64 if kind == pl.Int8 else kind for name, kind in columns.items()}
         frame = pl.scan_csv(path, schema_overrides=read_as, infer_schema_length=0)
         try:
             names = frame.collect_schema().names()
         except pl.exceptions.PolarsError as error:
-            raise UserError(f"{path}: empty or no CSV file; unpack the archive again") from error
+            raise UserError(f"{path}: empty or not a CSV file; unpack the archive again") from error
         for name in columns:
             if name not in names:
                 raise UserError(f'{path}: no column "{name}"; {checks.nearest_name(name, names)}')
@@ -168,13 +169,13 @@ def _scan(paths: list[Path], columns: Mapping[str, type[pl.DataType]]) -> pl.Laz
 def _user_features(paths: list[Path]) -> pl.DataFrame:
     columns: dict[str, type[pl.DataType]] = dict.fromkeys(USER_CATEGORIES, pl.String)
     users = _scan(paths, {"user_id": pl.Int32, **columns}).collect()
-    # "1" and "1.0" are one category.
+    # "1" and "1.0" are the same category.
     numbers = [name for name in USER_CATEGORIES if name not in RANGES and name != "user_active_degree"]
     return users.with_columns(pl.col(numbers).cast(pl.Float64).cast(pl.Int32))
 
 
 def _write_events(logs: list[Path], target: Path, slices: Path, count: int) -> None:
-    """Sort by user and time, one slice of users after the other, each through a file of its own."""
+    """Sort events by user and time. Each slice of users is sorted on its own, through a temporary file."""
     time = pl.col("time_ms")
     late = pl.when(time >= TEST_START).then(pl.lit("test")).when(time >= VALID_START).then(pl.lit("valid"))
     events = _scan(logs, LOG_COLUMNS).rename({"video_id": "item_id"})
@@ -197,7 +198,7 @@ def _write_events(logs: list[Path], target: Path, slices: Path, count: int) -> N
     width = (high - low) // count + 1
     for number in range(count):
         start = low + number * width
-        # Rows without a user id go into the first slice, where the checks find and name them.
+        # Rows without a user id go into the first slice; later checks report them.
         mine = pl.col("user_id").is_between(start, start + width - 1)
         mine = mine | pl.col("user_id").is_null() if number == 0 else mine
         part = pl.scan_parquet(raw).filter(mine).sort("user_id", "time_ms", maintain_order=True)

@@ -1,8 +1,8 @@
 """MovieLens-100K: 100,000 ratings of 1,682 films by 943 people (GroupLens, 1998).
 
-GroupLens allows no redistribution, so nothing of it is shipped: the official archive is fetched, and where that server
-cannot be reached the copy inside the PyPI wheel of recbole 1.2.1. Both are checked by SHA-256 before they are opened,
-and both give the same dataset folder.
+GroupLens does not allow redistribution, so this package does not contain the data. It downloads the official archive or, if
+that fails, the copy in the PyPI wheel of recbole 1.2.1. Both are checked by SHA-256 before they are opened, and both give the
+same dataset folder.
 """
 
 import hashlib
@@ -37,11 +37,16 @@ SPEC = DatasetSpec(
 
 
 def fetch_movielens_100k(out: Path, archive: Path | None = None) -> Dataset:
-    """Download (or take from `archive` or the cache) MovieLens-100K and write it as a dataset folder.
+    """Write MovieLens-100K as a dataset folder, from `archive`, the cache or a download.
 
-    Every rating is an event, whatever its value; `rating` is kept, and the signal `liked` is 1 from four stars up.
-    `archive` is the official ml-100k.zip or the recbole 1.2.1 wheel. Raises UserError when it is neither, or when
-    nothing can be downloaded.
+    Every rating is an event, whatever its value. The column `rating` is kept, and the signal `liked` is 1 from four stars up.
+
+    Args:
+        out: the dataset folder.
+        archive: the official ml-100k.zip or the recbole 1.2.1 wheel; None takes the cached archive or downloads one.
+
+    Raises:
+        UserError: `archive` is neither of the two, or no download succeeds.
     """
     if archive is not None:
         return convert_movielens(_known_archive(Path(archive)), out)
@@ -49,7 +54,7 @@ def fetch_movielens_100k(out: Path, archive: Path | None = None) -> Dataset:
 
 
 def convert_movielens(archive: Path, out: Path) -> Dataset:
-    """Write the dataset folder from either archive; which one it is shows in the names inside. Checks no hash."""
+    """Write the dataset folder from either archive. The names inside tell which one it is. No hash is checked."""
     try:
         with zipfile.ZipFile(archive) as opened:
             names = {Path(name).name: name for name in opened.namelist() if "ml-100k/" in name}
@@ -65,7 +70,7 @@ def convert_movielens(archive: Path, out: Path) -> Dataset:
 
 
 def _official_tables(data: bytes, item: bytes, user: bytes, genre: bytes) -> tuple[pl.DataFrame, ...]:
-    """The three tables of GroupLens's own files: tab- and bar-separated, latin-1, one 0/1 column per genre."""
+    """The three tables from GroupLens's files, which are separated by tabs and bars, in latin-1, with a 0/1 column per genre."""
     events = _table(data, "\t", ["user_id", "item_id", "rating", "timestamp"])
     names = (
         _table(genre, "|", ["genre", "number"]).drop_nulls().sort(pl.col("number").cast(pl.Int64))["genre"].to_list()
@@ -78,10 +83,10 @@ def _official_tables(data: bytes, item: bytes, user: bytes, genre: bytes) -> tup
 
 
 def _wheel_tables(inter: bytes, item: bytes, user: bytes) -> tuple[pl.DataFrame, ...]:
-    """The same tables from recbole's atomic files: UTF-8 with a typed header, the year cut off the title."""
+    """The same tables from recbole's atomic files, which are UTF-8 with a typed header and keep years apart from titles."""
     events = _table(inter, "\t", ["user_id", "item_id", "rating", "timestamp"], header=True)
     films = _table(item, "\t", ["item_id", "title", "year", "genres"], header=True)
-    # recbole writes "unkonwn" for the one film that GroupLens calls "unknown".
+    # recbole misspells the one film that GroupLens calls "unknown".
     title = (
         pl.when(pl.col("title") == "unkonwn").then(pl.lit("unknown")).otherwise(pl.format("{} ({})", "title", "year"))
     )
@@ -91,7 +96,7 @@ def _wheel_tables(inter: bytes, item: bytes, user: bytes) -> tuple[pl.DataFrame,
 
 
 def _table(content: bytes, separator: str, columns: list[str], header: bool = False) -> pl.DataFrame:
-    """A table of strings; the official files are latin-1, recbole's UTF-8 (and only those have a header)."""
+    """A table of strings. Official files are latin-1 without a header; recbole's are UTF-8 with one."""
     text = content.decode("utf-8" if header else "latin-1")
     return pl.read_csv(
         io.StringIO(text),
@@ -104,8 +109,11 @@ def _table(content: bytes, separator: str, columns: list[str], header: bool = Fa
 
 
 def _in_order(events: pl.DataFrame) -> pl.DataFrame:
-    """By user and time. Three quarters of the ratings share their second with another of the same user; among those the
-    order of the file stands, which GroupLens shuffled, so neither ids nor ratings leak through it."""
+    """Events by user and time.
+
+    Three quarters of the ratings share their second with another rating of the same user. These keep the order of the file, which
+    GroupLens shuffled, so the order leaks neither ids nor ratings.
+    """
     rating = pl.col("rating").cast(pl.Float64).cast(pl.Int8)
     return events.select(
         pl.col("user_id", "item_id").cast(pl.Int32),
@@ -116,7 +124,7 @@ def _in_order(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _tidy_items(items: pl.DataFrame) -> pl.DataFrame:
-    """The year leaves the title ("Toy Story (1995)", "… (1995) (V)") for a column of its own."""
+    """Move the year from the title ("Toy Story (1995)", "… (1995) (V)") to a column of its own."""
     title = pl.col("title").str.replace_all(r"\s+", " ").str.strip_chars()
     dated = r"^(.*?) ?\((\d{4})\)(?: \(V\))?$"
     return items.select(
@@ -132,7 +140,7 @@ def _user_columns(users: pl.DataFrame) -> pl.DataFrame:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept between runs: $XDG_CACHE_HOME/onerec, by default ~/.cache/onerec."""
+    """The folder of downloads: $XDG_CACHE_HOME/onerec, by default ~/.cache/onerec."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "onerec"
 
@@ -147,14 +155,14 @@ def _known_archive(path: Path) -> Path:
         raise UserError(f"{path}: no such file; --archive takes ml-100k.zip or the recbole 1.2.1 wheel")
     if (found := _sha256(path)) not in (ARCHIVE_SHA256, WHEEL_SHA256):
         raise UserError(
-            f"{path}: SHA-256 {found} is neither that of {ARCHIVE_URL} nor that of the recbole 1.2.1 wheel; "
-            "download it again"
+            f"{path}: its SHA-256 {found} belongs neither to {ARCHIVE_URL} nor to the recbole 1.2.1 wheel; "
+            "download the file again"
         )
     return path
 
 
 def _cached_or_downloaded() -> Path:
-    """A verified archive: from the cache, else from GroupLens, else out of PyPI."""
+    """An archive with a correct hash, from the cache, else from GroupLens, else from PyPI."""
     folder = cache_folder()
     sources = (
         (folder / "ml-100k.zip", ARCHIVE_SHA256, _download_archive, ARCHIVE_URL),
@@ -171,12 +179,12 @@ def _cached_or_downloaded() -> Path:
             failures.append(f"{name}: {' '.join(str(error).split())[-200:]}")
             continue
         if hashlib.sha256(content).hexdigest() != expected:
-            failures.append(f"{name}: the file that came has another SHA-256")
+            failures.append(f"{name}: the downloaded file has another SHA-256")
             continue
         return _keep(path, content)
     raise UserError(
-        f"MovieLens-100K cannot be downloaded ({'; '.join(failures)}). Fetch {ARCHIVE_URL} where there is a network "
-        "and pass it with --archive ml-100k.zip"
+        f"MovieLens-100K cannot be downloaded ({'; '.join(failures)}). Download {ARCHIVE_URL} on a machine with a network "
+        "and pass the file with --archive ml-100k.zip"
     )
 
 
@@ -185,7 +193,7 @@ def _keep(path: Path, content: bytes) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, lambda temporary: temporary.write_bytes(content))
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error}); set XDG_CACHE_HOME to a folder that can") from error
+        raise UserError(f"{path}: cannot be written ({error}); set XDG_CACHE_HOME to a writable folder") from error
     return path
 
 
@@ -196,7 +204,7 @@ def _download_archive() -> bytes:
 
 
 def _download_wheel() -> bytes:
-    """The wheel through pip, so that the user's own index and proxy settings hold."""
+    """Download the wheel with pip, which respects the user's index and proxy settings."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
         command += ["--disable-pip-version-check", "--dest", folder, WHEEL_REQUIREMENT]

@@ -1,7 +1,7 @@
-"""Reading a user's own table, whatever is wrong with it: CSV, TSV, Parquet or JSON lines into one data frame.
+"""Reads a user's own table, CSV, TSV, Parquet or JSON lines, and explains what is wrong with it.
 
-CSV columns come as strings, so that every later conversion can name the row it failed in. Rows are counted from 1, the
-header not counted; where text is read, the line of the file is told too.
+CSV columns are read as strings, so that later conversions can name the row that fails. Messages count rows from 1, without the
+header. For text files, they also name the line of the file.
 """
 
 import gzip
@@ -19,7 +19,7 @@ TIME_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """A whole table, at least one row. Raises UserError for a missing, empty, damaged or non-UTF-8 file."""
+    """A whole table with at least one row. Raises UserError for a missing, empty, damaged or non-UTF-8 file."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the path")
     if path.stat().st_size == 0:
@@ -32,7 +32,7 @@ def read_table(path: Path) -> pl.DataFrame:
     elif suffix in (".parquet", ".pq"):
         frame = _read_parquet(path)
     else:
-        raise UserError(f'{path}: "{suffix}" is not read; give .csv, .tsv, .jsonl or .parquet')
+        raise UserError(f'{path}: "{suffix}" files are not supported; give .csv, .tsv, .jsonl or .parquet')
     check_not_empty(frame, path)
     return plain_strings(frame)
 
@@ -85,10 +85,10 @@ def _first_undecodable_line(path: Path) -> int | None:
 
 
 def _check_widths(path: Path, lines: pl.DataFrame, separator: str) -> int:
-    """Every line has as many fields as the header; returns how many blank lines end the file.
+    """Check that every line has as many fields as the header, and return the number of blank lines at the end.
 
-    Polars fills short rows silently, hence this count. Where a quoted field spans lines, lines are no rows, and polars'
-    own checks have to do.
+    Polars fills short rows silently, hence this check. If a quoted field spans several lines, lines are not rows, and only the
+    checks of polars apply.
     """
     line = pl.col("line")
     if lines.select((line.str.count_matches('"', literal=True) % 2 == 1).any()).item():
@@ -98,14 +98,14 @@ def _check_widths(path: Path, lines: pl.DataFrame, separator: str) -> int:
     last = widths.with_row_index("at").filter(~pl.col("blank"))["at"].max()
     assert isinstance(last, int)  # the header is not blank
     expected = widths["fields"][0]
-    # A table of one column may hold empty values, which are blank lines.
+    # In a table with one column, a blank line is an empty value.
     damaged = pl.col("fields") != expected if expected == 1 else (pl.col("fields") != expected) | pl.col("blank")
     if found := first_row(widths.head(last + 1), damaged):
         number, count = found
         fields_here = 0 if widths["blank"][number - 1] else widths["fields"][number - 1]
         raise UserError(
-            f"{path}, row {number - 1} (line {number}): {fields_here} fields where the header has {expected} "
-            f"({counted(count, 'such row')}); complete the row, or quote a field that holds {separator!r}"
+            f"{path}, row {number - 1} (line {number}): {fields_here} fields, but the header has {expected} "
+            f"({counted(count, 'such row')}); complete the row, or quote fields that contain {separator!r}"
         )
     return 0 if expected == 1 else lines.height - last - 1
 
@@ -120,7 +120,7 @@ def _read_json_lines(path: Path) -> pl.DataFrame:
     if found := first_row(lines.head(last + 1), whole):
         number, count = found
         raise UserError(
-            f"{path}, row {number}: not a JSON object ({counted(count, 'such row')}); write one object a line"
+            f"{path}, row {number}: not a JSON object ({counted(count, 'such row')}); write one object per line"
         )
     try:
         return pl.read_ndjson(path, infer_schema_length=None)
@@ -133,9 +133,9 @@ def _short(error: Exception) -> str:
 
 
 def as_ids(values: pl.Series) -> pl.Series:
-    """Ids as given: integers stay integers, also when a CSV holds them as text or pandas made floats of them.
+    """Ids as integers if all of them are integers, also if a CSV has them as text or pandas turned them into floats.
 
-    Text becomes integers only if nothing is lost: "007" and "1.0" stay text.
+    Text becomes integers only if that loses nothing: "007" and "1.0" stay text.
     """
     if values.dtype.is_float():
         whole = values.cast(pl.Int64, strict=False)
@@ -149,12 +149,12 @@ def as_ids(values: pl.Series) -> pl.Series:
 
 
 def as_numbers(frame: pl.DataFrame, file: Path, column: str, hint: str) -> pl.Series:
-    """A column of numbers (or booleans); text is converted, empty text means unknown. UserError with row otherwise."""
+    """A column of numbers or booleans. Text is converted, and empty text means unknown. Raises UserError with the row."""
     values = frame[column]
     if values.dtype.is_numeric() or values.dtype == pl.Boolean:
         return values
     if values.dtype != pl.String:
-        raise UserError(f"{place(file, column)}: {values.dtype} is no number; {hint}")
+        raise UserError(f"{place(file, column)}: holds {values.dtype}, not numbers; {hint}")
     text = pl.col(column).str.strip_chars()
     told = {"true": "1", "false": "0"}
     numbers = text.str.to_lowercase().replace(told).cast(pl.Float64, strict=False)
@@ -169,9 +169,11 @@ def as_numbers(frame: pl.DataFrame, file: Path, column: str, hint: str) -> pl.Se
 def as_times(frame: pl.DataFrame, file: Path, column: str) -> pl.Series:
     """Times as int64.
 
-    Whole numbers stay as they are (seconds, milliseconds: only their order matters). Numbers with a fraction are
-    seconds, dates and ISO 8601 texts are moments (UTC where no offset is written); both become milliseconds.
-    UserError with row for anything else, also for a missing time.
+    Whole numbers stay as they are, because only their order matters. Numbers with a fraction are seconds and become milliseconds.
+    Dates and ISO 8601 texts become milliseconds as well, in UTC if they have no offset.
+
+    Raises:
+        UserError: with the row, for a missing time and for anything else.
     """
     values = frame[column]
     if found := first_row(frame, pl.col(column).is_null() | (pl.col(column).cast(pl.String).str.strip_chars() == "")):
@@ -196,13 +198,13 @@ def as_times(frame: pl.DataFrame, file: Path, column: str) -> pl.Series:
         fractional = bool((values != values.floor()).any())
         return ((values * 1000).round() if fractional else values).cast(pl.Int64)
     if not values.dtype.is_integer():
-        raise UserError(f"{place(file, column)}: times must be numbers, dates or ISO texts, these are {values.dtype}")
+        raise UserError(f"{place(file, column)}: times must be numbers, dates or ISO texts, not {values.dtype}")
     return values.cast(pl.Int64)
 
 
 def _moments(frame: pl.DataFrame, file: Path, column: str) -> pl.Series:
     text = pl.col(column).str.strip_chars()
-    # One spelling for "2024-01-05T10:00:00Z" and "2024-01-05 10:00:00+00:00".
+    # "2024-01-05T10:00:00Z" becomes "2024-01-05 10:00:00+00:00".
     spelled = text.str.replace("T", " ", literal=True).str.replace(r"[Zz]$", "+00:00")
     moments = [spelled.str.to_datetime(form, strict=False, time_unit="ms", time_zone="UTC") for form in TIME_FORMATS]
     parsed = frame.select(pl.coalesce(moments).alias("moment"))["moment"]

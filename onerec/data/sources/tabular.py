@@ -1,4 +1,4 @@
-"""The user's own data: one table of events, optionally one of items and one of users, into a dataset folder."""
+"""A dataset folder from a user's own tables: events, and optionally items and users."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from onerec.errors import UserError
 
 
 class TabularSpec(Section):
-    """What `onerec data import` is told: the files, and which of their columns mean what."""
+    """The settings of `onerec data import`: the files, and the roles of their columns."""
 
     file: Path
     out: Path
@@ -51,16 +51,17 @@ class TabularSpec(Section):
 
 @dataclass(frozen=True)
 class ImportReport:
-    """The finished dataset and what was noticed or changed on the way, one sentence each."""
+    """The finished dataset, and one sentence about everything that was noticed or changed."""
 
     dataset: Dataset
     notices: list[str]
 
 
 def tabular_spec(flags: Mapping[str, Any], columns: Path | None = None) -> TabularSpec:
-    """Flags of the command line over a YAML file of the same keys (`--columns`); empty flags say nothing.
+    """Settings from command-line flags and from a YAML file with the same keys (`--columns`).
 
-    Raises UserError for unknown or missing keys. Paths in the YAML file are relative to the current folder.
+    Flags override the file, unless they are empty. Paths in the file are relative to the current folder. Raises UserError for
+    unknown or missing keys.
     """
     told: dict[str, Any] = {}
     where = "onerec data import"
@@ -71,7 +72,9 @@ def tabular_spec(flags: Mapping[str, Any], columns: Path | None = None) -> Tabul
         except OSError as error:
             raise UserError(f"{columns}: cannot be read ({error.strerror}); check the path") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{columns}: not readable as YAML ({' '.join(str(error).split())})") from error
+            raise UserError(
+                f"{columns}: not readable as YAML ({' '.join(str(error).split())}); correct the file"
+            ) from error
         if not isinstance(told, dict):
             raise UserError(f"{columns}: must be a mapping such as {{user: customer, item: article, time: bought_at}}")
     given = {key: value for key, value in flags.items() if value is not None and value is not False and value != []}
@@ -86,14 +89,17 @@ def tabular_spec(flags: Mapping[str, Any], columns: Path | None = None) -> Tabul
 
 
 def import_table(spec: TabularSpec) -> ImportReport:
-    """Read the tables, check them where they are, and write the dataset folder.
+    """Read the tables, check them, and write the dataset folder.
 
-    Events that are out of order within a user are sorted by time (stable) with a notice, or refused if `spec.strict`.
-    Events with the same user, item and time are refused, or reduced to the first if `spec.drop_duplicates`. Without a
-    time column the rows of the file are the order. Every fault in a file is a UserError with file, column and row.
+    If a user's events are out of order, all events are sorted by time (stable) with a notice, or refused if `spec.strict`.
+    Events with the same user, item and time are refused, or reduced to the first if `spec.drop_duplicates`. Without a time
+    column, events keep the order of the file.
+
+    Raises:
+        UserError: with file, column and row, for every fault in a file.
     """
     if spec.split == "by_period":
-        raise UserError("onerec data import: split by_period is for datasets with published periods; use by_time")
+        raise UserError("onerec data import: split by_period needs published periods; use by_time")
     if spec.split == "by_time" and spec.time is None:
         raise UserError("onerec data import: split by_time needs a time column; name it with --time")
     notices: list[str] = []
@@ -131,7 +137,7 @@ def _read_events(spec: TabularSpec) -> pl.DataFrame:
     names = [name for name, _ in wanted]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f'{spec.file}: column "{twice}" is named for two purposes; name each column once')
+        raise UserError(f'{spec.file}: column "{twice}" has two roles; name each column once')
     events = table.select(names).with_columns(as_ids(table[spec.user]), as_ids(table[spec.item]))
     checks.check_ids(events, spec.file, spec.user, "user")
     checks.check_ids(events, spec.file, spec.item, "item")
@@ -154,19 +160,19 @@ def _without_duplicates(events: pl.DataFrame, spec: TabularSpec, notices: list[s
     row, count = found
     where = checks.place(spec.file, spec.item, row)
     who = (
-        f'user "{events[spec.user][row - 1]}", item "{events[spec.item][row - 1]}" and time stand in an earlier row too'
+        f'an earlier row has the same time, user "{events[spec.user][row - 1]}" and item "{events[spec.item][row - 1]}"'
     )
     if not spec.drop_duplicates:
         raise UserError(
             f"{where}: duplicated row, {who} ({checks.counted(count, 'duplicate')} in all); "
             "remove them or add --drop-duplicates"
         )
-    notices.append(f"{where}: {who}; {checks.counted(count, 'duplicated row')} dropped, the first of each kept")
+    notices.append(f"{where}: {who}; dropped {checks.counted(count, 'duplicated row')} and kept the first of each")
     return events.filter(~again)
 
 
 def _in_order(events: pl.DataFrame, spec: TabularSpec, notices: list[str]) -> pl.DataFrame:
-    """Time order; events that are in order already stay where they are."""
+    """Events sorted by time, unless each user's events are in order already."""
     assert spec.time is not None
     found = checks.first_row(events, checks.backwards(spec.user, spec.time))
     if found is None:
@@ -176,12 +182,12 @@ def _in_order(events: pl.DataFrame, spec: TabularSpec, notices: list[str]) -> pl
     problem = f'time runs backwards for user "{events[spec.user][row - 1]}" ({checks.counted(count, "such row")})'
     if spec.strict:
         raise UserError(f"{where}: {problem}; sort the file by user and time, or import without --strict")
-    notices.append(f"{where}: {problem}; events were sorted by time, equal times kept in the order of the file")
+    notices.append(f"{where}: {problem}; events were sorted by time, and equal times keep the order of the file")
     return events.sort(spec.time, maintain_order=True)
 
 
 def _read_items(spec: TabularSpec, events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, ItemColumns]:
-    """Events, and the items file or the ids alone, sorted so that their order tells nothing about time."""
+    """Events and items. Without an items file, items are the sorted ids, so that their order says nothing about time."""
     if spec.items is None:
         return events, events.select(pl.col(spec.item).unique().sort()), ItemColumns(id=spec.item)
     file, key = spec.items, spec.item_id or spec.item
@@ -207,7 +213,7 @@ def _read_items(spec: TabularSpec, events: pl.DataFrame) -> tuple[pl.DataFrame, 
 def _read_users(
     spec: TabularSpec, events: pl.DataFrame, notices: list[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame | None, UserColumns | None]:
-    """Events, and the users file with the columns taken as features, if there is one."""
+    """Events and, if there is a users file, the users with the columns that become features."""
     if spec.users is None:
         return events, None, None
     file, key = spec.users, spec.user_id or spec.user
@@ -221,7 +227,7 @@ def _read_users(
         kinds = {name: kind for name, kind in users.schema.items() if name != key}
         categorical = [name for name, kind in kinds.items() if kind in (pl.String, pl.Boolean) or kind.is_integer()]
         numeric = [name for name, kind in kinds.items() if kind.is_float()]
-        notices.append(f"{file}: columns {', '.join(categorical + numeric) or 'none'} are taken as user features")
+        notices.append(f"{file}: user features are the columns {', '.join(categorical + numeric) or '(none)'}")
     for column in [*categorical, *numeric]:
         checks.check_column(users, file, column, "the users section")
     for column in numeric:
@@ -234,7 +240,7 @@ def _read_users(
 
 
 def _same_kind(events: pl.DataFrame, column: str, table: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Ids that are integers in one file and text in the other (because one of them is "x9") become text in both."""
+    """Ids that are integers in one file and text in the other (because one id is "x9") become text in both."""
     table = table.with_columns(as_ids(table[key]))
     if events.schema[column].is_integer() and table.schema[key] == pl.String:
         return events.with_columns(pl.col(column).cast(pl.String)), table
@@ -249,5 +255,5 @@ def _notice_short_histories(events: pl.DataFrame, spec: TabularSpec, notices: li
     if short:
         notices.append(
             f"{spec.file}: {checks.counted(short, 'user')} with fewer than {needed} events: "
-            "kept for training, but not evaluated"
+            "used for training, but not for evaluation"
         )

@@ -1,7 +1,7 @@
-"""New items join a tokenized catalogue: `onerec tokenize CONFIG --append`.
+"""Appending new items to a tokenized catalogue: `onerec tokenize CONFIG --append`.
 
-The items table has gained rows since the semantic IDs were made. The encoder and the quantizer saved with them give the new
-items IDs; IDs that were published stay, however the rows of the table have moved about.
+The items table has gained rows since the semantic IDs were made. The saved encoder and quantizer give the new items IDs.
+Published IDs stay, even if the rows of the table have changed places.
 """
 
 import time
@@ -19,19 +19,20 @@ from tokenizer.common.files import replacing_folder
 from tokenizer.item_encoder import ItemEncoder
 from tokenizer.semantic_ids import SemanticIds
 
-COMPARED_OLD_ITEMS = 50_000  # old items among which new ones look for those that are like them, an even sample
+COMPARED_OLD_ITEMS = 50_000  # old items that new ones are compared with to find the most similar, an even sample
 
 
 def append_new_items(run: Run) -> dict[str, Any] | None:
-    """Give the items without an ID one, and let the stage count as done for the dataset as it is now.
+    """Give new items IDs, and mark the stage as done for the dataset as it is now.
 
-    Returns what `tokenizer.append.append_items` reports, or None where no item is new.
+    The artefact's rows follow the order of the items table, as the generator needs them. If no item is new, for example because
+    only events were added, the IDs stay as they are.
 
-    The artefact's rows come in the order of the items table, as the generator needs them. Where no item is new, for
-    example because only events have been added, the IDs are just carried over.
+    Returns:
+        the report of `tokenizer.append.append_items`, or None if no item is new.
 
     Raises:
-        UserError: there are no finished IDs made with this config, or an item that has one is missing from the table.
+        UserError: there are no finished IDs made with this config, or an item that has an ID is missing from the table.
         TokenizerError: the content of the new items cannot be used.
     """
     stage = run.artefact(SemanticIdsStage.name)
@@ -52,7 +53,7 @@ def append_new_items(run: Run) -> dict[str, Any] | None:
         behaviour_MD = np.zeros((len(new_rows), encoder.behaviour_ND.shape[1]), dtype=np.float32)
         encoder.vectors_ND = np.concatenate([encoder.vectors_ND, vectors_MD])
         encoder.behaviour_ND = np.concatenate([encoder.behaviour_ND, behaviour_MD])
-    # The encoder keeps a row per item as well; both take the order of the table together.
+    # The encoder keeps a row per item too. Both take the order of the table.
     rows_N = positions_of(run.item_ids, ids.item_ids)
     encoder.vectors_ND, encoder.behaviour_ND = encoder.vectors_ND[rows_N], encoder.behaviour_ND[rows_N]
     ids = in_order_of(ids, run.item_ids)
@@ -65,20 +66,20 @@ def append_new_items(run: Run) -> dict[str, Any] | None:
 
 
 def positions_of(wanted: pl.Series, among: pl.Series) -> np.ndarray:
-    """Where each id of `wanted` stands in `among`, int64 `[N]`; all must be there."""
+    """The row of each id of `wanted` in `among`, int64 `[N]`. Every id must be there."""
     known = pl.DataFrame({"id": among, "row": np.arange(len(among))})
     joined = wanted.alias("id").to_frame().join(known, on="id", how="left", maintain_order="left")
     return joined["row"].to_numpy()
 
 
 def _published(run: Run, stage: Artefact) -> SemanticIds:
-    """The IDs on disk; UserError unless they were made with this config and every one of their items is still there."""
+    """The IDs on disk. Raises UserError unless this config made them and all of their items are still in the table."""
     if not (stage.folder / IDS_FOLDER).is_dir() or not (stage.folder / STAGE_FILE).is_file():
         raise UserError(f"{stage.folder}: no semantic IDs to append to; run `onerec tokenize` without --append first")
     if not stage.same_recipe:
         raise UserError(
             f"{stage.folder}: these semantic IDs were made with another tokenizer section or seed, or not to the end; "
-            "--append goes on with the tokenizer as it was, so use that config, or tokenize anew without --append"
+            "--append keeps the tokenizer as it was: use that config, or tokenize again without --append"
         )
     ids, table = SemanticIds.load(stage.folder / IDS_FOLDER), run.dataset.folder / "items.parquet"
     if ids.item_ids.dtype != run.item_ids.dtype:
@@ -88,7 +89,7 @@ def _published(run: Run, stage: Artefact) -> SemanticIds:
     lost = ids.item_ids.filter(~ids.item_ids.is_in(run.item_ids.implode()))
     if len(lost):
         raise UserError(
-            f"{table}: item {lost[0]!r} has a semantic ID but no row any more ({len(lost)} such items); put it back, it "
-            "needs no events, or tokenize anew without --append"
+            f"{table}: item {lost[0]!r} has a semantic ID but no row any more ({len(lost)} such items); put the row back (it "
+            "needs no events), or tokenize again without --append"
         )
     return ids

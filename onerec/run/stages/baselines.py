@@ -1,4 +1,4 @@
-"""What the generator is compared with: every recommender of `onerec.recommenders.registry` that the config asks for."""
+"""The stages of the baselines: every recommender of `onerec.recommenders.registry` that the config asks for."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,23 +25,23 @@ def baseline_stages() -> list[Stage]:
 
 
 def section_of(config: RunConfig, name: str) -> Any:
-    """What the config says under `baselines.<name>`; None or False leaves the baseline out."""
+    """The value of `baselines.<name>` in the config; None or False leaves the baseline out."""
     return getattr(config.baselines, name)
 
 
 def training_data(run: Run) -> TrainingData:
-    """All that a baseline may learn from."""
+    """The data that a baseline may learn from."""
     items, offsets = run.training
     return TrainingData(items, offsets, len(run.item_ids), lambda: item_encoder(run).vectors_ND, run.config.seed)
 
 
 def needs_of(recommender: type[FittedRecommender] | type[TrainedRecommender]) -> tuple[str, ...]:
-    """The stages that a recommender needs beside the data: item vectors are made with the semantic IDs."""
+    """The stages that a recommender needs besides the data. Item vectors are made with the semantic IDs."""
     return (SemanticIdsStage.name,) if recommender.reads_vectors else ()
 
 
 class TrainedBaseline(Stage):
-    """Train a recommender with the trainer, the validation and the early stopping that the generator gets."""
+    """Train a recommender with the same trainer, validation and early stopping as the generator."""
 
     processes = "all"
 
@@ -73,7 +73,7 @@ class TrainedBaseline(Stage):
         return facts
 
     def load(self, run: Run) -> Recommender:
-        """The trained recommender. Raises UserError where it is not trained to the end."""
+        """The trained recommender. Raises UserError if it is not trained to the end."""
         artefact = run.artefact(self.name)
         if not artefact.done:
             raise UserError(f"{artefact.folder}: {self.recommender.label} is not trained to the end; run it again")
@@ -96,7 +96,7 @@ class TrainedBaseline(Stage):
 
 
 class FittedBaseline(Stage):
-    """A recommender that is fitted in seconds whenever lists are made; nothing but its lists is kept."""
+    """A recommender that is fitted in seconds whenever lists are made. Only its lists are kept."""
 
     stored = False
 

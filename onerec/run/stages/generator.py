@@ -24,7 +24,7 @@ MODEL_FOLDER = "model"
 
 
 class GeneratorStage(Stage):
-    """Train the generator and save it with its semantic IDs."""
+    """Train the generator, and save it with its semantic IDs."""
 
     name = kind = "generator"
     needs = ("semantic_ids",)
@@ -63,7 +63,7 @@ class GeneratorStage(Stage):
 def train_generator(
     run: Run, folder: Path, model: Generator, label: str, config: TrainConfig, windows: Windows
 ) -> Facts:
-    """Train a generator, new or trained before, and save it below `folder`; arguments and facts as of `train_recommender`."""
+    """Train a new or a trained generator, and save it below `folder`. Arguments and facts are those of `train_recommender`."""
     beam_width = run.config.evaluate.validation_beam_width
     trained, facts = train_recommender(
         run, folder, model, label, config, windows, lambda module: generator_recommender(run, module, beam_width)
@@ -75,32 +75,30 @@ def train_generator(
 
 
 def generator_windows(run: Run) -> Windows:
-    """Training windows as the generator's context wants them."""
+    """The training windows for the generator's kind of context."""
     config = run.config.generator
     causal = config.context == "causal"
     if config.pathways.in_use:
-        stream, older = (
-            training_stream(run.reading.stream, run.reading.order.trained_E),
-            config.pathways.positive_length,
-        )
-        return stream_windows(stream, config.history_length, causal=causal, older=older)
+        stream = training_stream(run.reading.stream, run.reading.order.trained_E)
+        earlier = config.pathways.positive_length
+        return stream_windows(stream, config.history_length, causal=causal, earlier_positives=earlier)
     make = every_position_windows if causal else one_target_windows
     return make(*run.training, config.history_length)
 
 
 def generator_recommender(run: Run, model: nn.Module, beam_width: int) -> GeneratorRecommender:
-    """A generator, ready to recommend."""
+    """A recommender with a generator."""
     assert isinstance(model, Generator)
     return GeneratorRecommender(model, beam_width, run.config.recommend.batch_size)
 
 
 def load_generator(run: Run, stage: str = GeneratorStage.name, beam_width: int | None = None) -> GeneratorRecommender:
-    """The generator that a stage has left, ready to recommend.
+    """A recommender with the generator that a stage trained.
 
     Args:
-        run: whose generator it is.
-        stage: which left it.
-        beam_width: of its beam; None: as the config says.
+        run: of the generator.
+        stage: that trained it.
+        beam_width: of its beam; None takes the config's.
     """
     folder = run.folder / run.stages[stage].name / MODEL_FOLDER
     generator = Generator.from_pretrained(folder).to(run.state.device)
@@ -110,13 +108,13 @@ def load_generator(run: Run, stage: str = GeneratorStage.name, beam_width: int |
 def generator_model(
     run: Run, stage: str, *, name: str, label: str, description: str, lists_folder: Path, behind: tuple[str, ...] = ()
 ) -> Model:
-    """The lists of a generator, its beam as it is.
+    """A generator as a model of the run. Its lists are its beam, without selection.
 
     Args:
-        run: whose generator it is.
-        stage: which trained it last.
+        run: of the generator.
+        stage: that trained it last.
         name, label, description, lists_folder: see `Model`.
-        behind: stages whose training led to it, itself included; empty: itself.
+        behind: all stages whose training led to it, including `stage`; empty for `stage` alone.
     """
     trained = run.artefact(stage)
 
@@ -137,18 +135,18 @@ def generator_model(
 
 
 def check_trained(run: Run) -> None:
-    """Refuse to go on from a generator that is not there. Raises UserError."""
+    """Raise UserError if the generator is not trained with the data and config on file."""
     artefact = run.artefact(GeneratorStage.name)
     if not artefact.done:
         raise UserError(f"{artefact.folder}: no generator with the data and config on file; run `onerec train` first")
 
 
 def training_facts(folder: Path) -> dict[str, Any]:
-    """What a stage wrote about its training."""
+    """The facts that a stage wrote about its training."""
     facts: dict[str, Any] = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
     return facts
 
 
 def seconds_of(run: Run, stages: Iterable[str]) -> float:
-    """Wall-clock seconds of some stages together, each counted once."""
+    """Wall-clock seconds of stages together, each counted once."""
     return sum(run.artefact(name).seconds for name in dict.fromkeys(stages))

@@ -1,4 +1,4 @@
-"""The stage that learns which of the generator's candidates to list, and keeps all that a list needs."""
+"""The stage that learns which of the generator's candidates to list. It keeps all that a list needs."""
 
 import json
 from collections.abc import Iterable
@@ -25,11 +25,11 @@ from onerec.train.runtime import set_threads
 SCORER_FILE = "scorer.json"
 NEW_ITEMS_FILE = "new_items.npy"
 CO_OCCURRENCE, DIRECTLY_AFTER = "co_occurrence", "directly_after"  # folders with what was counted
-FORMAT = 2  # 1 kept the weights alone, and counted again for every list
+FORMAT = 2  # format 1 kept only the weights, and counted again for every list
 
 
 class SelectionStage(Stage):
-    """Fit the scorer that ranks the generator's candidates on validation requests, which no training saw."""
+    """Fit the scorer that ranks the generator's candidates. It is fitted on validation requests, which training never saw."""
 
     name = kind = "selection"
     needs = ("generator",)
@@ -43,7 +43,7 @@ class SelectionStage(Stage):
 
     def make(self, run: Run, folder: Path) -> Facts:
         section = section_of(run)
-        run.say(f"selection: weighing what speaks for the items of a beam of {section.beam_width}")
+        run.say(f"selection: fitting a scorer of candidates on a beam of {section.beam_width}")
         set_threads(run.config.threads, run.config.generator.width)
         _count(run, section, folder)
         generator = load_generator(run, beam_width=section.beam_width)
@@ -56,7 +56,7 @@ class SelectionStage(Stage):
         candidates = finder.recommend(fitting.requests, wide, exclude_seen=exclude_seen)
         scorer, figures = fit_selection(candidates, features, fitting)
         if not figures["pays"]:
-            run.say("selection: no gain on validation cases that were not fitted; lists keep the generator's order")
+            run.say("selection: no gain on validation requests that were held out; lists keep the generator's order")
         scorer.weights.save(folder / SCORER_FILE, **figures)
         return {}
 
@@ -92,7 +92,7 @@ class SelectionStage(Stage):
 
 
 def section_of(run: Run) -> SelectionSection:
-    """The run's settings of selection, which must be on."""
+    """The run's settings of selection. Raises UserError if it is off."""
     if run.config.selection is None:
         raise UserError(
             "the config says selection: null; give it a section selection (configs/demo.yaml explains its keys)"
@@ -101,7 +101,7 @@ def section_of(run: Run) -> SelectionSection:
 
 
 def load_selection(run: Run) -> Cascade:
-    """Beam search followed by selection; fitted first where it is not yet."""
+    """The generator with selection from its beam. Selection is fitted first if it is not yet."""
     folder = run.make(SelectionStage.name)
     generator = load_generator(run, beam_width=section_of(run).beam_width)
     features = load_features(run, folder, generator)
@@ -113,7 +113,7 @@ def load_selection(run: Run) -> Cascade:
 def candidate_finder(
     run: Run, generator: GeneratorRecommender, features: CandidateFeatures
 ) -> tuple[GeneratorRecommender | GeneratorWithNewItems, int]:
-    """Who finds the candidates, and how many: the generator's beam, with new items behind it where there are any."""
+    """What finds the candidates, and how many: the generator's beam, followed by new items if there are any."""
     section = section_of(run)
     if features.new_items_M is None:
         return generator, section.beam_width
@@ -123,7 +123,7 @@ def candidate_finder(
 
 
 def load_features(run: Run, folder: Path, generator: GeneratorRecommender) -> CandidateFeatures:
-    """What the stage has counted, as features of the generator's candidates."""
+    """The features of candidates, from the counts that the stage has kept."""
     section, encoder = section_of(run), item_encoder(run)
     blocks = {"content": encoder.described, "behaviour": encoder.behaviour_ND}
     try:
@@ -131,7 +131,7 @@ def load_features(run: Run, folder: Path, generator: GeneratorRecommender) -> Ca
         directly_after = CoOccurrence(NEWEST_ONLY).load(folder / DIRECTLY_AFTER)
         new_M = np.load(folder / NEW_ITEMS_FILE, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: no readable counts there ({error}); run it again") from error
+        raise UserError(f"{folder}: no readable counts ({error}); delete the folder and run again") from error
     return CandidateFeatures(
         generator.generator.item_scorer is not None,
         co_occurrence,
@@ -143,7 +143,7 @@ def load_features(run: Run, folder: Path, generator: GeneratorRecommender) -> Ca
 
 
 def _count(run: Run, section: SelectionSection, folder: Path) -> None:
-    """Count the training part once, so that a list needs no counting."""
+    """Count the training part once, so that making a list needs no counting."""
     training, item_count = run.training, len(run.item_ids)
     CoOccurrence(section.co_occurrence, seed=run.config.seed).fit(*training, item_count).save(folder / CO_OCCURRENCE)
     CoOccurrence(NEWEST_ONLY).fit(*training, item_count).save(folder / DIRECTLY_AFTER)

@@ -15,7 +15,7 @@ ENCODER_FOLDER, IDS_FOLDER = "encoder", "ids"
 
 
 class SemanticIdsStage(Stage):
-    """Item content and training co-occurrence -> vectors -> quantizer -> one unique ID per item."""
+    """Make vectors from item content and training co-occurrence, quantize them, and give every item a unique ID."""
 
     name = "semantic_ids"
     kind = "ids"
@@ -29,7 +29,7 @@ class SemanticIdsStage(Stage):
         return (run.config.tokenizer.model_dump(), run.config.seed)
 
     def artefact(self, run: Run) -> Artefact:
-        # The settings alone as well: IDs may grow with the dataset (`onerec tokenize --append`).
+        # The recipe alone is on file as well: IDs can grow with the dataset (`onerec tokenize --append`).
         recipe = key_of(self.kind, *self._settings(run))
         return Artefact(run.folder / self.name, run.key(self.name), recipe=recipe)
 
@@ -56,5 +56,5 @@ def item_encoder(run: Run) -> ItemEncoder:
 
 
 def semantic_ids(run: Run) -> SemanticIds:
-    """The run's semantic IDs, which must have been made."""
+    """The run's semantic IDs; they must be made."""
     return SemanticIds.load(run.folder / SemanticIdsStage.name / IDS_FOLDER)

@@ -1,4 +1,4 @@
-"""The first stage: events of the dataset as sequences, split into training, validation and test."""
+"""The first stage: the dataset's events as sequences, split into training, validation and test."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from onerec.run.run import Facts, Run, Stage
 
 
 class SequencesStage(Stage):
-    """Files of the run that are mapped into memory: events by user, and the part that each belongs to."""
+    """Write events by user, and the part that each belongs to, as files that are mapped into memory."""
 
     name = kind = "sequences"
     processes = "first"

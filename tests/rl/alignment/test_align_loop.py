@@ -1,4 +1,4 @@
-"""The loop of alignment: every objective learns what is rewarded, a killed run ends the same, and what goes wrong ends it."""
+"""The loop of alignment: every objective raises the reward, a killed run ends the same, and a collapse stops it."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from align_cases import (
     EXPOSURES_ALONE,
     FREE,
+    ITEMS,
     KINDS,
     curves,
     expected_reward,
@@ -17,6 +18,7 @@ from align_cases import (
     make_loop,
     policy_of,
     settings,
+    small_exposures,
     weights_of,
 )
 
@@ -53,7 +55,7 @@ def test_every_objective_raises_a_planted_reward_on_both_decoders(kind: str, obj
 
 
 @pytest.mark.parametrize("method", ["sample", "without_replacement"])
-def test_samples_do_as_well(method: str, tmp_path: Path) -> None:
+def test_samples_raise_the_reward_too(method: str, tmp_path: Path) -> None:
     policy = policy_of("encoder_decoder")
     before = expected_reward(policy)
     rollouts = {"group_size": 8, "method": method, "temperature": 1.2, "exclude_seen": True}
@@ -149,7 +151,7 @@ def likes_what_is_no_item(prompts: Any, rollouts: Any) -> torch.Tensor:
     return (~rollouts.legal).float()
 
 
-def test_alignment_stops_when_legality_collapses_and_leaves_what_it_had(tmp_path: Path) -> None:
+def test_alignment_stops_when_legality_collapses_and_saves_the_policy(tmp_path: Path) -> None:
     policy = policy_of("encoder_decoder", **FREE)
     config = settings(
         rollouts={"group_size": 8, "method": "free"},
@@ -170,17 +172,20 @@ def test_alignment_stops_when_legality_collapses_and_leaves_what_it_had(tmp_path
     assert torch.equal(weights_of(saved), weights_of(policy))
 
 
-def test_alignment_stops_when_entropy_collapses(tmp_path: Path) -> None:
-    limits = {"entropy": 0.5, "patience": 2}
-    config = settings(next_code={"weight": 0.0}, steps=300, learning_rate=0.02, limits=limits, refresh_every=1)
+@pytest.mark.parametrize("figure", ["entropy", "exposure_entropy"])
+def test_alignment_stops_when_entropy_collapses(figure: str, tmp_path: Path) -> None:
+    changed = {} if figure == "entropy" else EXPOSURES_ALONE
+    more = {"steps": 300, "learning_rate": 0.02, "refresh_every": 1, "limits": {"entropy": 0.5, "patience": 2}}
+    config = settings(**changed, **more, next_code={"weight": 0.0})
+    exposures = small_exposures((np.arange(ITEMS) == 7).astype(np.int8)) if changed else None
 
     def likes_one_item(prompts: Any, rollouts: Any) -> torch.Tensor:
         return (rollouts.items_BG == rollouts.items_BG.min()).float()
 
     with pytest.raises(UserError, match=r"entropy has collapsed.*learning_rate"):
-        make_loop(tmp_path, policy_of("lazy"), config, likes_one_item).run()
+        make_loop(tmp_path, policy_of("lazy"), config, likes_one_item, exposures).run()
     lines = curves(tmp_path)
-    assert lines[-1]["entropy"] < 0.5 * lines[0]["entropy"]
+    assert lines[-1][figure] < 0.5 * lines[0][figure]
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_are_spoilt(tmp_path: Path) -> None:

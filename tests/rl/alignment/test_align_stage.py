@@ -1,4 +1,4 @@
-"""The stage and the command: from a trained generator to an evaluated, aligned one."""
+"""The stage and the command of alignment, from a trained generator to the evaluation of the aligned one."""
 
 import json
 import shutil
@@ -40,13 +40,6 @@ PATHWAYS = ("generator.pathways.stream=all", "generator.pathways.event_features=
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("aligned") / "data"
-    write_planted(folder, planted_events(USERS))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def runs(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs whose generator is trained."""
     folder = tmp_path_factory.mktemp("runs")
@@ -58,7 +51,7 @@ def command(runs: Path, planted: Path, *words: str) -> list[str]:
     return ["align", *configured("planted", planted, *QUICK, *ALIGN, *PATHWAYS), "--runs", str(runs), *words]
 
 
-def test_the_command_needs_a_trained_generator_and_nothing_else(
+def test_the_command_needs_only_a_trained_generator(
     runs: Path, planted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(runs, planted, "--objective", "gbpo")) == 0
@@ -71,7 +64,7 @@ def test_the_command_needs_a_trained_generator_and_nothing_else(
     assert (runs / "planted" / "reward_second" / "model").exists()  # judges
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert set(results["models"]) == {BEFORE, AFTER}
-    assert results["judge"] == "reward model of second users"
+    assert results["judge"] == "reward model of the second half of users"
     for part in ("valid", "test"):
         for model in results["models"].values():
             assert {"recall@10", "recall@50", "ndcg@10", "coverage@10", "p_score@10"} <= set(model[part])
@@ -122,7 +115,7 @@ def test_an_aligned_generator_recommends(runs: Path, planted: Path, capsys: pyte
     assert "onerec align --objective ipa" in capsys.readouterr().err
 
 
-def test_what_one_reward_model_teaches_pleases_its_judge_and_the_users(tmp_path: Path) -> None:
+def test_alignment_raises_the_judges_score_and_the_share_of_liked_items(tmp_path: Path) -> None:
     """Users like one of two kinds of items, which a generator of two epochs does not tell apart yet."""
     write_planted(tmp_path / "data", planted_events(300))
     learns = ("align.steps=60", "align.learning_rate=0.003", "align.next_code.weight=0.1", "reward.train.epochs=20")
@@ -155,7 +148,7 @@ def test_a_lazy_decoder_is_aligned_by_rules_without_a_reward_model(planted: Path
     assert load_rewards(run).in_class_N is not None
 
 
-def test_who_judges_does_not_reward(runs: Path, planted: Path) -> None:
+def test_the_judge_gives_no_rewards(runs: Path, planted: Path) -> None:
     def names(*overrides: str) -> tuple[str | None, ...]:
         config = config_of(quick_run(runs, planted, *ALIGN, *PATHWAYS, *overrides))
         return rewarding_name(config), judging_name(config)
@@ -166,14 +159,14 @@ def test_who_judges_does_not_reward(runs: Path, planted: Path) -> None:
     assert names(*RULES, "align.judge_half=null") == (None, "reward")
 
 
-def test_rules_are_judged_by_a_reward_model_that_is_there(runs: Path, planted: Path) -> None:
+def test_a_trained_reward_model_judges_alignment_by_rules(runs: Path, planted: Path) -> None:
     run = quick_run(runs, planted, *ALIGN, *PATHWAYS, *RULES, "align.steps=1")
     run.make("reward_second")
     align_generator(run)
-    assert evaluate_alignment(run, "a test")["judge"] == "reward model of second users"
+    assert evaluate_alignment(run, "a test")["judge"] == "reward model of the second half of users"
 
 
-def test_another_setting_starts_over_and_another_judge_does_not(runs: Path, planted: Path) -> None:
+def test_another_setting_changes_the_key_and_another_judge_does_not(runs: Path, planted: Path) -> None:
     def key(*overrides: str) -> str:
         return quick_run(runs, planted, *ALIGN, *PATHWAYS, *overrides).key("aligned_ecpo")
 
@@ -193,7 +186,7 @@ def test_another_setting_starts_over_and_another_judge_does_not(runs: Path, plan
         (["--reward", "hit", "--reward", "format"], "needs method: free"),
     ],
 )
-def test_what_is_typed_wrong_is_said(
+def test_wrong_words_are_refused_in_one_line(
     words: list[str], message: str, runs: Path, planted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(runs, planted, *words)) == 2

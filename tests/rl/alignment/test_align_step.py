@@ -1,4 +1,4 @@
-"""The parts of an alignment step: figures of groups, the divergence from the start, what illegal generations count."""
+"""The parts of an alignment step: figures of groups, divergence from the start, and illegal generations."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,7 +23,7 @@ def made(items: list[list[int]]) -> Rollouts:
     return Rollouts(codes_BGL, items_BG, torch.full(codes_BGL.shape, -1.0))
 
 
-def test_figures_are_of_generations_that_are_items() -> None:
+def test_group_figures_count_legal_generations() -> None:
     rollouts = made([[3, 3, 4, -1], [5, 6, 3, 7]])
     rewards = torch.tensor([[1.0, 3.0, 5.0, 99.0], [2.0, 2.0, 2.0, 2.0]])
     figures = {name: float(one) for name, one in group_figures(rollouts, rewards, {"x": rewards * 2}).items()}
@@ -47,7 +47,7 @@ def test_advantages_of_part_of_a_group_are_those_of_a_smaller_group() -> None:
 
 
 @pytest.mark.parametrize("objective", ["ecpo", "gbpo", "grpo"])
-def test_dropped_generations_have_no_gradient_and_worst_ones_have(objective: str) -> None:
+def test_illegal_generations_have_a_gradient_only_as_the_worst(objective: str) -> None:
     rollouts = made([[3, 4, -1, 5]])
     rewards = torch.tensor([[0.9, 0.5, 0.0, 0.1]])
     for illegal in ("dropped", "worst"):
@@ -78,7 +78,7 @@ def test_ipa_pushes_the_best_up_and_the_worst_down_and_leaves_the_rest() -> None
     assert float(figures["compared_groups"]) == 1
 
 
-def test_negatives_are_those_that_were_asked_for() -> None:
+def test_dpo_uses_the_negatives_of_the_config() -> None:
     rewards = torch.tensor([[0.2, 0.9, 0.5, 0.1]])
     losers = {}
     for negatives in ("hard", "softmax", "random"):
@@ -93,7 +93,7 @@ def test_negatives_are_those_that_were_asked_for() -> None:
 
 
 @pytest.mark.parametrize("objective", ["ecpo", "grpo", "gbpo", "dpo"])
-def test_the_downward_norm_is_that_of_the_loss_of_disliked_generations_alone(objective: str) -> None:
+def test_the_downward_norm_equals_that_of_the_disliked_generations_loss(objective: str) -> None:
     """Rewards of two groups are 1 and 0, so what is disliked is known; its own loss is the reference. Ratios are far from 1."""
     draw = torch.Generator().manual_seed(3)
     weights = torch.randn(12, 5, generator=draw).requires_grad_()
@@ -120,7 +120,7 @@ def test_the_downward_norm_is_that_of_the_loss_of_disliked_generations_alone(obj
     loss.backward()  # the graph is still there
 
 
-def test_divergence_is_exact_where_everything_is_in_the_group_and_right_on_average_for_samples() -> None:
+def test_divergence_is_exact_for_the_whole_catalogue_and_unbiased_for_samples() -> None:
     draw = torch.Generator().manual_seed(0)
     log_pi = torch.randn(2, 50, generator=draw).log_softmax(dim=1)
     log_start = (log_pi + 0.5 * torch.randn(2, 50, generator=draw)).log_softmax(dim=1)
@@ -133,15 +133,15 @@ def test_divergence_is_exact_where_everything_is_in_the_group_and_right_on_avera
     assert float(kl_to_start(log_pi, log_pi, sampled=True)) == 0
 
 
-def test_a_limit_needs_patience_and_starts_to_count_anew() -> None:
+def test_a_limit_counts_consecutive_steps() -> None:
     watch = CollapseWatch(settings(limits={"legality": 0.5, "entropy": 0.25, "patience": 2}).limits)
-    assert [watch.seen(one, 4.0) is None for one in (1.0, 0.4, 0.6, 0.4)] == [True] * 4
+    assert [watch.update(one, 4.0) is None for one in (1.0, 0.4, 0.6, 0.4)] == [True] * 4
     other = replace(watch, low=dict(watch.low))
     other.load_state_dict(watch.state_dict())
     for one in (watch, other):
-        assert "legality has collapsed" in (one.seen(0.4, 4.0) or "")
-    assert watch.seen(1.0, 0.9) is None
-    assert "entropy has collapsed" in (watch.seen(1.0, 0.9) or "")
+        assert "legality has collapsed" in (one.update(0.4, 4.0) or "")
+    assert watch.update(1.0, 0.9) is None
+    assert "entropy has collapsed" in (watch.update(1.0, 0.9) or "")
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,6 @@ def test_a_limit_needs_patience_and_starts_to_count_anew() -> None:
         ({"objective": "ipa", "negatives": "softmax"}, "best of a beam with the worst"),
     ],
 )
-def test_choices_that_do_not_go_together_are_refused(changed: dict[str, Any], words: str) -> None:
+def test_contradictory_settings_are_refused(changed: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         AlignConfig(**changed)

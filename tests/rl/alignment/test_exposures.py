@@ -1,4 +1,4 @@
-"""Logged exposures: training events alone, their whole past and nothing later, the paper's advantages."""
+"""Logged exposures: only training events, with their whole past and the paper's advantages."""
 
 import os
 from pathlib import Path
@@ -46,7 +46,7 @@ def read_before(exposures: Exposures, number: int) -> list[int]:
 
 
 @pytest.mark.parametrize("reads", list(READINGS))
-def test_they_are_training_events_with_the_papers_advantages_and_all_that_came_before(
+def test_exposures_have_the_papers_advantages_and_their_whole_past(
     reads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against a walk of the table; batches are short, so that there are several."""
@@ -92,7 +92,7 @@ def test_they_are_training_events_with_the_papers_advantages_and_all_that_came_b
     assert (picked.stream is None) == (reads == "positive items")
 
 
-def test_what_is_known_later_changes_nothing(tmp_path: Path) -> None:
+def test_later_events_change_no_exposure(tmp_path: Path) -> None:
     events = watched_events()
     logs = {"a": events, "b": with_another_end(events)}
     for history in ("before", "all"):
@@ -109,7 +109,7 @@ def test_what_is_known_later_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("split", ["by_time", "leave_one_out"])
-def test_of_other_splits_too_nothing_is_learnt_that_comes_after_training(split: str, tmp_path: Path) -> None:
+def test_other_splits_learn_nothing_from_after_training_either(split: str, tmp_path: Path) -> None:
     events = watched_events().drop("period").with_columns(pl.col("time").shuffle(seed=1)).sort("user", "time")
     spec = spec_without("period").model_copy(update={"split": split})
     run, found = exposures_of(tmp_path / "run", write_watched(tmp_path / "log", events, spec))
@@ -151,7 +151,7 @@ def refused(folder: Path, events: pl.DataFrame, *overrides: str, without: str | 
     return str(error.value)
 
 
-def test_a_log_without_what_is_needed_is_refused_by_file_and_column(tmp_path: Path) -> None:
+def test_a_log_without_play_times_is_refused_by_file_and_column(tmp_path: Path) -> None:
     events = watched_events()
     needs = "dataset.yaml: the duration-aware reward needs events.play_time and events.duration"
     assert needs in refused(tmp_path / "a", events, without="play_time")
@@ -170,7 +170,7 @@ def test_a_log_without_what_is_needed_is_refused_by_file_and_column(tmp_path: Pa
         tmp_path / "f", events, "align.exposures.dislike=share"
     )
     message = refused(tmp_path / "g", events, "align.exposures.least=1000")
-    assert "none has an advantage and a history" in message and "align.exposures.least (1000)" in message
+    assert "has both an advantage and a history" in message and "align.exposures.least (1000)" in message
 
 
 @pytest.mark.skipif("ONEREC_DATA" not in os.environ, reason="set ONEREC_DATA to the folder that holds kuairand-pure")

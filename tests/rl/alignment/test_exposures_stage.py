@@ -1,4 +1,4 @@
-"""The command with logged exposures: beside generations, or alone; refused early, and no part of the stage where left out."""
+"""The stage and the command with logged exposures, beside generations and alone."""
 
 import json
 from pathlib import Path
@@ -32,26 +32,19 @@ ALIGN = (
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("watched") / "data"
-    write_watched(folder, watched_events(40))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of runs with one whose generator is trained."""
     folder = tmp_path_factory.mktemp("runs")
-    assert main(["train", *configured("watched", data, *ALIGN), "--runs", str(folder)]) == 0
+    assert main(["train", *configured("watched", watched, *ALIGN), "--runs", str(folder)]) == 0
     return folder
 
 
-def command(runs: Path, data: Path, *words: str) -> list[str]:
-    return ["align", *configured("watched", data, *ALIGN), "--runs", str(runs), *words]
+def command(runs: Path, watched: Path, *words: str) -> list[str]:
+    return ["align", *configured("watched", watched, *ALIGN), "--runs", str(runs), *words]
 
 
-def run_of(runs: Path, data: Path, *overrides: str) -> Run:
-    path, *settings = configured("watched", data, *ALIGN, *overrides)
+def run_of(runs: Path, watched: Path, *overrides: str) -> Run:
+    path, *settings = configured("watched", watched, *ALIGN, *overrides)
     return open_run(load_config(Path(path), settings), runs / "watched")
 
 
@@ -60,10 +53,12 @@ def left_in(folder: Path) -> tuple[list[dict[str, float]], dict[str, Any], dict[
     return curves(folder), facts, results
 
 
-def test_user_feedback_alone_or_beside_generations(runs: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    exposures = training_exposures(run_of(runs, data))
+def test_alignment_by_exposures_alone_and_beside_generations(
+    runs: Path, watched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exposures = training_exposures(run_of(runs, watched))
     capsys.readouterr()
-    assert main(command(runs, data, "--objective", "gbpo", "--reward", "duration_aware")) == 0
+    assert main(command(runs, watched, "--objective", "gbpo", "--reward", "duration_aware")) == 0
     said = capsys.readouterr().out
     assert f"gbpo: 3 steps of 16 of {len(exposures)} exposures\n" in said and "aligned - before" in said
     lines, facts, results = left_in(runs / "watched" / "aligned_gbpo")
@@ -73,7 +68,7 @@ def test_user_feedback_alone_or_beside_generations(runs: Path, data: Path, capsy
     assert results["judge"] is None
 
     beside = ("--objective", "ecpo", "--reward", "hit", "--reward", "duration_aware=0.5")
-    assert main(command(runs, data, *beside)) == 0
+    assert main(command(runs, watched, *beside)) == 0
     said = capsys.readouterr().out
     assert f" prompts and 16 of {len(exposures)} exposures\n" in said
     lines, facts, _ = left_in(runs / "watched" / "aligned_ecpo")
@@ -85,11 +80,11 @@ def test_user_feedback_alone_or_beside_generations(runs: Path, data: Path, capsy
     assert not all(one.equal(other) for one, other in zip(start.parameters(), aligned.parameters(), strict=True))
 
 
-def test_their_settings_count_only_where_they_are_learnt_from(runs: Path, data: Path) -> None:
+def test_settings_of_exposures_change_the_key_only_with_a_weight(runs: Path, watched: Path) -> None:
     rules = ("align.rewards.hit=1", "align.rewards.p_score=0")
 
     def key(*overrides: str) -> str:
-        return run_of(runs, data, *rules, *overrides).key("aligned_ecpo")
+        return run_of(runs, watched, *rules, *overrides).key("aligned_ecpo")
 
     assert key() == key("align.exposures.base=2") == key("align.exposures.batch_size=9")
     weighted = "align.exposures.weight=1"

@@ -1,4 +1,4 @@
-"""trl on a generator: every loss type and our own objectives take steps, with the probabilities of the policy that sampled."""
+"""The trl adapter: every loss type and our objectives train a generator, with the probabilities of the policy that sampled."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -29,15 +29,21 @@ LEVELS = [*((loss_type, "token") for loss_type in LOSS_TYPES), ("grpo", "sequenc
 every_kind = pytest.mark.parametrize("kind", list(KINDS))
 
 
+def scored(
+    generator: Generator, prompts: Requests, codes_BGL: Tensor, items_BG: Tensor, free: bool = False
+) -> Rollouts:
+    """Rollouts of given codes, with the generator's probabilities."""
+    made = score_codes(generator, batch_of(generator, prompts), codes_BGL, free)
+    return Rollouts(codes_BGL, items_BG, made.log_probabilities_BGL)
+
+
 def random_items(generator: Generator) -> Callable[[Requests, int], Rollouts]:
     """Rollouts of items drawn evenly, with the probabilities of the generator as it is at that moment."""
     draw = torch.Generator().manual_seed(5)
 
     def rollout(prompts: Requests, group: int) -> Rollouts:
         items_BG = torch.randint(ITEMS, (len(prompts), group), generator=draw)
-        codes_BGL = generator.tokens.codes_NL[items_BG]
-        scored = score_codes(generator, batch_of(generator, prompts), codes_BGL, free=False)
-        return Rollouts(codes_BGL, items_BG, scored.log_probabilities_BGL)
+        return scored(generator, prompts, generator.tokens.codes_NL[items_BG], items_BG)
 
     return rollout
 
@@ -130,7 +136,7 @@ class Compared(TrlAdapter):
 
 
 @every_kind
-def test_trls_grpo_is_ours_while_it_trains(kind: str, tmp_path: Path) -> None:
+def test_trls_grpo_equals_ours(kind: str, tmp_path: Path) -> None:
     generator = make_generator(**KINDS[kind])
     args = make_trainer(tmp_path, generator, loss_type="grpo", num_iterations=2, max_steps=4).args
     trainer = Compared(generator, make_prompts(USERS), random_items(generator), {"odd": likes_odd_items}, args)
@@ -183,7 +189,7 @@ def test_inputs_of_a_loss_are_those_of_the_rollouts(tmp_path: Path) -> None:
     assert seen == 4 * GROUP
 
 
-def test_rows_are_scored_beside_those_of_their_user() -> None:
+def test_code_sequences_are_grouped_by_user() -> None:
     draw = torch.Generator().manual_seed(0)
     rows, codes = torch.randint(5, (17,), generator=draw), torch.randint(9, (17, 3), generator=draw)
     rows_B, codes_BGL, user_X, place_X = _by_user(rows, codes)
@@ -215,8 +221,7 @@ def test_free_policies_train_on_generations_that_are_no_items(tmp_path: Path) ->
     def rollout(prompts: Requests, group: int) -> Rollouts:
         codes = torch.stack([torch.randint(size, (len(prompts), group), generator=draw) for size in (5, 6, 7)], dim=-1)
         items = [[known.get(tuple(one), -1) for one in user] for user in codes.tolist()]
-        scored = score_codes(generator, batch_of(generator, prompts), codes, free=True)
-        return Rollouts(codes, torch.tensor(items), scored.log_probabilities_BGL)
+        return scored(generator, prompts, codes, torch.tensor(items), free=True)
 
     def legality(prompts: Requests, rollouts: Rollouts) -> Tensor:
         return rollouts.legal.float()
@@ -270,9 +275,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
             """The generations depend on the prompts alone, so that a fresh process makes the same."""
             calls.append(len(prompts))
             items_BG = (torch.from_numpy(prompts.targets_C)[:, None].long() * 7 + torch.arange(group) * 5) % ITEMS
-            codes_BGL = model.tokens.codes_NL[items_BG]
-            scored = score_codes(model, batch_of(model, prompts), codes_BGL, free=False)
-            return Rollouts(codes_BGL, items_BG, scored.log_probabilities_BGL)
+            return scored(model, prompts, model.tokens.codes_NL[items_BG], items_BG)
 
         trainer = make_trainer(folder, generator, **settings)
         trainer.rollout = rollout
@@ -293,24 +296,24 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": 0.7}, "temperature=0.7 would change nothing: the rollouts decide"),
+        ({"temperature": 0.7}, "temperature=0.7 has no effect here: the rollouts decide"),
         (
             {"mask_truncated_completions": True},
-            "mask_truncated_completions=True would change nothing: a generator is no",
+            "mask_truncated_completions=True has no effect here: it is for language models",
         ),
-        ({"objective": gbpo, "beta": 0.1}, "beta=0.1 would change nothing: an objective of our own replaces"),
-        ({"objective": gbpo, "loss_type": "grpo"}, "loss_type='grpo' would change nothing"),
+        ({"objective": gbpo, "beta": 0.1}, "beta=0.1 has no effect here: `objective` replaces"),
+        ({"objective": gbpo, "loss_type": "grpo"}, "loss_type='grpo' has no effect here"),
         ({"loss_type": "ecpo"}, 'no loss_type "ecpo"; it has grpo, dr_grpo'),
-        ({"max_completion_length": 5}, "max_completion_length is 5, the generator's IDs have 3 codes"),
+        ({"max_completion_length": 5}, "max_completion_length is 5, but the generator's IDs have 3 codes"),
         ({"per_device_train_batch_size": 32}, "8 prompts are fewer than the 16"),
     ],
 )
-def test_options_that_would_change_nothing_are_refused(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_options_without_effect_are_refused(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         make_trainer(tmp_path, make_generator(), **settings)
 
 
-def test_what_is_refused_later(tmp_path: Path) -> None:
+def test_bad_rewards_and_broken_groups_are_refused(tmp_path: Path) -> None:
     generator = make_generator()
     args = make_trainer(tmp_path, generator).args
     with pytest.raises(UserError, match="this generator has generator"):
@@ -318,11 +321,11 @@ def test_what_is_refused_later(tmp_path: Path) -> None:
     nowhere = {"nowhere": lambda prompts, rollouts: torch.full(rollouts.items_BG.shape, torch.nan)}
     with pytest.raises(UserError, match=r'reward "nowhere" must give a finite number .* 16 of them not finite'):
         make_trainer(tmp_path, generator, rewards=nowhere).train()
-    with pytest.raises(UserError, match="no whole groups of 4"):
+    with pytest.raises(UserError, match="not whole groups of 4"):
         make_trainer(tmp_path, generator)._generate([0] * 4 + [1] * 3)
 
 
-def test_the_loss_types_are_all_that_trl_lists() -> None:
+def test_all_loss_types_of_trl_are_listed() -> None:
     (documented,) = [field.metadata["help"] for field in fields(GRPOConfig) if field.name == "loss_type"]
     supported = documented.split("Supported values are ")[1].split(". ")[0]
     assert {word.strip("',") for word in supported.split() if word.startswith("'")} == set(LOSS_TYPES)

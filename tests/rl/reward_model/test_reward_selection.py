@@ -1,4 +1,4 @@
-"""Selection by the reward model: lists come from the beam, the weight does what it says and is fitted on what was not learnt."""
+"""Selection by the reward model: the weight's effect, and its fit on held-out users."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from request_cases import requests_of
-from reward_data import planted_events, quick_run, write_planted
+from reward_data import quick_run
 
 from onerec.data.candidates import Candidates
 from onerec.data.requests import Requests
@@ -55,7 +55,7 @@ def selecting(weight: float) -> Cascade:
     return Cascade(Beam(), 30, Mixture(Liking(), weight))
 
 
-def test_with_weight_zero_the_beam_is_listed_and_with_one_the_score_decides() -> None:
+def test_weight_zero_lists_the_beam_and_weight_one_ranks_by_the_score() -> None:
     requests = asked(np.zeros(2))
     assert selecting(0.0).recommend(requests, 4, exclude_seen=False).items_CK.tolist() == [[0, 1, 2, 3]] * 2
     lists = selecting(1.0).recommend(requests, 4, exclude_seen=False)
@@ -63,14 +63,14 @@ def test_with_weight_zero_the_beam_is_listed_and_with_one_the_score_decides() ->
     np.testing.assert_allclose(lists.scores_CK[0], np.log([0.5, 0.5, 0.5, 0.45]), rtol=1e-6)
 
 
-def test_between_them_both_count() -> None:
+def test_a_weight_in_between_mixes_both_scores() -> None:
     lists = selecting(0.9).recommend(asked(np.zeros(1)), 30, exclude_seen=False)
     expected = 0.1 * -np.arange(30) + 0.9 * np.log((np.arange(30) % 10 + 1) / 20)
     assert lists.items_CK[0].tolist() == np.argsort(-expected, kind="stable").tolist()
     np.testing.assert_allclose(lists.scores_CK[0], np.sort(expected)[::-1], rtol=1e-5)
 
 
-def test_what_is_no_candidate_is_never_listed() -> None:
+def test_only_candidates_are_listed() -> None:
     lists = selecting(1.0).recommend(asked(np.zeros(2)), 40, exclude_seen=False)
     assert lists.found_CK.sum(axis=1).tolist() == [30, 28]
     assert np.isneginf(lists.scores_CK[~lists.found_CK]).all()
@@ -78,7 +78,7 @@ def test_what_is_no_candidate_is_never_listed() -> None:
 
 
 @pytest.mark.parametrize(("digits", "expected"), [((9,), 1.0), ((0, 1, 2), 0.0)])
-def test_the_weight_is_what_users_go_by(digits: tuple[int, ...], expected: float) -> None:
+def test_the_fitted_weight_follows_what_users_take(digits: tuple[int, ...], expected: float) -> None:
     """Users who take items that end in 9 wherever they stand, and users who take what stands first."""
     draw = np.random.default_rng(0)
     if digits == (9,):
@@ -104,11 +104,9 @@ def test_weights_are_convex_and_in_order() -> None:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A generator that reads all impressions and a reward model on the planted log."""
-    folder = tmp_path_factory.mktemp("selection")
-    write_planted(folder / "data", planted_events(150))
-    run = quick_run(folder, folder / "data", *SETTINGS)
+    run = quick_run(tmp_path_factory.mktemp("selection"), planted, *SETTINGS)
     run.make("generator")
     run.make("reward")
     return run
@@ -123,7 +121,7 @@ def selection_of(run: Run) -> tuple[RewardSelectionStage, Mixture]:
     return stage, reranker
 
 
-def test_a_run_lists_what_its_reward_model_likes_of_what_its_generator_finds(run: Run) -> None:
+def test_a_run_ranks_its_generators_candidates_by_its_reward_model(run: Run) -> None:
     stage, mixture = selection_of(run)
     assert isinstance(mixture.scorer, PreferenceScore)
     cascade, requests = replace(stage.load(run), reranker=replace(mixture, weight=1.0)), run.requests("test")
@@ -137,7 +135,7 @@ def test_a_run_lists_what_its_reward_model_likes_of_what_its_generator_finds(run
         np.testing.assert_allclose(listed, np.sort(scores[request])[::-1][:5], rtol=1e-4)
 
 
-def test_the_weight_is_fitted_on_users_that_were_not_learnt_and_kept(run: Run) -> None:
+def test_the_weight_is_fitted_on_held_out_users_and_kept(run: Run) -> None:
     stage, mixture = selection_of(run)
     assert isinstance(mixture.scorer, PreferenceScore)
     path = run.folder / "reward" / "selection" / "weight.json"
@@ -154,11 +152,10 @@ def test_the_weight_is_fitted_on_users_that_were_not_learnt_and_kept(run: Run) -
     assert path.stat().st_mtime_ns == before
 
 
-def test_a_weight_that_is_given_is_taken(run: Run, tmp_path: Path) -> None:
-    data = run.config.dataset.folder
-    given = quick_run(run.folder.parent, data, *SETTINGS, "reward.selection.weight=0.7")
+def test_a_weight_of_the_config_is_used(run: Run, planted: Path, tmp_path: Path) -> None:
+    given = quick_run(run.folder.parent, planted, *SETTINGS, "reward.selection.weight=0.7")
     assert selection_of(given)[1].weight == 0.7
-    other = quick_run(tmp_path, data, *SETTINGS)
+    other = quick_run(tmp_path, planted, *SETTINGS)
     other.make("generator")
     with pytest.raises(UserError, match="onerec reward"):
         selection_of(other)

@@ -1,4 +1,4 @@
-"""Training the reward model: a planted preference is learnt, the test part never is, and a killed run ends the same."""
+"""Training the reward model: it learns a planted preference, nothing from the test part, and resumes after a kill."""
 
 import json
 from collections.abc import Callable
@@ -27,13 +27,6 @@ from rl.reward_model.stage import (
 )
 
 USERS = 150
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("planted") / "data"
-    write_planted(folder, planted_events(USERS))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +62,7 @@ def test_a_planted_preference_is_learnt(trained: Run) -> None:
     assert set(figures["all"]["long"]["auc"]) == {"tower", "fusion", "sum", "fusion - sum"}
 
 
-def test_it_prefers_what_users_prefer_among_all_items(trained: Run) -> None:
+def test_it_prefers_the_items_that_users_prefer(trained: Run) -> None:
     requests = trained.requests("test")
     everything = np.broadcast_to(np.arange(ITEMS), (len(requests), ITEMS))
     scores = load_preference_score(trained, "reward").p_scores(requests, everything)
@@ -79,7 +72,7 @@ def test_it_prefers_what_users_prefer_among_all_items(trained: Run) -> None:
     assert ((difference > 0) == likes_first).mean() > 0.9
 
 
-def test_what_is_done_is_not_done_again(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_stage_is_not_made_again(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("done twice")
 
@@ -105,7 +98,7 @@ def test_the_test_part_never_enters_training(trained: Run, planted: Path, tmp_pa
     assert weights_of(run) == weights_of(trained)
 
 
-def test_what_validation_users_do_later_is_not_learnt(trained: Run) -> None:
+def test_validation_impressions_are_not_learnt_from(trained: Run) -> None:
     score = load_preference_score(trained, "reward")
     learnt, judged = learnt_and_judged(score.log, RewardStage(None).section(trained))
     assert not (learnt & judged).any()
@@ -131,7 +124,7 @@ def killed_after(validations: int, original: Callable[..., dict[str, float]]) ->
 
 
 @pytest.mark.parametrize("signals", [SIGNALS, ["long"]], ids=["signals", "next item"])
-def test_a_killed_training_goes_on_to_the_same_weights(
+def test_a_killed_training_ends_with_the_same_weights(
     signals: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where negatives are drawn."""
@@ -159,7 +152,7 @@ def test_with_one_signal_it_scores_the_next_item(tmp_path: Path) -> None:
     assert figures["all"][NEXT_ITEM]["calibration"]["observed"] == pytest.approx(1 / 21, abs=0.003)
 
 
-def test_halves_are_models_of_their_own(planted: Path, tmp_path: Path) -> None:
+def test_each_half_of_the_users_has_its_own_model(planted: Path, tmp_path: Path) -> None:
     run = quick_run(tmp_path, planted, "reward.train.epochs=1")
     for name in ("reward_first", "reward_second"):
         run.make(name)
@@ -172,14 +165,14 @@ def test_halves_are_models_of_their_own(planted: Path, tmp_path: Path) -> None:
     assert mine[score.log.users()[learnt | judged]].all()
 
 
-def test_negatives_are_half_popular_half_anything() -> None:
+def test_negatives_are_half_popular_half_uniform() -> None:
     weights = negative_weights(np.array([1, 1, 2]), 4)
     torch.testing.assert_close(
         weights / weights.sum(), torch.tensor([1 / 8, 11 / 24, 7 / 24, 1 / 8], dtype=torch.float64)
     )
 
 
-def test_the_command_trains_measures_and_says_so(planted: Path, tmp_path: Path) -> None:
+def test_the_command_trains_measures_and_prints(planted: Path, tmp_path: Path) -> None:
     command = ["reward", *configured("planted", planted, *QUICK, "reward.train.epochs=1"), "--runs", "runs"]
     done = onerec(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -192,7 +185,7 @@ def test_the_command_trains_measures_and_says_so(planted: Path, tmp_path: Path) 
     assert figures["objectives"] == SIGNALS
 
 
-def test_a_config_without_it_and_wrong_names_are_refused_and_replace_nothing(
+def test_a_refused_config_leaves_the_trained_model_alone(
     trained: Run, planted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = file_states(trained.folder / "reward")
@@ -210,7 +203,7 @@ def test_a_config_without_it_and_wrong_names_are_refused_and_replace_nothing(
     assert file_states(trained.folder / "reward") == before
 
 
-def test_before_training_there_is_nothing_to_load(planted: Path, tmp_path: Path) -> None:
+def test_an_untrained_reward_model_cannot_be_loaded(planted: Path, tmp_path: Path) -> None:
     run = quick_run(tmp_path, planted)
     with pytest.raises(UserError, match="onerec reward"):
         load_preference_score(run, "reward")

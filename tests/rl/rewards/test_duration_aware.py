@@ -1,4 +1,4 @@
-"""Duration-aware advantages: the paper's formula by hand, against a loop, and free of duration where play time is not."""
+"""Duration-aware advantages: the paper's formula by hand and against a loop, and independence of duration."""
 
 import os
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_the_top_quarter_is_above_and_dislike_wins() -> None:
     assert advantages_of_batch(percentiles, disliked).tolist() == [0, 0, 0, 0, 0, 0, 1, -1, 0, -1]
 
 
-def test_with_too_many_on_top_nobody_is_above() -> None:
+def test_nobody_is_rewarded_if_too_many_share_the_top() -> None:
     assert not advantages_of_batch(np.array([0.5, 1.0, 1.0, 1.0]), np.zeros(4, bool)).any()
     assert not advantages_of_batch(np.full(3, NAN), np.zeros(3, bool)).any()
 
@@ -115,7 +115,7 @@ def dataset_with(tmp_path: Path, **columns: object) -> object:
     return write_dataset(tmp_path / "plays", spec, events, pl.DataFrame({"item": [1, 2]}))
 
 
-def test_plays_are_read_with_what_is_unknown(tmp_path: Path) -> None:
+def test_unknown_plays_and_durations_are_nan(tmp_path: Path) -> None:
     dataset = dataset_with(tmp_path, play_time="play", duration="length")
     plays, durations, disliked = play_events(dataset, np.array([3, 2, 1, 0]), "hate")  # type: ignore[arg-type]
     np.testing.assert_array_equal(plays, [8, 7, NAN, 5])

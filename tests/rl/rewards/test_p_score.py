@@ -15,7 +15,7 @@ class Halves:
         return (1 / (np.maximum(items_CX, 0) + 2)).astype(np.float32)
 
 
-def test_what_is_no_item_gets_zero_which_is_below_everything() -> None:
+def test_a_generation_that_is_no_item_gets_zero() -> None:
     rewards = PScoreReward(Halves())(make_prompts([1, 2]), make_rollouts([[4, -1, 0], [-1, -1, 2]]))  # type: ignore[arg-type]
     assert rewards.dtype == torch.float32
     torch.testing.assert_close(rewards, torch.tensor([[1 / 6, 0, 1 / 2], [0, 0, 1 / 4]]))

@@ -1,4 +1,4 @@
-"""Rewards by rule: what they give by hand, what they give to generations that are no item, and what they refuse."""
+"""Rewards by rule: values by hand, generations that are no item, and the weighted sum."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_a_hit_is_the_target_itself() -> None:
     assert rewards.dtype == torch.float32
 
 
-def test_penalties_fall_off_and_sum_to_minus_one() -> None:
+def test_penalties_shrink_with_the_rank_and_sum_to_minus_one() -> None:
     # of three: 1, 1 / log2(3) = 0.63093, 1 / 2, in sum 2.13093
     torch.testing.assert_close(rank_penalties(3), -torch.tensor([0.469279, 0.296082, 0.234639]), atol=1e-5, rtol=0)
     assert float(rank_penalties(16).sum()) == pytest.approx(-1, abs=1e-6)
@@ -40,14 +40,14 @@ def test_misses_above_the_target_cost_most_and_groups_without_it_cost_nothing() 
     assert first < second < third < 0
 
 
-def test_of_a_beam_the_rank_is_the_place() -> None:
+def test_the_rank_in_a_beam_is_the_position() -> None:
     log_probabilities = [[-1.0, -1.0, -4.0]]  # equals stay in their order
     rewards = rank_reward(make_prompts([9]), make_rollouts([[1, 2, 9]], log_probabilities))
     assert rewards[0].tolist() == [*rank_penalties(3)[:2].tolist(), 0.0]
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 1000))
-def test_format_counts_k_of_a_group_and_never_an_illegal_one(group: int, chosen: int, seed: int) -> None:
+def test_the_format_reward_counts_k_of_a_group_and_never_an_illegal_one(group: int, chosen: int, seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     items = torch.randint(-1, 3, (5, group), generator=draw)
     torch.manual_seed(seed)
@@ -71,7 +71,7 @@ def test_the_most_probable_can_be_chosen_instead() -> None:
     assert format_advantages(rollouts, 2, "most_probable").tolist() == [[0, 0, 1, 0]]
 
 
-def test_of_equals_the_first_are_chosen() -> None:
+def test_the_first_of_equal_entries_are_chosen() -> None:
     assert largest(torch.tensor([[1.0, 2.0, 2.0, 2.0]]), 2).tolist() == [[False, True, True, False]]
 
 
@@ -79,7 +79,7 @@ IN_CLASS = torch.tensor([False, True, True, False])
 
 
 @pytest.mark.parametrize(("most", "held_down"), [(0.4, True), (0.5, False), (0.6, False)])
-def test_a_class_is_held_down_above_its_share_only(most: float, held_down: bool) -> None:
+def test_a_class_is_held_down_only_above_its_share(most: float, held_down: bool) -> None:
     """Of four legal generations two are of the class; the fifth is none."""
     values = [[1.0, 2.0, -3.0, 4.0, 5.0]]
     rollouts = make_rollouts([[0, 1, 2, 3, -1]])
@@ -106,7 +106,7 @@ def test_a_class_is_named_by_a_column_and_a_value(tmp_path: Path) -> None:
         class_of_items(dataset, "tags", "12")
 
 
-def test_rewards_add_up_by_their_weights() -> None:
+def test_rewards_are_summed_by_their_weights() -> None:
     rewards = {"hit": hit_reward, "rank": rank_reward, "nowhere": lambda *_: torch.tensor([[torch.nan, 1.0]])}
     asked = (make_prompts([5]), make_rollouts([[4, 5]], [[-1.0, -2.0]]))
     total, parts = AlignRewards(rewards, {"hit": 2.0, "rank": -1.0})(*asked)

@@ -1,4 +1,4 @@
-"""Small generators whose every item can be counted, prompts for them, and a plain account of what is sampled."""
+"""Generators small enough to enumerate, and a plain reference for the distribution that is sampled."""
 
 from collections import Counter, defaultdict
 

@@ -1,4 +1,4 @@
-"""What is sampled from, and draws with and without replacement, against plain Python."""
+"""Truncation, and draws with and without replacement, against plain Python."""
 
 import math
 from itertools import permutations
@@ -27,26 +27,26 @@ def test_truncation_equals_a_plain_account(
         assert float(made[option].exp()) == pytest.approx(probability, abs=1e-9)
 
 
-def test_the_option_that_crosses_top_p_stays_and_equal_ones_are_cut_to_k() -> None:
+def test_top_p_keeps_the_crossing_option_and_top_k_cuts_equal_ones() -> None:
     quarters = torch.full((1, 4), 0.25, dtype=torch.float64).log()
     assert int(Truncation(top_p=0.5)(quarters).isfinite().sum()) == 2
     assert int(Truncation(top_p=0.51)(quarters).isfinite().sum()) == 3
     assert int(Truncation(top_k=3)(quarters).isfinite().sum()) == 3
 
 
-def test_nothing_to_choose_from_stays_nothing() -> None:
+def test_truncation_keeps_rows_without_options() -> None:
     nothing = torch.full((2, 3), -torch.inf)
     assert (Truncation(0.5, 2, 0.9)(nothing) == -torch.inf).all()
 
 
-def test_with_replacement_every_prefix_goes_on_by_itself() -> None:
+def test_with_replacement_every_prefix_grows_by_itself() -> None:
     log_probabilities = torch.tensor([[[0.0, -torch.inf], [-torch.inf, 0.0], [0.0, -torch.inf]]])
     parents, places = WithReplacement(3, torch.Generator().manual_seed(0))(log_probabilities)
     assert parents.tolist() == [[0, 1, 2]]
     assert places.tolist() == [[0, 1, 0]]
 
 
-def test_without_replacement_ordered_pairs_come_as_one_after_the_other() -> None:
+def test_without_replacement_pairs_have_the_probabilities_of_sequential_draws() -> None:
     """Over two levels: options 0..3 behind two prefixes of probability .7 and .3."""
     leaves = {0: 0.7 * 0.9, 1: 0.7 * 0.1, 2: 0.3 * 0.4, 3: 0.3 * 0.6}
     groups, draw = 6000, WithoutReplacement(2, torch.Generator().manual_seed(5))

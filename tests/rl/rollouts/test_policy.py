@@ -1,4 +1,4 @@
-"""Log-probabilities of codes: those of decoding, with right gradients, under the trie and free of it."""
+"""Log-probabilities of codes under the trie and free: equal to those of decoding, with correct gradients."""
 
 from dataclasses import replace
 from itertools import product
@@ -47,7 +47,7 @@ def all_sequences(model: Generator) -> Tensor:
 
 @every_kind
 @torch.no_grad()
-def test_codes_of_items_have_the_probabilities_of_decoding(settings: dict[str, object]) -> None:
+def test_codes_of_items_have_the_same_probabilities_as_in_decoding(settings: dict[str, object]) -> None:
     model, batch = make_policy(**settings), make_batch([[1, 2, 3, 4], [5, 6], [7]])
     items = torch.tensor([[9, 3, 9], [4, 4, 50], [0, 11, 2]])
     scored = code_log_probabilities(model, batch, model.tokens.codes_NL[items], free=False)
@@ -110,12 +110,13 @@ def test_gradients_equal_finite_differences(
     assert abs(slope) > 1e-2
 
 
-@both_decoders
+@pytest.mark.parametrize("kind", ["encoder_decoder", "lazy", "lookahead", "lazy_lookahead", "full", "lazy_full"])
 @torch.no_grad()
-def test_free_probabilities_of_all_sequences_sum_to_one(decoder: str) -> None:
-    model, batch = make_policy(**FULL, decoder=decoder), make_batch([[1, 2, 3, 4], [5, 6]])
-    codes_BGL = all_sequences(model).expand(2, -1, -1)
-    scored = score_codes(model, batch, codes_BGL, free=True)
+def test_probabilities_sum_to_one_under_the_trie_and_free(kind: str) -> None:
+    free = kind in ("full", "lazy_full")
+    model, batch = make_policy(**KINDS[kind]), make_batch([[1, 2, 3, 4], [5, 6]])
+    codes_BGL = (all_sequences(model) if free else model.tokens.codes_NL).expand(2, -1, -1)
+    scored = score_codes(model, batch, codes_BGL, free)
     log_probabilities_BG = scored.log_probabilities_BGL.sum(dim=-1)
     assert log_probabilities_BG.isfinite().all()
     assert log_probabilities_BG.exp().sum(dim=1).tolist() == pytest.approx([1, 1], abs=TOLERANCE)
@@ -125,20 +126,8 @@ def test_free_probabilities_of_all_sequences_sum_to_one(decoder: str) -> None:
     assert by_code.tolist() == pytest.approx(whole.tolist(), abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["encoder_decoder", "lazy", "lookahead", "lazy_lookahead"])
 @torch.no_grad()
-def test_under_the_trie_all_items_sum_to_one(kind: str) -> None:
-    model, batch = make_policy(**KINDS[kind]), make_batch([[1, 2, 3, 4], [5, 6]])
-    scored = score_codes(model, batch, model.tokens.codes_NL.expand(2, -1, -1), free=False)
-    log_probabilities_BG = scored.log_probabilities_BGL.sum(dim=-1)
-    assert log_probabilities_BG.exp().sum(dim=1).tolist() == pytest.approx([1, 1], abs=TOLERANCE)
-    whole = -(log_probabilities_BG.exp() * log_probabilities_BG).sum(dim=1)
-    by_code = (log_probabilities_BG.exp() * scored.entropies_BGL.sum(dim=-1)).sum(dim=1)
-    assert by_code.tolist() == pytest.approx(whole.tolist(), abs=1e-4)
-
-
-@torch.no_grad()
-def test_with_the_full_softmax_legal_codes_have_the_same_probability_free_and_under_the_trie() -> None:
+def test_the_full_softmax_gives_legal_codes_the_same_probability_free_and_under_the_trie() -> None:
     model, batch = make_policy(**FULL), make_batch([[1, 2, 3, 4], [5, 6]])
     codes_BGL = model.tokens.codes_NL[:10].expand(2, -1, -1)
     free, legal = (score_codes(model, batch, codes_BGL, free) for free in (True, False))
@@ -166,7 +155,7 @@ def test_padding_neighbours_and_their_order_change_nothing(decoder: str, free: b
         assert (together[row, :1] - alone[0]).abs().max() <= TOLERANCE
 
 
-def test_what_a_policy_refuses() -> None:
+def test_a_policy_refuses_impossible_codes() -> None:
     batch, model = make_batch([[1, 2], [3]]), make_policy(item_loss=0.5)
     codes_BGL = model.tokens.codes_NL[torch.tensor([[1], [2]])].clone()
     with pytest.raises(UserError, match=r"softmax: legal, generator\.item_head: true, generator\.lookahead: true"):
@@ -179,7 +168,7 @@ def test_what_a_policy_refuses() -> None:
     codes_BGL[1, 0, 2] = 7
     with pytest.raises(UserError, match=r"code 7 of level 3 lies outside 0\.\.6"):
         score_codes(model, batch, codes_BGL, free=False)
-    with pytest.raises(UserError, match="have 3 codes, these sequences 2"):
+    with pytest.raises(UserError, match="have 3 codes, but these sequences have 2"):
         score_codes(model, batch, codes_BGL[..., :2], free=False)
 
 
@@ -195,7 +184,7 @@ def test_prompts_are_read_in_their_order() -> None:
 
 
 @torch.no_grad()
-def test_readings_are_read_in_place_of_items() -> None:
+def test_a_policy_with_pathways_reads_the_stream() -> None:
     rows = [[1, 2, 3, 4, 5, 6], [6, 9, 1], [7, 8, 9, 3]]
     stream = Stream(
         np.concatenate(rows).astype(np.int32),

@@ -1,4 +1,4 @@
-"""Prompts: training positions and nothing later, in an order that a resumed run repeats."""
+"""Prompts: only training positions, in an order that a resumed run repeats."""
 
 from collections import Counter
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_prompts_are_training_positions_with_their_whole_past(
             assert prompts.target_events_C[prompts.users_C == user].tolist() == expected
 
 
-def test_random_positions_are_evenly_drawn() -> None:
+def test_random_positions_are_uniform() -> None:
     """All ten pairs of five positions, 4000 users; one in a thousand."""
     prompts = training_prompts(sequences_of([6] * 4000), choice="random", per_user=2, seed=3)
     places = (prompts.target_events_C - 8 * prompts.users_C).reshape(-1, 2)
@@ -72,7 +72,7 @@ def test_random_positions_are_evenly_drawn() -> None:
     assert not np.array_equal(again.target_events_C, other.target_events_C)
 
 
-def test_fewer_are_an_even_sample() -> None:
+def test_at_most_takes_an_even_sample() -> None:
     assert training_prompts(sequences_of([3] * 9), at_most=3).users_C.tolist() == [0, 4, 8]
 
 
@@ -90,7 +90,7 @@ def everything_read(run: Run) -> list[bytes]:
     return [array.tobytes() for array in seen]
 
 
-def test_what_comes_after_training_never_reaches_a_prompt(tmp_path: Path) -> None:
+def test_prompts_hold_nothing_from_after_training(tmp_path: Path) -> None:
     logged = write_watched(tmp_path / "logged", watched_events())
     other = write_watched(tmp_path / "other", with_another_end(logged.events))
     changed = write_watched(tmp_path / "changed", logged.events.with_columns(shared=1 - pl.col("shared")))
@@ -103,7 +103,7 @@ def test_what_comes_after_training_never_reaches_a_prompt(tmp_path: Path) -> Non
         assert everything_read(first) != everything_read(third)  # what is read before a target does count
 
 
-def test_a_policy_with_pathways_is_asked_what_its_recommender_is_asked(tmp_path: Path) -> None:
+def test_a_policy_with_pathways_reads_what_its_recommender_reads(tmp_path: Path) -> None:
     run = opened(write_watched(tmp_path / "logged", watched_events()), tmp_path / "run", "align.prompts.per_user=2")
     codes = np.stack([np.arange(40) // 8, np.arange(40) % 8], axis=1).astype(np.int32)
     torch.manual_seed(0)
@@ -123,7 +123,7 @@ def test_a_policy_with_pathways_is_asked_what_its_recommender_is_asked(tmp_path:
     assert not torch.equal(bare.log_probabilities_BGL, found.log_probabilities_BGL)
 
 
-def test_without_pathways_there_is_nothing_to_read_but_items(tmp_path: Path) -> None:
+def test_without_pathways_prompts_have_no_stream(tmp_path: Path) -> None:
     run = opened(write_watched(tmp_path / "logged", watched_events()), tmp_path / "run", pathways=False)
     prompts = align_prompts(run)
     assert prompts.stream is None
@@ -139,7 +139,7 @@ def test_a_log_without_two_training_events_of_a_user_is_refused(tmp_path: Path) 
         align_prompts(run)
 
 
-def test_every_epoch_asks_every_prompt_once_in_an_order_of_its_own() -> None:
+def test_every_epoch_has_every_prompt_once_in_its_own_order() -> None:
     epochs = [prompt_batches(range(10), 4, seed=1, epoch=epoch) for epoch in range(3)]
     for batches in epochs:
         assert [len(rows) for rows in batches] == [4, 4, 2]
@@ -149,7 +149,7 @@ def test_every_epoch_asks_every_prompt_once_in_an_order_of_its_own() -> None:
     assert np.concatenate(other).tobytes() != np.concatenate(epochs[0]).tobytes()
 
 
-def test_an_epoch_of_a_share_asks_others_each_time() -> None:
+def test_each_epoch_draws_its_own_share_of_the_prompts() -> None:
     epochs = [np.concatenate(prompt_batches(range(24), 5, seed=1, epoch=epoch, share=0.5)) for epoch in range(3)]
     assert all(len(rows) == len(set(rows)) == 12 for rows in epochs)
     assert set(epochs[0]) != set(epochs[1])

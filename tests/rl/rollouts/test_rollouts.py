@@ -1,4 +1,4 @@
-"""Groups against exact probabilities: what comes, how often, and which log-probabilities are told, with both decoders."""
+"""Groups against exact probabilities: items, frequencies and log-probabilities, with both decoders."""
 
 import numpy as np
 import polars as pl
@@ -46,7 +46,7 @@ def of_items(scores_BN: torch.Tensor, rollouts: Rollouts) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("size", [1, 4, 17])
-def test_beams_are_those_of_beam_search_with_the_policys_log_probabilities(name: str, size: int) -> None:
+def test_beams_equal_beam_search_with_the_policys_log_probabilities(name: str, size: int) -> None:
     model, prompts = small_generator(1, **MODELS[name]), requests_of(HISTORIES)
     found = group(model, HISTORIES, group_size=size, batch_size=3)
     for rows, batch in prompts.batches(6, 0, batch_size=100):
@@ -67,7 +67,7 @@ def test_beams_are_those_of_beam_search_with_the_policys_log_probabilities(name:
 
 @pytest.mark.parametrize("method", ["sample", "without_replacement"])
 @pytest.mark.parametrize("name", ["encoder_decoder", "lazy", "lookahead"])
-def test_samples_tell_the_policys_log_probabilities_at_temperature_one(name: str, method: str) -> None:
+def test_samples_have_the_policys_log_probabilities_at_temperature_one(name: str, method: str) -> None:
     model = small_generator(2, **MODELS[name])
     found = group(model, HISTORIES, method=method, group_size=9, batch_size=2)
     assert found.legal.all()
@@ -77,7 +77,7 @@ def test_samples_tell_the_policys_log_probabilities_at_temperature_one(name: str
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_items_come_as_often_as_they_are_likely(name: str) -> None:
+def test_items_are_sampled_as_often_as_they_are_likely(name: str) -> None:
     model = small_generator(3, **MODELS[name])
     found = group(model, [[1, 2, 3]], method="sample", group_size=6000)
     steps = plain_distribution(model, _double_scores(model, [1, 2, 3]), set())
@@ -163,7 +163,7 @@ def test_support_and_log_probabilities_are_those_of_the_truncated_distribution(
 
 @pytest.mark.parametrize("method", ["beam", "sample", "without_replacement"])
 @pytest.mark.parametrize("name", MODELS)
-def test_excluded_items_never_come_even_if_they_are_the_likeliest(name: str, method: str) -> None:
+def test_excluded_items_are_never_generated(name: str, method: str) -> None:
     model = small_generator(7, **MODELS[name])
     # Six items are read at most; the eight likeliest stand before them.
     read = [(history * 6)[-6:] for history in HISTORIES]
@@ -182,7 +182,7 @@ def test_excluded_items_never_come_even_if_they_are_the_likeliest(name: str, met
             torch.testing.assert_close(found.log_probabilities_BGL[row], told, atol=TOLERANCE, rtol=0)
 
 
-def test_without_room_for_a_group_the_user_is_told() -> None:
+def test_a_group_larger_than_the_catalogue_is_refused() -> None:
     model = small_generator(8)
     for method in ("beam", "without_replacement"):
         with pytest.raises(UserError, match=r"group_size is 18, but for some user method \w+ finds 17 items"):
@@ -236,7 +236,7 @@ def test_free_sampling_needs_probabilities_of_all_codes() -> None:
         group(small_generator(0), HISTORIES, method="free")
 
 
-def test_settings_that_would_do_nothing_are_refused() -> None:
+def test_settings_without_effect_are_refused() -> None:
     with pytest.raises(UserError, match="leave them out with method: beam"):
         RolloutConfig(method="beam", top_k=5)
     with pytest.raises(UserError, match="leave it out with method: free"):
@@ -259,7 +259,7 @@ def test_batch_size_changes_no_beam() -> None:
     torch.testing.assert_close(whole.log_probabilities_BGL, single.log_probabilities_BGL, atol=TOLERANCE, rtol=0)
 
 
-def test_many_users_that_are_stepped_apart_get_the_same_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_that_are_decoded_in_parts_get_the_same_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of users keep their own caches, truncation and exclusion: top-k 1 leaves nothing to chance."""
     model = small_generator(12)
     settings = {"method": "sample", "group_size": 3, "top_k": 1, "exclude_seen": True}
@@ -270,7 +270,7 @@ def test_many_users_that_are_stepped_apart_get_the_same_as_alone(monkeypatch: py
 
 @pytest.mark.parametrize("method", ["sample", "without_replacement"])
 @pytest.mark.parametrize("name", MODELS)
-def test_stepping_shared_and_settled_prefixes_once_changes_nothing(
+def test_stepping_distinct_prefixes_only_changes_nothing(
     name: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is done elsewhere than on a CPU: every prefix of every generation is stepped."""
@@ -295,7 +295,7 @@ def test_a_policy_in_training_generates_without_dropout_and_trains_on() -> None:
     (found.log_probabilities_BGL * torch.ones(1, requires_grad=True)).sum().backward()
 
 
-def test_an_encoded_batch_can_be_given_groups() -> None:
+def test_groups_can_be_made_from_an_encoded_batch() -> None:
     model, prompts = small_generator(14), requests_of([[1, 2], [3, 4]])
     ((_, batch),) = prompts.batches(6, 0, batch_size=10)
     config = RolloutConfig(group_size=4)

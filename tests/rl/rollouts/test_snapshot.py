@@ -1,4 +1,4 @@
-"""The behaviour policy changes when it is due, and at no other time."""
+"""The behaviour policy changes only when a refresh is due."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What the tests of RSFT share: a small stage over the log of watched videos, and a plain account of its sessions."""
+"""Helpers of the tests of RSFT: settings of a small stage, and a plain reference for its sessions."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Alignment starts from what RSFT leaves, where the config names it: by its own command and in `onerec run`."""
+"""With a section rsft, alignment starts from the generator after RSFT, by its command and in `onerec run`."""
 
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from rl.rsft.stage import train_rsft
 
 
 @pytest.mark.parametrize("pathways", [False, True])
-def test_alignment_starts_from_it(pathways: bool, data: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alignment_starts_from_rsft(pathways: bool, watched: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     still = ("align.learning_rate=1e-12",)  # where it starts is then where it ends
-    run = reopened(data, runs, *still, pathways=pathways)
+    run = reopened(watched, runs, *still, pathways=pathways)
     run.make("generator")
     with pytest.raises(UserError, match="run `onerec rsft` first"):
         align_generator(run)
@@ -48,16 +48,16 @@ def test_alignment_starts_from_it(pathways: bool, data: Path, runs: Path, monkey
     assert load_aligned(run, "ecpo").generator.levels == 2
 
     # Without the section alignment is another one, from the trained generator.
-    plain = reopened(data, runs, *still, "rsft=null", pathways=pathways)
+    plain = reopened(watched, runs, *still, "rsft=null", pathways=pathways)
     align_generator(plain)
     assert same(weights_in(plain.folder / "aligned_ecpo"), start, tolerance=1e-6)
     assert facts_of(plain.folder / "aligned_ecpo")["start"] == "generator"
     assert list(evaluate_alignment(plain, "a test")["models"]) == [BEFORE, AFTER]
 
 
-def test_what_the_stages_depend_on(data: Path, runs: Path) -> None:
+def test_settings_of_rsft_change_its_key_and_that_of_alignment(watched: Path, runs: Path) -> None:
     def keys(*overrides: str) -> tuple[str, str]:
-        run = reopened(data, runs, *overrides)
+        run = reopened(watched, runs, *overrides)
         return run.key("rsft"), run.key("aligned_ecpo")
 
     rsft, align = keys()
@@ -71,10 +71,10 @@ def test_what_the_stages_depend_on(data: Path, runs: Path) -> None:
         others = keys(override)
         assert others[0] != rsft and others[1] != align
     assert keys("align.steps=3")[0] == rsft
-    assert reopened(data, runs, "rsft=null").key("aligned_ecpo") != align
+    assert reopened(watched, runs, "rsft=null").key("aligned_ecpo") != align
 
 
-def test_alignment_starts_from_the_better_sessions_where_the_config_names_them(tmp_path: Path) -> None:
+def test_onerec_run_aligns_the_generator_after_rsft(tmp_path: Path) -> None:
     write_watched(tmp_path / "data", watched_events(40))
     settings = (
         *PLAIN,

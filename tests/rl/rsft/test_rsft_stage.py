@@ -1,4 +1,4 @@
-"""The stage and the command of RSFT: training goes on with what is left, and alignment starts from there."""
+"""The stage and the command of RSFT."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ import pytest
 from command_line import TIMED, file_states
 from rsft_cases import facts_of, reopened, same, sessions_of_table, typed, weights_in
 from torch import Tensor
-from watched_cases import HISTORY_LENGTH, spec_without, watched_events, write_watched
+from watched_cases import HISTORY_LENGTH, watched_events, write_watched
 
 from onerec.cli import main
 from onerec.data.windows import Batch
@@ -30,12 +30,12 @@ from rl.rsft.stage import load_rsft, rsft_model, train_rsft
 GAP = RsftConfig(session_gap=2500)
 
 
-def test_the_command_goes_on_from_the_trained_generator_and_measures_both(
-    data: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_trains_on_and_measures_before_and_after(
+    watched: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = file_states(runs / "watched" / "generator")
     capsys.readouterr()
-    assert main(["rsft", *typed(data), "--runs", str(runs)]) == 0
+    assert main(["rsft", *typed(watched), "--runs", str(runs)]) == 0
     output = capsys.readouterr().out
     assert "RSFT - before" in output and "p_score@10" not in output
     folder = runs / "watched" / "rsft"
@@ -43,7 +43,7 @@ def test_the_command_goes_on_from_the_trained_generator_and_measures_both(
     assert not (folder / "checkpoint.pt").exists()
     assert file_states(runs / "watched" / "generator") == before
 
-    run, facts = reopened(data, runs), facts_of(folder)
+    run, facts = reopened(watched, runs), facts_of(folder)
     sessions = sessions_of_table(run, GAP)
     assert (facts["sessions"], facts["dropped_sessions"]) == (len(sessions), len(sessions) // 2)
     first = run.sequences.event_rows[run.sequences.offsets[:-1]]  # a user's first event is no target
@@ -69,14 +69,14 @@ def test_the_command_goes_on_from_the_trained_generator_and_measures_both(
     assert not np.array_equal(listed, lists_of(run, run.models()["onerec"])["test"])
 
     done = file_states(folder / "model")
-    assert main(["rsft", *typed(data), "--runs", str(runs)]) == 0
+    assert main(["rsft", *typed(watched), "--runs", str(runs)]) == 0
     assert file_states(folder / "model") == done
 
 
-def test_what_is_dropped_gets_no_loss_and_stays_in_the_history(
-    data: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+def test_dropped_events_have_no_loss_and_stay_in_the_history(
+    watched: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = reopened(data, runs, "rsft.train.epochs=1", "rsft.train.learning_rate=1e-12")
+    run = reopened(watched, runs, "rsft.train.epochs=1", "rsft.train.learning_rate=1e-12")
     seen: list[tuple[tuple[int, ...], int]] = []
     forward = Generator.forward
 
@@ -134,7 +134,7 @@ def two_kinds(users: int) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def test_what_was_watched_long_is_recommended_more(tmp_path: Path) -> None:
+def test_rsft_recommends_more_of_what_was_watched_long(tmp_path: Path) -> None:
     write_watched(tmp_path / "data", two_kinds(40))
     run = reopened(tmp_path / "data", tmp_path, "recommend.exclude_seen=false")
     run.make("generator")
@@ -161,8 +161,8 @@ def killed_at(step: int, original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("step", [1, 7, 21])
-def test_a_killed_training_goes_on_to_the_same_end(
-    step: int, data: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_rsft_ends_like_an_uninterrupted_one(
+    step: int, watched: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the first checkpoint, in the first epoch, and behind a validation."""
 
@@ -173,83 +173,61 @@ def test_a_killed_training_goes_on_to_the_same_end(
         log = [{name: value for name, value in line.items() if name not in TIMED} for line in lines]
         return weights_in(folder), log, {**facts_of(folder), "train_seconds": 0}
 
-    whole = trained_on(reopened(data, runs))
+    whole = trained_on(reopened(watched, runs))
     assert whole[2]["steps"] > 24
     shutil.rmtree(runs / "watched" / "rsft")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", killed_at(step, Trainer._step))
         with pytest.raises(KilledError):
-            train_rsft(reopened(data, runs))
+            train_rsft(reopened(watched, runs))
     with pytest.raises(UserError, match="not trained to the end"):
-        load_rsft(reopened(data, runs))
-    again = trained_on(reopened(data, runs))
+        load_rsft(reopened(watched, runs))
+    again = trained_on(reopened(watched, runs))
     assert same(again[0], whole[0])
     assert again[1:] == whole[1:]
 
 
-def test_it_recommends(data: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recommend_takes_the_generator_after_rsft(
+    watched: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = ["recommend", str(runs / "watched"), "--user", "3", "--count", "15"]
     assert main([*asked, "--rsft"]) == 2
     assert "`onerec rsft` makes one" in capsys.readouterr().err
-    assert main(["rsft", *typed(data), "--runs", str(runs)]) == 0
+    assert main(["rsft", *typed(watched), "--runs", str(runs)]) == 0
     capsys.readouterr()
     said = []
     for words in ([], ["--rsft"]):
         assert main([*asked, *words]) == 0
         said.append(capsys.readouterr().out)
     assert said[0] != said[1]
-    assert main(["train", *typed(data, "train.epochs=1"), "--runs", str(runs)]) == 0
+    assert main(["train", *typed(watched, "train.epochs=1"), "--runs", str(runs)]) == 0
     assert main([*asked, "--rsft"]) == 2
     assert "made from another generator than the run's" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*asked, "--rsft", "--aligned", "ecpo"])
 
 
-@pytest.fixture
-def refusals(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
-    def refusal(arguments: list[str]) -> str:
+def test_refusals_are_one_line(watched: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refusals(arguments: list[str]) -> str:
         capsys.readouterr()
         assert main(arguments) == 2
         said = capsys.readouterr().err
         assert said.startswith("onerec: ") and said.count("\n") == 1
         return said
 
-    return refusal
-
-
-def test_what_cannot_be_done_is_said_in_one_line(
-    data: Path, runs: Path, tmp_path: Path, refusals: Callable[[list[str]], str]
-) -> None:
     there, nowhere = ["--runs", str(runs)], ["--runs", str(tmp_path / "none")]
     assert "no generator with the data and config on file; run `onerec train`" in refusals(
-        ["rsft", *typed(data), *nowhere]
+        ["rsft", *typed(watched), *nowhere]
     )
-    assert "the config says rsft: null" in refusals(["rsft", *typed(data, "rsft=null"), *there])
-    assert "one of the two" in refusals(["rsft", *typed(data, "rsft.session_events=3"), *there])
-    said = refusals(["align", *typed(data), *there])
+    assert "the config says rsft: null" in refusals(["rsft", *typed(watched, "rsft=null"), *there])
+    assert "one of the two" in refusals(["rsft", *typed(watched, "rsft.session_events=3"), *there])
+    said = refusals(["align", *typed(watched), *there])
     assert "run `onerec rsft` first" in said and str(runs / "watched" / "rsft") in said
     assert not (runs / "watched" / "rsft").exists()
 
-
-@pytest.mark.parametrize(
-    ("without", "overrides", "message"),
-    [
-        ("play_time", (), "dataset.yaml: events.play_time names no column, but RSFT ranks sessions by it"),
-        ("time", (), "dataset.yaml: events.time names no column, but rsft.session_gap compares it"),
-        (None, ("rsft={session_events: 1, dropped_share: 0.999}",), "lower rsft.dropped_share"),
-    ],
-)
-def test_a_log_without_what_is_needed_is_refused(
-    without: str | None,
-    overrides: tuple[str, ...],
-    message: str,
-    tmp_path: Path,
-    refusals: Callable[[list[str]], str],
-) -> None:
     # All play time is that of what is not liked, so that nothing is left of what is.
-    events = watched_events().with_columns(played=pl.col("played") * (1 - pl.col("liked")))
-    write_watched(tmp_path / "data", events, spec_without(without))
-    words = [*typed(tmp_path / "data", *overrides), "--runs", str(tmp_path)]
+    write_watched(tmp_path / "data", watched_events().with_columns(played=pl.col("played") * (1 - pl.col("liked"))))
+    words = [*typed(tmp_path / "data", "rsft={session_events: 1, dropped_share: 0.999}"), "--runs", str(tmp_path)]
     assert main(["train", *words]) == 0
-    assert message in refusals(["rsft", *words])
+    assert "lower rsft.dropped_share" in refusals(["rsft", *words])
     assert not (tmp_path / "watched" / "rsft").exists()

@@ -1,6 +1,5 @@
-"""RSFT: which sessions are dropped, and that their events, and no others, stop being targets."""
+"""Sessions of RSFT: which are dropped, and that only their events stop being targets."""
 
-import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from rsft_cases import sessions_of_table
 from watched_cases import opened, spec_without, watched_events, with_another_end, write_watched
 
-from onerec.data.contract import read_dataset
 from onerec.data.split import split_sequences
 from onerec.data.stream import order_events
 from onerec.data.windows import Windows, epoch_batches, every_position_windows, one_target_windows
@@ -56,14 +54,14 @@ def test_sessions_equal_a_loop_over_users(pauses: list[list[int]], gap: int, cou
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.floats(0.1, 0.9), st.integers(0, 99))
-def test_the_lower_share_goes_and_nothing_that_stays_is_shorter(times: list[int], share: float, seed: int) -> None:
+def test_the_sessions_with_the_least_play_time_are_dropped(times: list[int], share: float, seed: int) -> None:
     dropped = lower_sessions(np.array(times), share, seed)
     assert dropped.sum() == int(share * len(times))
     kept = [time for time, gone in zip(times, dropped, strict=True) if not gone]
     assert all(time <= min(kept) for time, gone in zip(times, dropped, strict=True) if gone)
 
 
-def test_equal_sessions_are_not_dropped_by_their_place_in_the_file() -> None:
+def test_the_order_of_the_file_does_not_decide_between_equal_sessions() -> None:
     dropped = lower_sessions(np.zeros(1000), 0.5, seed=0)
     # A fair half of the first 500 within four standard deviations.
     assert abs(int(dropped[:500].sum()) - 250) < 4 * 500**0.5 / 2
@@ -104,7 +102,7 @@ def rsft_windows(run: Run, config: RsftConfig = GAP) -> ChosenTargets:
     "config",
     [GAP, RsftConfig(session_events=3), RsftConfig(session_gap=2500, dropped_share=0.8)],
 )
-def test_targets_of_kept_sessions_count_once_and_no_others_do(
+def test_only_targets_of_kept_sessions_count_and_each_counts_once(
     tmp_path: Path, config: RsftConfig, pathways: bool, context: str
 ) -> None:
     dataset = write_watched(tmp_path / "watched", watched_events())
@@ -117,7 +115,7 @@ def test_targets_of_kept_sessions_count_once_and_no_others_do(
     assert 0 < len(found) < len(before)
 
 
-def test_what_is_read_stays_as_it_is(tmp_path: Path) -> None:
+def test_histories_stay_complete(tmp_path: Path) -> None:
     run = opened(write_watched(tmp_path / "watched", watched_events()), tmp_path / "run")
     chosen = rsft_windows(run)
     rows = np.arange(len(chosen))
@@ -142,7 +140,7 @@ def test_windows_without_a_chosen_target_are_left_out(chosen: list[bool], length
     assert sorted(int(t) for batch in batches for t in batch.targets_BT[batch.counted_BT]) == expected
 
 
-def test_a_datetime_is_told_apart_in_seconds(tmp_path: Path) -> None:
+def test_datetimes_are_compared_in_seconds(tmp_path: Path) -> None:
     numbers = watched_events()
     moments = numbers.with_columns(
         time=pl.lit(datetime(2024, 1, 1)) + pl.col("time").map_elements(lambda s: timedelta(seconds=s), pl.Duration)
@@ -157,7 +155,7 @@ def test_a_datetime_is_told_apart_in_seconds(tmp_path: Path) -> None:
     assert ranked[0].numbers_E.max() > 50
 
 
-def test_held_out_events_do_not_change_the_choice(tmp_path: Path) -> None:
+def test_held_out_events_do_not_change_the_sessions(tmp_path: Path) -> None:
     logs = {"a": watched_events(), "b": with_another_end(watched_events())}
     runs = [opened(write_watched(tmp_path / name, log), tmp_path / name) for name, log in logs.items()]
     first, second = (rsft_windows(run) for run in runs)
@@ -165,7 +163,7 @@ def test_held_out_events_do_not_change_the_choice(tmp_path: Path) -> None:
     assert np.array_equal(first.starts, second.starts)
 
 
-def test_the_usual_trainer_trains_on_them(tmp_path: Path) -> None:
+def test_the_trainer_trains_on_kept_windows(tmp_path: Path) -> None:
     run = opened(write_watched(tmp_path / "watched", watched_events()), tmp_path / "run")
     codes = np.stack([np.arange(40) // 8, np.arange(40) % 8], axis=1).astype(np.int32)
     torch.manual_seed(0)
@@ -187,7 +185,7 @@ def refused(tmp_path: Path, events: pl.DataFrame, config: RsftConfig, without: s
     return str(error.value)
 
 
-def test_a_log_without_what_is_needed_is_refused_by_the_columns_name(tmp_path: Path) -> None:
+def test_a_log_without_play_times_or_times_is_refused_by_column(tmp_path: Path) -> None:
     events = watched_events()
     assert "dataset.yaml: events.play_time names no column" in refused(tmp_path / "a", events, GAP, "play_time")
     assert "dataset.yaml: events.time names no column" in refused(tmp_path / "b", events, GAP, "time")
@@ -197,20 +195,12 @@ def test_a_log_without_what_is_needed_is_refused_by_the_columns_name(tmp_path: P
     untimed = events.with_columns(time=pl.when(pl.col("period") != "train").then("time"))
     message = refused(tmp_path / "d", untimed, GAP)
     assert 'column "time" (events.time): empty in' in message and "rsft.session_events" in message
-    nothing = "no training target lies in a session that RSFT keeps"
+    nothing = "no training target is in a session that RSFT keeps"
     ten = events.with_columns(played=pl.col("played") * 0 + pl.when(pl.col("liked") == 1).then(0).otherwise(10))
     assert nothing in refused(tmp_path / "e", ten, RsftConfig(session_events=1, dropped_share=0.8))
 
 
-def test_one_way_to_tell_sessions_apart_is_asked_for() -> None:
+def test_exactly_one_definition_of_a_session_is_required() -> None:
     for settings in ({}, {"session_gap": 1.0, "session_events": 2}):
         with pytest.raises(UserError, match="one of the two"):
             RsftConfig(**settings)  # type: ignore[arg-type]
-
-
-@pytest.mark.skipif("ONEREC_DATA" not in os.environ, reason="set ONEREC_DATA to the folder that holds kuairand-pure")
-def test_kuairands_history_has_no_play_times() -> None:
-    dataset = read_dataset(Path(os.environ["ONEREC_DATA"]) / "kuairand-pure")
-    order = order_events(dataset, split_sequences(dataset, positive="long_view"), "all")
-    with pytest.raises(UserError, match='column "play_time_ms"'):
-        rank_sessions(dataset, order, RsftConfig(session_events=10), 0)

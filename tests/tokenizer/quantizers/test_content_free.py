@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from tokenizer.quantizers.content_free import ContentFree
 from tokenizer.quantizers.hash import HashIDs
 from tokenizer.quantizers.random import RandomIDs, permuted
-from tokenizer.unique.collisions import nearest_free
 
 
 def normal(items: int, width: int = 3) -> np.ndarray:
@@ -61,11 +60,3 @@ def test_equal_rows_share_their_hash_and_the_slightest_change_scatters_it() -> N
     nudged[:, 2] = np.nextafter(nudged[:, 2], np.float32(9))
     np.testing.assert_array_equal(quantizer.encode(minus_zero), codes)
     assert (quantizer.encode(nudged) == codes).mean() < 0.02  # one in 256 agrees by chance
-
-
-@pytest.mark.parametrize("method", [RandomIDs, HashIDs])
-def test_colliders_are_told_apart(method: type[ContentFree]) -> None:
-    x = np.repeat(normal(20), 3, axis=0)
-    quantizer = method([4, 16]).fit(x)
-    unique = nearest_free(quantizer.encode(x), [4, 16], quantizer.latent(x), quantizer.codebooks)
-    assert len(np.unique(unique.codes_NL, axis=0)) == 60

@@ -8,17 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neural_cases import SMALL, lost, used
-from quantizer_cases import clustered
+from quantizer_cases import SMALL, clustered, lost, used
 
 from tokenizer.errors import TokenizerError
-from tokenizer.quantizers.letter import (
-    behaviour_loss,
-    cluster_codes,
-    diversity_loss,
-    random_partners,
-)
-from tokenizer.quantizers.rounding import AveragedRounding, GumbelRounding
+from tokenizer.quantizers.letter import behaviour_loss, cluster_codes, diversity_loss, random_partners
 from tokenizer.quantizers.rq_vae import RQVAE
 
 
@@ -92,9 +85,8 @@ def test_codes_follow_behaviour_the_more_the_larger_its_weight(gradient: Any) ->
     x, behaviour = behaviour_in_faint_columns()
     shares = []
     for weight in (0.0, 0.1, 1.0):
-        quantizer = RQVAE(
-            [16, 16], gradient=gradient, latent_dimensions=8, behaviour_weight=weight, **{**SMALL, "steps": 150}
-        ).fit(x, behaviour)
+        settings = {**SMALL, "steps": 150, "latent_dimensions": 8, "behaviour_weight": weight}
+        quantizer = RQVAE([16, 16], gradient=gradient, **settings).fit(x, behaviour)
         shares.append(explained_by_codes(quantizer.encode(x), behaviour))
     assert shares[0] + 0.02 < shares[1]
     assert shares[1] + 0.02 < shares[2]
@@ -118,15 +110,11 @@ def diversity_after_rounding(gradient: str, weight: float, seed: int) -> float:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         rows = torch.randn(8, 8)[torch.randint(8, (128,))] + 0.3 * torch.randn(128, 8)
-        settings: dict[str, Any] = {"batch": 128, "commitment": 0.25, "decay": 0.9}
-        settings |= {"diversity_weight": weight, "diversity_clusters": 4}
-        averaged = gradient == "rotation"
-        rounding = (
-            AveragedRounding([32], 8, rotation=True, **settings) if averaged else GumbelRounding([32], 8, **settings)
-        )
+        settings = {"diversity_weight": weight, "diversity_clusters": 4, "commitment": 0.25, "decay": 0.9}
+        rounding = RQVAE([32], gradient=gradient, latent_dimensions=8, **settings)._rounding(128)
         codebook = rows[torch.randperm(128)[:32]].clone()
         rounding.start([codebook], torch.cdist(rows, codebook).argmin(1)[:, None])
-        optimizer = None if averaged else torch.optim.Adam(rounding.parameters(), lr=0.01)
+        optimizer = torch.optim.Adam(rounding.parameters(), lr=0.01) if gradient == "gumbel" else None
         for step in range(60):
             _, loss = rounding(rows, step / 60)
             if optimizer is not None:
@@ -142,10 +130,8 @@ def diversity_after_rounding(gradient: str, weight: float, seed: int) -> float:
 @pytest.mark.parametrize("gradient", ["rotation", "gumbel"])
 def test_diversity_term_lowers_its_loss(gradient: str) -> None:
     # Of single codebooks it is noisy, so the mean of eight counts: .6 of what it is without, with a standard error below .1.
-    with_term, without = (
-        np.mean([diversity_after_rounding(gradient, w, seed) for seed in range(8)]) for w in (3.0, 0.0)
-    )
-    assert with_term < 0.85 * without
+    losses = {w: np.mean([diversity_after_rounding(gradient, w, seed) for seed in range(8)]) for w in (3.0, 0.0)}
+    assert losses[3.0] < 0.85 * losses[0.0]
 
 
 @pytest.mark.parametrize("gradient", ["rotation", "gumbel"])
