@@ -8,6 +8,7 @@ does; `--quick` makes a short run, and the file says so.
 - Studies of semantic IDs: `tokenizer_quality`, `tokenizers_downstream`; and `append_items`.
 - Speed and memory: `tokenizer`, `decoding`, `training`, `lifelong`, `streaming`.
 - Pages: `result_tables` writes the tables of README and docs, `alignment.charts` the charts of docs/figures.
+- Checks: `compare_runs` says whether two runs are equal to the last bit.
 
 The other folders hold what commands share. `study` is the one frame of all studies: rows x seeds -> cells -> a table. There,
 `study/runs.py` is where most of them touch the pipeline. `generators` and `semantic_ids` hold what a cell measures, `speed` holds

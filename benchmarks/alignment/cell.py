@@ -145,7 +145,7 @@ def selected_lists(run: "Run", stage: str, requests: "Requests") -> dict[str, np
     from rl.reward_model.selection import RewardSelectionStage
 
     selections = (one for one in run.stages.values() if isinstance(one, RewardSelectionStage))
-    cascade = next(one for one in selections if one.proposing == stage).load(run)
+    cascade = next(one for one in selections if one.generator_stage == stage).load(run)
     exclude_seen = run.config.recommend.exclude_seen
     found = as_candidates(cascade.recommender.recommend(requests, cascade.candidates, exclude_seen=exclude_seen))
     selected = best_of(found, cascade.reranker.score(requests, found), LIST_LENGTH)

@@ -1,4 +1,4 @@
-"""The benchmark of tokenizer quality on a tiny dataset, its held-out pairs, and the claims it holds its figures against."""
+"""The benchmark of tokenizer quality on a tiny dataset, and the claims it holds its figures against."""
 
 import json
 import sys
@@ -11,9 +11,7 @@ import pytest
 
 from benchmarks import tokenizer_quality
 from benchmarks.semantic_ids.quality_claims import claims_of
-from benchmarks.tokenizer_quality import held_out_pairs
 from onerec.data.contract import DatasetSpec, EventColumns, ItemColumns, write_dataset
-from onerec.data.split import TEST, TRAIN, VALID, Sequences
 from onerec.errors import UserError
 
 
@@ -100,30 +98,6 @@ def test_a_label_must_not_describe_its_items(data: Path, tmp_path: Path, monkeyp
         run_benchmark(monkeypatch, data, tmp_path / "q.json", *options)
     with pytest.raises(UserError, match='no column "topics"'):
         run_benchmark(monkeypatch, data, tmp_path / "q.json", "--dataset", "sets", "--labels", "topics")
-
-
-def sequences(parts: list[list[int]], ordered: bool) -> Sequences:
-    """Users with these parts, whose events are items 0, 1, 2 … in the order of the file."""
-    offsets = np.concatenate([[0], np.cumsum([len(user) for user in parts])])
-    part = np.concatenate([np.asarray(user, dtype=np.int8) for user in parts])
-    users = pl.Series(range(len(parts)))
-    return Sequences(users, np.arange(len(part), dtype=np.int32), offsets, part, ordered)
-
-
-PARTS = [[TRAIN, TRAIN, VALID, TEST], [TRAIN], [TRAIN, TRAIN, TRAIN, VALID, VALID, TEST], [VALID, TEST]]
-
-
-def test_pairs_are_the_last_training_and_the_first_validation_item() -> None:
-    assert held_out_pairs(sequences(PARTS, ordered=True), seed=0).tolist() == [[1, 2], [7, 8]]
-
-
-def test_pairs_of_sets_are_drawn_from_the_same_parts() -> None:
-    drawn = [held_out_pairs(sequences(PARTS, ordered=False), seed).tolist() for seed in range(40)]
-    assert {pairs[0][0] for pairs in drawn} == {0, 1}
-    assert {pairs[1][0] for pairs in drawn} == {5, 6, 7}
-    assert {pairs[1][1] for pairs in drawn} == {8, 9}
-    assert {pairs[0][1] for pairs in drawn} == {2}
-    assert drawn[3] == held_out_pairs(sequences(PARTS, ordered=False), 3).tolist()
 
 
 def row(

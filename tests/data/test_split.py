@@ -14,7 +14,16 @@ from request_cases import histories_of
 from onerec.data.contract import Dataset, DatasetSpec, read_dataset
 from onerec.data.event_log import EventLog
 from onerec.data.requests import evaluation_requests
-from onerec.data.split import Sequences, rows_of, split_sequences, training_sequences
+from onerec.data.split import (
+    TEST,
+    TRAIN,
+    VALID,
+    Sequences,
+    held_out_pairs,
+    rows_of,
+    split_sequences,
+    training_sequences,
+)
 from onerec.errors import UserError
 
 PERIOD_NAMES = ["history", "valid", "test"]
@@ -224,3 +233,24 @@ def test_signal_that_is_never_one(small_folder: Path) -> None:
         split_sequences(dataset, positive="liked")
     with pytest.raises(UserError, match="signals has no"):
         split_sequences(read_dataset(small_folder), positive="shared")
+
+
+def users_with_parts(ordered: bool) -> Sequences:
+    """Four users, two of whom have both training and validation events; items are 0, 1, 2 … in the order of the file."""
+    users = [[TRAIN, TRAIN, VALID, TEST], [TRAIN], [TRAIN, TRAIN, TRAIN, VALID, VALID, TEST], [VALID, TEST]]
+    part = np.concatenate([np.asarray(user, dtype=np.int8) for user in users])
+    offsets = np.concatenate([[0], np.cumsum([len(user) for user in users])])
+    return Sequences(pl.Series(range(len(users))), np.arange(len(part), dtype=np.int32), offsets, part, ordered)
+
+
+def test_held_out_pairs_are_the_last_training_and_the_first_validation_item() -> None:
+    assert held_out_pairs(users_with_parts(ordered=True), seed=0).tolist() == [[1, 2], [7, 8]]
+
+
+def test_held_out_pairs_of_sets_are_drawn_from_the_same_parts() -> None:
+    drawn = [held_out_pairs(users_with_parts(ordered=False), seed).tolist() for seed in range(40)]
+    assert {pairs[0][0] for pairs in drawn} == {0, 1}
+    assert {pairs[1][0] for pairs in drawn} == {5, 6, 7}
+    assert {pairs[1][1] for pairs in drawn} == {8, 9}
+    assert {pairs[0][1] for pairs in drawn} == {2}
+    assert drawn[3] == held_out_pairs(users_with_parts(ordered=False), 3).tolist()
