@@ -14,13 +14,18 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.output.results_file import run_facts, write_results_file
 from benchmarks.output.text import markdown_table, origin
-from benchmarks.study.runs import config_of, data_folder, make_run
+from benchmarks.study.runs import config_of, data_folder
+
+if TYPE_CHECKING:
+    from onerec.run.config import RunConfig
+    from onerec.run.run import Run
+    from tokenizer.item_encoder import ItemEncoder
 
 SEED = 17
 HELD_OUT = 1000
@@ -47,8 +52,9 @@ def main() -> int:
     return 0
 
 
-def measure(config: Any, share: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def measure(config: "RunConfig", share: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Facts of the run, and a row each for appended items and for the same items fitted with all others."""
+    from onerec.run.opening import make_run
     from tokenizer.content.encoder import ContentSpec, content_vectors
 
     with tempfile.TemporaryDirectory() as folder:  # what it maps into memory outlives the folder
@@ -59,14 +65,14 @@ def measure(config: Any, share: float) -> tuple[dict[str, Any], list[dict[str, A
     new = np.zeros(len(run.item_ids), dtype=bool)
     new[rng.permutation(everything)[:HELD_OUT]] = True
     old_rows, new_rows = np.setdiff1d(everything, np.flatnonzero(new)), np.flatnonzero(new)
-    columns = run.dataset.spec.items.model_dump(exclude={"id"})
-    spec = ContentSpec(**columns, seed=config.seed, **config.tokenizer.content.model_dump())
-    content_ND = content_vectors(run.dataset.items, spec, run.dataset.folder)
+    items = run.dataset.item_table
+    spec = ContentSpec(**items.columns, seed=config.seed, **config.tokenizer.content.model_dump())
+    content_ND = content_vectors(items.table, spec, items.folder)
     rows = [appended_row(run, old_rows, new_rows, content_ND), together_row(run, old_rows, new_rows, content_ND)]
     return {"config": config.tokenizer.model_dump(), "seed": config.seed}, rows
 
 
-def appended_row(run: Any, old_rows: np.ndarray, new_rows: np.ndarray, content_ND: np.ndarray) -> dict[str, Any]:
+def appended_row(run: "Run", old_rows: np.ndarray, new_rows: np.ndarray, content_ND: np.ndarray) -> dict[str, Any]:
     """Fit on the old items, append the new ones, as `onerec tokenize --append` does."""
     from tokenizer.append import append_items
     from tokenizer.tokenize import tokenize_items
@@ -99,7 +105,7 @@ def appended_row(run: Any, old_rows: np.ndarray, new_rows: np.ndarray, content_N
     }
 
 
-def together_row(run: Any, old_rows: np.ndarray, new_rows: np.ndarray, content_ND: np.ndarray) -> dict[str, Any]:
+def together_row(run: "Run", old_rows: np.ndarray, new_rows: np.ndarray, content_ND: np.ndarray) -> dict[str, Any]:
     """Fit on old and new items at once, with the events of both."""
     from tokenizer.tokenize import tokenize_items
 
@@ -112,7 +118,7 @@ def together_row(run: Any, old_rows: np.ndarray, new_rows: np.ndarray, content_N
     return {"items": "fitted together", "old_items": len(old_rows), "new_items": len(new_rows), **found}
 
 
-def fitted_encoder(run: Any, rows: np.ndarray) -> Any:
+def fitted_encoder(run: "Run", rows: np.ndarray) -> "ItemEncoder":
     """The config's item encoder, fitted on some items and on training events of theirs alone."""
     from tokenizer.item_encoder import ItemEncoder
 
@@ -122,8 +128,8 @@ def fitted_encoder(run: Any, rows: np.ndarray) -> Any:
     renumbered = number[items]
     kept = renumbered >= 0
     kept_before = np.concatenate([[0], np.cumsum(kept)])
-    dataset = replace(run.dataset, items=run.dataset.items[rows])
-    return ItemEncoder().fit(dataset, (renumbered[kept], kept_before[offsets]), run.config.tokenizer, run.config.seed)
+    chosen = replace(run.dataset.item_table, table=run.dataset.items[rows])
+    return ItemEncoder().fit(chosen, (renumbered[kept], kept_before[offsets]), run.config.tokenizer, run.config.seed)
 
 
 def hits(new_ML: np.ndarray, old_NL: np.ndarray, new_MD: np.ndarray, old_ND: np.ndarray) -> dict[str, float]:

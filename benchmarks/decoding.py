@@ -5,7 +5,7 @@
 Three parts (`--only` picks some), each on random weights and random histories, since speed does not depend on quality:
 - `beams`: our beam search and Hugging Face's with a prefix function over the same weights find the same items with the same
   scores (checked, or the run fails); they take turns. Both run the model's own modules, so both get the products of
-  `onerec.model.linear`, though whoever brings a model of `nn.Linear` to `generate` would not. Width 128, 12,101 items,
+  `onerec.model.layers.linear`, though whoever brings a model of `nn.Linear` to `generate` would not. Width 128, 12,101 items,
   histories of 50; once 3 x 256 codes, of which two mostly settle an item, so that our search need not step the third; and once
   256, 8 and 8 codes, where hardly anything settles.
 - `trie`: what reading the trie takes of a search, for catalogues of 10,000 to 10,000,000 items, 3 x 8,192 codes.
@@ -52,18 +52,19 @@ def _both_searches(
 
     from benchmarks.speed.hugging_face_beams import HuggingFaceBeams
     from onerec.decode.beam_search import beam_search
+    from onerec.model.bound_generator import bind
 
     items, users, repeats = (500, 4, 2) if quick else (12_101, 16, 5)
     model = random_generator(items, level_sizes, width=32 if quick else 128, item_head=False)
     rival, batch = HuggingFaceBeams(model).eval(), random_batch(items, users)
     for beam_width in (10,) if quick else (50, 512):
         with torch.inference_mode():
-            ours = beam_search(model.bind(batch), model.trie, beam_width=beam_width)
+            ours = beam_search(bind(model, batch), model.trie, beam_width=beam_width)
             theirs = rival.beams(batch, beam_width)
             check_same(model, ours.items_BK, ours.log_probabilities_BK, *theirs)
 
             def search(beam_width: int = beam_width) -> object:
-                return beam_search(model.bind(batch), model.trie, beam_width=beam_width)
+                return beam_search(bind(model, batch), model.trie, beam_width=beam_width)
 
             def generate(beam_width: int = beam_width) -> object:
                 return rival.beams(batch, beam_width)
@@ -110,6 +111,7 @@ def trie_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     import torch
 
     from onerec.decode.beam_search import beam_search
+    from onerec.model.bound_generator import bind
 
     users, beam_width, repeats = (2, 10, 2) if quick else (8, 128, 5)
     sizes = (1_000, 10_000) if quick else (10_000, 100_000, 1_000_000, 10_000_000)
@@ -123,7 +125,7 @@ def trie_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         with torch.inference_mode():
 
             def search(model: Any = model, batch: Any = batch) -> object:
-                return beam_search(model.bind(batch), model.trie, beam_width=beam_width)
+                return beam_search(bind(model, batch), model.trie, beam_width=beam_width)
 
             steps = walked_states(model, batch, beam_width)
 
@@ -157,18 +159,22 @@ def trie_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def walked_states(model: Any, batch: Any, beam_width: int) -> list[tuple[Any, int]]:
     """The trie states that a beam search asks for the edges of, with their level, in its order."""
     from onerec.decode.beam_search import beam_search
+    from onerec.model.bound_generator import bind
 
     return arguments_of(
-        type(model.trie), "edges", lambda: beam_search(model.bind(batch), model.trie, beam_width=beam_width)
+        type(model.trie), "edges", lambda: beam_search(bind(model, batch), model.trie, beam_width=beam_width)
     )
 
 
 def stepped_beams(model: Any, batch: Any, beam_width: int) -> int:
     """How many beams the decoder steps in one search, all levels together; settled ones it does not."""
     from onerec.decode.beam_search import beam_search
+    from onerec.model.bound_generator import bind
     from onerec.model.decoders.code_decoder import CodeDecoder
 
-    calls = arguments_of(CodeDecoder, "step", lambda: beam_search(model.bind(batch), model.trie, beam_width=beam_width))
+    calls = arguments_of(
+        CodeDecoder, "step", lambda: beam_search(bind(model, batch), model.trie, beam_width=beam_width)
+    )
     return sum(inputs_BKD.shape[0] * inputs_BKD.shape[1] for inputs_BKD, *_ in calls)
 
 
@@ -193,6 +199,7 @@ def share_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     import torch
 
     from onerec.decode.beam_search import beam_search
+    from onerec.model.bound_generator import bind
     from onerec.model.counting import forward_flops
     from onerec.model.layers.linear import Linear
 
@@ -208,7 +215,7 @@ def share_part(quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     with torch.inference_mode():
         seconds = in_turns(
             {
-                "beam_search": lambda: beam_search(model.bind(batch), model.trie, beam_width=beam_width),
+                "beam_search": lambda: beam_search(bind(model, batch), model.trie, beam_width=beam_width),
                 "matrix_product": lambda: [product(rows_XD) for _ in range(10)],
             },
             repeats,

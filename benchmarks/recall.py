@@ -47,22 +47,18 @@ def main() -> int:
 
 def complete_run(config: Path, overrides: list[str], runs: Path) -> dict[str, Any]:
     """Do all stages of a config in this process and return what it measured."""
-    from onerec.evaluate.terminal import print_comparison
-    from rl.stages import check_stages, further_of, train_stages
-
     from onerec.report.report import write_report
-    from onerec.run.config import load_config
+    from onerec.report.terminal import print_comparison
+    from onerec.run.config_files import load_config
+    from onerec.run.opening import complete, open_run
     from onerec.run.results import write_results
-    from onerec.run.run import open_run
 
     loaded = load_config(config, overrides)
     run = open_run(loaded, runs / loaded.name)
-    check_stages(run)
-    run.train()
-    train_stages(run)
-    results = write_results(run, "", further_of(run))
+    complete(run)
+    results = write_results(run, "")
     write_report(run.folder)
-    print_comparison(results, run.console)
+    print_comparison(results, run.folder, run.console)
     plain: dict[str, Any] = json.loads(json.dumps(results, default=str))
     return plain
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.output.text import markdown_table, origin, share, share_interval, signed_interval
 from benchmarks.study.cells import Arrays, Cell, Row
-from benchmarks.study.runs import config_of, data_folder, make_run
+from benchmarks.study.runs import config_of, data_folder
 from benchmarks.study.study import Study, show_and_write, study_parser
 
 NAME = "reward_model"
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--half", choices=("first", "second"), default="first")
     parsed = parser.parse_intermixed_args()
-    row = Row(DATASET, parsed.half, settings=(f"reward.half={parsed.half}", *parsed.overrides))
+    row = Row(DATASET, parsed.half, settings=tuple(parsed.overrides))
     study = Study.of(NAME, [row], measure, data_folder(parser), parsed)
     if not parsed.finished:
         study.run_missing([row])
@@ -56,17 +56,18 @@ def main() -> int:
 
 def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arrays]]:
     """Train one seed's reward model and measure it on users that it learnt nothing from. The run stays in the cell's folder."""
-    from rl.reward_model.stage import evaluate_reward_model, reward_section, reward_stage, train_reward_model
+    from onerec.run.opening import make_run
+    from rl.reward_model.stage import RewardEvaluationStage
 
     settings = [*(QUICK if study.quick else ()), *cell.row.settings]
     run = make_run(config_of(DATASET, "reward", cell.seed, settings, study.data), cell.folder / "run")
-    section = reward_section(run)
-    train_reward_model(run, section)
-    figures = evaluate_reward_model(run, section)
+    evaluation = run.stages[f"reward_{cell.row.name}/evaluation"]
+    assert isinstance(evaluation, RewardEvaluationStage)
+    figures = evaluation.figures(run)
     others = figures["others"]
     return {
         "dataset_sha256": run.dataset.sha256,
-        "seconds": {"training": reward_stage(run, section).seconds},
+        "seconds": {"training": run.artefact(evaluation.trained.name).seconds},
         "objectives": {name: others[name] for name in figures["objectives"] if name in others},
         **{name: others[name] for name in ("impressions", "users")},
     }, {}

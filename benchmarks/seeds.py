@@ -20,7 +20,7 @@ from benchmarks.output.results_file import run_facts, write_results_file
 from benchmarks.recall import as_results_file, markdown
 
 if TYPE_CHECKING:
-    from onerec.data.split import Cases
+    from onerec.data.requests import Requests
     from onerec.run.run import Run
 
 BY_SEED = ("recall@10", "ndcg@10")
@@ -44,17 +44,17 @@ def combined(folders: list[Path]) -> dict[str, Any]:
     """The results of several runs as one, in the shape of `results.json`.
 
     Raises:
-        UserError: the runs are not of the same data, cases and models, or two have the same seed.
+        UserError: the runs are not of the same data, users and models, or two have the same seed.
     """
     from onerec.evaluate.bootstrap import intervals, paired_intervals
-    from onerec.run.run import reopen_run
+    from onerec.run.opening import reopen_run
 
     stored = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
     runs = [reopen_run(folder, []) for folder in folders]
-    cases = {part: runs[0].cases(part) for part in ("valid", "test")}
-    check_alike(folders, stored, [run.cases("test") for run in runs])
+    requests = {"valid": runs[0].requests("valid"), "test": runs[0].requests("test")}
+    check_alike(folders, stored, [run.requests("test") for run in runs])
     samples, seed = runs[0].config.evaluate.bootstrap_samples, runs[0].config.seed
-    by_seed = [figures_by_case(run, cases) for run in runs]
+    by_seed = [figures_by_request(run, requests) for run in runs]
     values: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     models: dict[str, Any] = {}
     for name in stored[0]["models"]:
@@ -63,12 +63,12 @@ def combined(folders: list[Path]) -> dict[str, Any]:
             for part, figures in by_seed[0][name].items()
         }
         models[name] = facts_of(name, stored)
-        for part, asked in cases.items():
-            models[name][part] |= intervals(values[name][part], asked.user_index, samples, seed)
+        for part, asked in requests.items():
+            models[name][part] |= intervals(values[name][part], asked.users_C, samples, seed)
     paired = {}
     for pair in stored[0]["paired"]:
         first, second = (values[name]["test"] for name in pair.split(" - "))
-        paired[pair] = dict(paired_intervals(first, second, cases["test"].user_index, samples, seed))
+        paired[pair] = dict(paired_intervals(first, second, requests["test"].users_C, samples, seed))
     run = dict(stored[0]["run"])
     run |= {"seed": [one["run"]["seed"] for one in stored], "seconds": sum(one["run"]["seconds"] for one in stored)}
     run |= {"dirty": any(one["run"]["dirty"] for one in stored), "runs": [one["run"]["commit"] for one in stored]}
@@ -82,44 +82,42 @@ def combined(folders: list[Path]) -> dict[str, Any]:
     }
 
 
-def figures_by_case(run: "Run", cases: dict[str, "Cases"]) -> dict[str, dict[str, dict[str, np.ndarray]]]:
-    """By model, part and metric the figure of each case `[C]`, P-Scores included where the run has a judge."""
-    from rl.stages import further_of
-
+def figures_by_request(run: "Run", requests: dict[str, "Requests"]) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    """By model, part and metric the figure of each request `[C]`, P-Scores included where the run has a judge."""
     from onerec.evaluate.metrics import case_metrics, ranks_of
-    from onerec.run.results import judged_figures, lists_of
+    from onerec.run.lists import lists_of_all
+    from onerec.run.results import judge_of, judged_figures
 
-    further = further_of(run)
-    lists = lists_of(run, further)
+    lists, judge = lists_of_all(run), judge_of(run)
     made: dict[str, dict[str, dict[str, np.ndarray]]] = {name: {} for name in lists}
-    for part, asked in cases.items():
-        judged = judged_figures(further.judge, asked, lists, part)
+    for part, asked in requests.items():
+        judged = judged_figures(judge, asked, lists, part)
         for name in lists:
-            made[name][part] = case_metrics(ranks_of(lists[name][part], asked.target)) | judged[name]
+            made[name][part] = case_metrics(ranks_of(lists[name][part], asked.targets_C)) | judged[name]
     return made
 
 
-def check_alike(folders: list[Path], stored: list[dict[str, Any]], cases: list[Any]) -> None:
+def check_alike(folders: list[Path], stored: list[dict[str, Any]], requests: list["Requests"]) -> None:
     """Refuse runs that do not belong into one table."""
     from onerec.errors import UserError
 
     seeds = [one["run"]["seed"] for one in stored]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"the runs have the seeds {', '.join(map(str, seeds))}; each run must have its own")
-    for folder, one, asked in zip(folders[1:], stored[1:], cases[1:], strict=True):
+    for folder, one, asked in zip(folders[1:], stored[1:], requests[1:], strict=True):
         for what in ("dataset", "protocol", "judge"):
             if one[what] != stored[0][what]:
                 raise UserError(f"{folder}: its {what} is not that of {folders[0]}; one table holds one")
         if list(one["models"]) != list(stored[0]["models"]):
             raise UserError(f"{folder}: holds other models than {folders[0]}")
-        if not np.array_equal(asked.target, cases[0].target):
+        if not np.array_equal(asked.targets_C, requests[0].targets_C):
             raise UserError(f"{folder}: its users are not those of {folders[0]}")
 
 
 def facts_of(name: str, stored: list[dict[str, Any]]) -> dict[str, Any]:
     """What is said of a model beside its ranks: words of the first run, means of the numbers over all."""
     found = [one["models"][name] for one in stored]
-    facts = {key: found[0][key] for key in ("label", "description", "parameters")}
+    facts = {key: found[0][key] for key in ("label", "description", "own", "parameters")}
     facts |= {
         key: float(np.mean([one[key] for one in found])) for key in ("train_seconds", "recommend_users_per_second")
     }

@@ -12,14 +12,19 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.generators.candidates import Candidates, candidates_of, ranked
+from benchmarks.generators.candidates import FeaturedCandidates, candidates_of, ranked
 from benchmarks.output.results_file import run_facts, write_results_file
 from benchmarks.output.text import markdown_table, origin, share, share_interval, signed_interval
 from benchmarks.study.runs import training_counts_of
+
+if TYPE_CHECKING:
+    from onerec.run.run import Run
+
+Lists = tuple[np.ndarray, np.ndarray]  # items [C, 50] for validation and for test requests
 
 GROUPS = {
     "item scorer": ("item_score",),
@@ -30,6 +35,7 @@ GROUPS = {
 }
 METRICS = ("recall@10", "ndcg@10", "recall@50")
 QUICK_USERS = 200
+LENGTH = 50  # of the lists
 HEADER = ("the beam ranked by", "valid NDCG@10", "Recall@10", "NDCG@10", "NDCG@10 against all", "Recall@50")
 
 
@@ -41,7 +47,7 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=6000, help="test users to measure on, at most")
     parser.add_argument("--quick", action="store_true")
     parsed = parser.parse_args()
-    from onerec.run.run import reopen_run
+    from onerec.run.opening import reopen_run
 
     started = time.time()
     run = reopen_run(parsed.run, [])
@@ -58,35 +64,40 @@ def main() -> int:
     return 0
 
 
-def measure(run: Any, users: int) -> list[dict[str, Any]]:
+def measure(run: "Run", users: int) -> list[dict[str, Any]]:
     """One row per set of features: the generator's order, all features, all but one kind, and one kind alone."""
     from onerec.data.split import even_rows
+    from onerec.run.stages.selection import section_of
 
-    sizes = {"valid": run.config.selection.fit_cases, "test": users}
-    names, parts = candidates_of(run, {part: even_rows(len(run.cases(part)), size) for part, size in sizes.items()})
+    counts = {"valid": len(run.requests("valid")), "test": len(run.requests("test"))}
+    sizes = {"valid": section_of(run).fit_cases, "test": users}
+    names, parts = candidates_of(run, {part: even_rows(counts[part], size) for part, size in sizes.items()})
     kinds = {kind: [name for name in group if name in names] for kind, group in GROUPS.items()}
     kinds = {kind: group for kind, group in kinds.items() if group}
     sets = {"all": names}
     sets |= {f"without {kind}": [name for name in names if name not in group] for kind, group in kinds.items()}
     sets |= {f"the generator and {kind}": ["log_probability", *group] for kind, group in kinds.items()}
     lists = {what: ranked(parts, names, chosen) for what, chosen in sets.items()}
-    valid = parts["valid"]
-    lists["the generator's order"] = (valid.items_CK[valid.even_C, :50], parts["test"].items_CK[:, :50])
+    valid, test = parts["valid"], parts["test"]
+    as_generated = valid.candidates.items_CK[valid.asked.even_C, :LENGTH], test.candidates.items_CK[:, :LENGTH]
+    lists["the generator's order"] = as_generated
     return [row_of(run, parts, what, made, lists["all"]) for what, made in lists.items()]
 
 
-def row_of(run: Any, parts: dict[str, Candidates], what: str, made: Any, reference: Any) -> dict[str, Any]:
+def row_of(
+    run: "Run", parts: dict[str, FeaturedCandidates], what: str, made: Lists, reference: Lists
+) -> dict[str, Any]:
     """Figures of one ranking, and its paired differences to the one by all features."""
     from onerec.evaluate.ranking import Measure, quick_figures
 
-    valid, cases, counts_N = parts["valid"], parts["test"].cases, training_counts_of(run)
+    valid, test, counts_N = parts["valid"].asked, parts["test"].asked.requests, training_counts_of(run)
     options = (run.config.evaluate.bootstrap_samples, run.config.seed)
-    measured = Measure(cases, counts_N, np.arange(len(counts_N)), *options)
+    measured = Measure(test, counts_N, np.arange(len(counts_N)), *options)
     figures, paired = measured.figures(made[1], id_level=False), measured.paired(made[1], reference[1])
     return {
         "features": what,
-        "users": len(cases),
-        "valid": quick_figures(made[0], valid.cases.pick(np.flatnonzero(valid.even_C))),
+        "users": len(test),
+        "valid": quick_figures(made[0], valid.requests.pick(np.flatnonzero(valid.even_C))),
         **{metric: figures[metric] for metric in METRICS},
         "against_all": {metric: paired[metric] for metric in METRICS},
     }

@@ -7,8 +7,8 @@
 `--dataset NAME` is a dataset folder below $ONEREC_DATA. Neighbours are pairs that no part of the tokenizer has seen: a
 user's last training item and first validation item; where events are sets without order, one of each drawn at random.
 `--text` describes items by these columns alone, nothing else of their content; `--labels` are columns whose values
-should share prefixes (see `tokenizer.prefixes.prefix_purity`). The terminal says which of the OneRec report's claims about
-its quantizers hold here, and by which figures.
+should share prefixes (see `tokenizer.quality.prefixes.prefix_purity`). The terminal says which of the OneRec report's claims
+about its quantizers hold here, and by which figures.
 
 A cell (vectors and quantizer) is kept in `--cells`; the same command goes on where it stopped, and several processes started with
 it share the cells that are left. `--quick` trains every network for 20 steps, and the file says so.
@@ -35,9 +35,11 @@ from benchmarks.study.study import Study, chosen_rows, show_and_write, study_par
 from onerec.data.contract import Dataset, DatasetSpec, read_dataset
 from onerec.data.split import Sequences, held_out_pairs, items_of, split_sequences, training_sequences
 from onerec.errors import UserError
-from onerec.run.config import RunConfig, TokenizerSection, load_config
+from onerec.run.config import RunConfig
+from onerec.run.config_files import load_config
 from tokenizer.behaviour.alignment import AlignmentSpec
 from tokenizer.content.text import MISSING_WORDS
+from tokenizer.item_encoder import TokenizerSection
 from tokenizer.quality.prefixes import prefix_purity
 from tokenizer.quantizers.spec import Method
 from tokenizer.tokenize import tokenize_items
@@ -133,7 +135,7 @@ class Source:
         section = section_of(kind, config.tokenizer, QUICK_STEPS if study.quick else None)
         path = study.cells / cell.row.dataset / f"vectors-{kind}.npz"
         training = training_sequences(self.sequences)
-        vectors_ND, _ = fitted_vectors(path, self.dataset, training, section, config.seed)
+        vectors_ND, _ = fitted_vectors(path, self.dataset.item_table, training, section, config.seed)
         spec = section.quantizer.model_copy(update={"method": method})
         started = time.perf_counter()
         ids = tokenize_items(vectors_ND, items_of(self.dataset), spec, neighbours_P2=self.neighbours)

@@ -59,12 +59,19 @@ class SemanticIds:
         """
         from safetensors.numpy import save_file
 
+        lists = {"codes": _as_lists(self.codes_NL), "quantizer_codes": _as_lists(self.quantizer_codes_NQ)}
+        description = {
+            "format": FORMAT_VERSION,
+            "items": len(self.item_ids),
+            "level_sizes": list(self.level_sizes),
+            "quality": self.quality,
+            "config": self.config,
+        }
+        state = {name: np.ascontiguousarray(array) for name, array in self.quantizer_state.items()}
         with replacing_folder(folder, DESCRIPTION_FILE, "semantic IDs") as written:
-            self._table().write_parquet(written / CODES_FILE)
-            save_file(
-                {name: np.ascontiguousarray(a) for name, a in self.quantizer_state.items()}, written / QUANTIZER_FILE
-            )
-            (written / DESCRIPTION_FILE).write_text(json.dumps(self._description(), indent=2) + "\n", encoding="utf-8")
+            pl.DataFrame({"item_id": self.item_ids.alias("item_id"), **lists}).write_parquet(written / CODES_FILE)
+            save_file(state, written / QUANTIZER_FILE)
+            (written / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -100,24 +107,6 @@ class SemanticIds:
         except TokenizerError as error:
             raise TokenizerError(f"{folder / CODES_FILE}: {error}") from error
 
-    def _table(self) -> pl.DataFrame:
-        return pl.DataFrame(
-            {
-                "item_id": self.item_ids.alias("item_id"),
-                "codes": _as_lists(self.codes_NL),
-                "quantizer_codes": _as_lists(self.quantizer_codes_NQ),
-            }
-        )
-
-    def _description(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT_VERSION,
-            "items": len(self.item_ids),
-            "level_sizes": list(self.level_sizes),
-            "quality": self.quality,
-            "config": self.config,
-        }
-
 
 def _as_lists(codes_NL: np.ndarray) -> pl.Series:
     array = np.ascontiguousarray(codes_NL, dtype=np.int32)
@@ -149,21 +138,16 @@ def _read_codes(path: Path) -> tuple[pl.Series, np.ndarray, np.ndarray]:
         table = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TokenizerError(f"{path}: is not readable Parquet ({error}); tokenize again.") from error
-    arrays = []
     for column in ("item_id", "codes", "quantizer_codes"):
         if column not in table.columns:
             raise TokenizerError(f"{path}: column {column!r} is missing; tokenize again.")
-        if column == "item_id":
-            continue
-        lists = table[column]
+    arrays = []
+    for lists in (table["codes"], table["quantizer_codes"]):
+        named = f"{path}: column {lists.name!r}"
         if not isinstance(lists.dtype, pl.List) or not lists.dtype.inner.is_integer():
-            raise TokenizerError(
-                f"{path}: column {column!r} should hold lists of whole numbers but holds {lists.dtype}; tokenize again."
-            )
-        lengths = lists.list.len()
-        if lists.null_count() or lengths.n_unique() > 1 or lists.explode().null_count():
-            raise TokenizerError(
-                f"{path}: column {column!r} should hold lists of equal length without nulls; tokenize again."
-            )
-        arrays.append(lists.explode().to_numpy().reshape(len(table), -1).astype(np.int32))
+            raise TokenizerError(f"{named} should hold lists of whole numbers but holds {lists.dtype}; tokenize again.")
+        codes = lists.explode()
+        if lists.null_count() or lists.list.len().n_unique() > 1 or codes.null_count():
+            raise TokenizerError(f"{named} should hold lists of equal length without nulls; tokenize again.")
+        arrays.append(codes.to_numpy().reshape(len(table), -1).astype(np.int32))
     return table["item_id"], arrays[0], arrays[1]

@@ -8,16 +8,23 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.alignment.measures import TOP, Yardstick, yardstick_of
 from benchmarks.alignment.rows import AlignmentRow, settings_of
 from benchmarks.study.cells import Arrays, Cell
-from benchmarks.study.runs import config_of, lend, make_run, one_core
+from benchmarks.study.runs import config_of, lend, lists_of, one_core
 from benchmarks.study.study import Study
+
+if TYPE_CHECKING:
+    from onerec.data.requests import Requests
+    from onerec.model.generator import Generator
+    from onerec.recommenders.generator import GeneratorRecommender
+    from onerec.run.run import Run
 
 RUN, START = "run", "start"
 # Stages of START that other generators need too.
@@ -52,9 +59,10 @@ POINTS = 50  # of a curve
 
 def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arrays]]:
     """Train or align a generator, and measure it."""
-    from rl.align_rewards import train_reward_models
-
-    from rl.alignment.stage import align_generator, align_stage
+    from onerec.run.opening import make_run
+    from rl.alignment.stage import align_generator
+    from rl.config.run import config_of as alignment_config
+    from rl.reward_model.choice import judging_name, rewarding_name
 
     row, lender = cell.row, study.needed(cell)
     assert isinstance(row, AlignmentRow)
@@ -66,17 +74,19 @@ def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arra
     if lender is None:
         if row.name != START:
             lend(run.folder.parents[1] / f"{START}-{cell.seed}" / RUN, run.folder, SHARED)
-        run.tokenize()
-        run.train_generator()
+        run.make("generator")
         if row.measured != "ranks":
-            train_reward_models(run)
-        seconds["training"] = run.generator_stage.seconds
+            sections = alignment_config(run)
+            for name in filter(None, (rewarding_name(sections), judging_name(sections))):
+                run.make(name)
+        seconds["training"] = run.artefact("generator").seconds
     else:
         lend(lender.folder / RUN, run.folder, (*SHARED, "generator"))
         processor = time.process_time()
-        align_generator(run)
-        seconds |= {"alignment": align_stage(run).seconds, "alignment_processor": time.process_time() - processor}
-        facts["curves"] = curves_of(align_stage(run).folder / "metrics.jsonl")
+        aligned = align_generator(run)
+        processor = time.process_time() - processor
+        seconds |= {"alignment": run.artefact(aligned.name).seconds, "alignment_processor": processor}
+        facts["curves"] = curves_of(aligned / "metrics.jsonl")
     one_core(config)
     began = time.process_time()
     samples, coverage = samples_of(run, row, study.quick)
@@ -92,88 +102,85 @@ def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arra
     return facts, samples
 
 
-def samples_of(run: Any, row: AlignmentRow, quick: bool) -> tuple[dict[str, Arrays], dict[str, float]]:
+def samples_of(run: "Run", row: AlignmentRow, quick: bool) -> tuple[dict[str, Arrays], dict[str, float]]:
     """Samples by name, and coverage@10 by part and search."""
-    from rl.align_rewards import load_judge
+    from onerec.run.stages.generator import load_generator
+    from rl.alignment.stage import aligned_name
+    from rl.config.run import config_of as alignment_config
 
-    from rl.rollouts.prompts import Prompts
-
-    parts = {}
+    parts: dict[str, Requests] = {}
     for part, most in CASES[row.measured].items():
-        cases = run.cases(part, QUICK_CASES if quick else most)
-        parts[part] = Prompts(cases, run.readings(cases))
-    generator = run.load_generator(f"aligned_{run.config.align.objective}" if row.needs else "generator")
+        parts[part] = run.requests("valid" if part == "valid" else "test", QUICK_CASES if quick else most)
+    stage = aligned_name(alignment_config(run)) if row.needs else "generator"
+    generator = load_generator(run, stage)
     if row.measured == "legality":
         return {"legality": legality(generator.generator, parts["test"], run.config.seed)}, {}
-    yardstick = yardstick_of(run, None if row.measured == "ranks" else load_judge(run))
+    yardstick = yardstick_of(run, judged=row.measured != "ranks")
     samples: dict[str, Arrays] = {}
     coverage: dict[str, float] = {}
-    for part, prompts in parts.items():
-        for search, items_CK in lists_of(run, row, generator, prompts, part).items():
-            found = yardstick.measure(prompts, items_CK)
+    for part, requests in parts.items():
+        selected = row.measured == "all" and part == "test"  # selection is measured on test users alone
+        lists = selected_lists(run, stage, requests) if selected else {"beam": lists_of(run, generator, requests)}
+        for search, items_CK in lists.items():
+            found = yardstick.measure(requests, items_CK)
             kept = {name: values.astype(np.float32) for name, values in found.items()}
-            samples[f"{part}_{search}"] = {"users": prompts.cases.user_index, **kept}
+            samples[f"{part}_{search}"] = {"users": requests.users_C, **kept}
             coverage[f"{part}_{search}"] = len(np.unique(items_CK[:, :TOP])) / len(run.item_ids)
     if row.measured == "all":
         samples |= pass_curves(run, generator, yardstick, 8 if quick else PASS_CASES, 16 if quick else PASS_WIDTH)
     return samples, coverage
 
 
-def lists_of(run: Any, row: AlignmentRow, generator: Any, prompts: Any, part: str) -> dict[str, np.ndarray]:
-    """Lists of 50 by the search that made them: "beam", and "selection" by the rewarding model for rows that measure everything.
+def selected_lists(run: "Run", stage: str, requests: "Requests") -> dict[str, np.ndarray]:
+    """Lists of 50 by the search that made them: "beam", and "selection" from the same beam by the rewarding model.
 
-    Selection is measured on test users alone.
+    Args:
+        run: with a trained reward model.
+        stage: which left the generator.
+        requests: who asks.
     """
-    from rl.align_rewards import rewarding_section
-
+    from onerec.data.candidates import best_of
     from onerec.evaluate.ranking import LIST_LENGTH
-    from onerec.scorers.selection import best
-    from rl.alignment.stage import align_stage
-    from rl.reward_model.selection import load_reward_selection, mixture
+    from onerec.recommenders.cascade import as_candidates
+    from rl.reward_model.selection import RewardSelectionStage
 
-    if row.measured != "all" or part != "test":
-        return {"beam": run.recommend(generator, prompts.cases, LIST_LENGTH)[0]}
-    section = rewarding_section(run)
-    assert section is not None  # a reward model rewards the rows that measure everything
-    selecting = load_reward_selection(run, section, align_stage(run) if row.needs else None)
-    found = selecting.judged_proposals(prompts, run.config.recommend.exclude_seen)
-    items_CK, log_probabilities_CK, log_scores_CK = found
-    mixed_CK = mixture(log_probabilities_CK, log_scores_CK, selecting.weight)
-    return {"beam": items_CK[:, :LIST_LENGTH], "selection": best(items_CK, mixed_CK, LIST_LENGTH)[0]}
+    selections = (one for one in run.stages.values() if isinstance(one, RewardSelectionStage))
+    cascade = next(one for one in selections if one.proposing == stage).load(run)
+    exclude_seen = run.config.recommend.exclude_seen
+    found = as_candidates(cascade.recommender.recommend(requests, cascade.candidates, exclude_seen=exclude_seen))
+    selected = best_of(found, cascade.reranker.score(requests, found), LIST_LENGTH)
+    return {"beam": found.items_CK[:, :LIST_LENGTH], "selection": selected.items_CK}
 
 
-def pass_curves(run: Any, generator: Any, yardstick: Yardstick, cases: int, width: int) -> dict[str, Arrays]:
+def pass_curves(
+    run: "Run", generator: "GeneratorRecommender", yardstick: Yardstick, cases: int, width: int
+) -> dict[str, Arrays]:
     """Of the K most probable items, K = 1, 2, 4 ..., the best P-Score and whether the user took one."""
     from rl.rollouts.pass_at_k import best_of_first, doubling
-    from rl.rollouts.prompts import Prompts
 
-    asked = run.cases("test", cases)
-    prompts = Prompts(asked, run.readings(asked))
-    before, generator.beam_width = (generator.beam_width, generator.batch_size), width
-    generator.batch_size = 32
-    items_CK = run.recommend(generator, asked, width)[0]
-    generator.beam_width, generator.batch_size = before
+    requests, wide = run.requests("test", cases), replace(generator, beam_width=width, batch_size=32)
+    items_CK = wide.recommend(requests, width, exclude_seen=run.config.recommend.exclude_seen).items_CK
     ks = doubling(width)
     curves = {
-        "pass_judge": best_of_first(yardstick.scores(prompts, items_CK), ks),
-        "pass_hit": best_of_first(yardstick.taken_by(asked.user_index, items_CK).astype(np.float64), ks),
+        "pass_judge": best_of_first(yardstick.scores(requests, items_CK), ks),
+        "pass_hit": best_of_first(yardstick.taken_by(requests.users_C, items_CK).astype(np.float64), ks),
     }
     return {
-        name: {"users": asked.user_index, **dict(zip(map(str, ks), values.astype(np.float32).T, strict=True))}
+        name: {"users": requests.users_C, **dict(zip(map(str, ks), values.astype(np.float32).T, strict=True))}
         for name, values in curves.items()
     }
 
 
-def legality(generator: Any, prompts: Any, seed: int) -> dict[str, np.ndarray]:
+def legality(generator: "Generator", requests: "Requests", seed: int) -> dict[str, np.ndarray]:
     """The sample of free samples' `legality`: for each history the share of them that are an item's codes."""
     import torch
 
-    from rl.config.alignment import RolloutConfig
+    from rl.config.rollouts import RolloutConfig
     from rl.rollouts.rollouts import generate_groups
 
     config = RolloutConfig(method="free", group_size=FREE_GROUP)
-    rollouts = generate_groups(generator, prompts, config, torch.Generator().manual_seed(seed))
-    return {"users": prompts.cases.user_index, "legality": rollouts.legal.float().mean(dim=1).cpu().numpy()}
+    rollouts = generate_groups(generator, requests, config, torch.Generator().manual_seed(seed))
+    return {"users": requests.users_C, "legality": rollouts.legal.float().mean(dim=1).cpu().numpy()}
 
 
 def curves_of(metrics: Path) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def duration_rows(folder: Any) -> list[dict[str, Any]]:
         folder: of a dataset that records play time and duration for some of its events at least.
     """
     from onerec.data.contract import read_dataset
-    from rl.rewards.duration_aware import DurationAwareConfig, duration_aware_advantages, play_events
+    from rl.config.alignment import DurationAwareConfig
+    from rl.rewards.duration_aware import duration_aware_advantages, play_events
 
     dataset = read_dataset(folder)
     columns = dataset.spec.events

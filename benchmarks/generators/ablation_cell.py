@@ -7,14 +7,18 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.generators.candidates import candidates_of, ranked
 from benchmarks.study.cells import Arrays, Cell, Row
-from benchmarks.study.runs import case_figures, config_of, lend, lists_of, make_run, shared_ids, training_counts_of
+from benchmarks.study.runs import case_figures, config_of, lend, lists_of, shared_ids, training_counts_of
 from benchmarks.study.study import Study
+
+if TYPE_CHECKING:
+    from onerec.data.requests import Requests
+    from onerec.run.run import Run
 
 # Validated once, at the end: every row is measured with the weights of its last epoch.
 BUDGET: dict[str, tuple[str, ...]] = {
@@ -57,6 +61,8 @@ def settings_of(trained: Row, quick: bool) -> list[str]:
 
 def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arrays]]:
     """Train the row's generator, or take the one of the row that it needs, and measure its lists."""
+    from onerec.run.opening import make_run
+
     row, lender = cell.row, study.needed(cell) or cell
     assert isinstance(row, AblationRow)
     config = config_of(row.dataset, lender.row.name, cell.seed, settings_of(lender.row, study.quick), study.data)
@@ -66,11 +72,15 @@ def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arra
         shared = shared_ids(config, study.cells / row.dataset / "ids")
         lend(shared.folder, run.folder, ("semantic_ids",))
         seconds["training"] = train(run)
-    began = time.process_time()
-    rows = {part: rows_of(run, part, min(row.users, QUICK_USERS) if study.quick else row.users) for part in USERS}
-    cases, lists = {part: run.cases(part).pick(chosen) for part, chosen in rows.items()}, search(run, row, rows)
+    if row.search == "selection":
+        run.make("selection")  # what it counts and fits once is no part of making lists
+    began, users = time.process_time(), min(row.users, QUICK_USERS) if study.quick else row.users
+    every = {"valid": run.requests("valid"), "test": run.requests("test")}
+    rows = {part: rows_of(len(requests), USERS[part], users) for part, requests in every.items()}
+    asked = {part: requests.pick(rows[part]) for part, requests in every.items()}
+    lists = search(run, row, rows, asked)
     seconds["lists"] = time.process_time() - began
-    figures = {part: figures_of(run, cases[part], lists[part]) for part in USERS}
+    figures = {part: figures_of(run, asked[part], lists[part]) for part in USERS}
     facts = {
         "dataset_sha256": run.dataset.sha256,
         "config": config.model_dump(mode="json", exclude={"dataset", "baselines"}),
@@ -81,57 +91,69 @@ def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arra
     }
     if lender is cell and not any(other.needs == row.name for other in study.rows):
         shutil.rmtree(run.folder)
-    return facts, {part: case_figures(lists[part], cases[part], METRICS) for part in USERS}
+    return facts, {part: case_figures(lists[part], asked[part], METRICS) for part in USERS}
 
 
-def train(run: Any) -> float:
+def train(run: "Run") -> float:
     """Train the run's generator and return the seconds of one core, which other work on the machine disturbs less than the clock.
 
     Attempts that were killed count by their share of the clock's seconds.
     """
-    if run.generator_stage.done:
-        return float(run.generator_stage.seconds)
+    trained = run.artefact("generator")
+    if trained.done:
+        return trained.seconds
     clock, processor = time.perf_counter(), time.process_time()
-    run.train_generator()
+    run.make("generator")
     clock, processor = time.perf_counter() - clock, time.process_time() - processor
-    return float(processor * max(1.0, run.generator_stage.seconds / clock))
+    return processor * max(1.0, trained.seconds / clock)
 
 
-def rows_of(run: Any, part: str, size: int) -> np.ndarray:
-    """Numbers of cases, spread evenly over those of the usual size, so that a smaller choice is part of the usual one."""
+def rows_of(requests: int, usual_size: int, size: int) -> np.ndarray:
+    """Numbers of requests, spread evenly over those of the usual size, so that a smaller choice is part of the usual one."""
     from onerec.data.split import even_rows
 
-    usual = even_rows(len(run.cases(part)), USERS[part])
+    usual = even_rows(requests, usual_size)
     return usual[even_rows(len(usual), size)]
 
 
-def search(run: Any, row: AblationRow, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Lists of 50 for every part, fewer where the beam is narrower. Validation lists of selection are cross-fitted."""
+def search(
+    run: "Run", row: AblationRow, rows: dict[str, np.ndarray], asked: dict[str, "Requests"]
+) -> dict[str, np.ndarray]:
+    """Lists of 50 for every part, fewer where the beam is narrower. Validation lists of selection are cross-fitted.
+
+    Args:
+        run: with a trained generator.
+        row: says how to search.
+        rows: numbers of the requests by part.
+        asked: these requests.
+    """
+    from onerec.run.stages.generator import load_generator
+
     if row.search == "selection":
         names, parts = candidates_of(run, rows)
         return dict(zip(("valid", "test"), ranked(parts, names, names), strict=True))
-    generator = run.load_generator()
-    generator.beam_width = row.beam_width
-    if row.search == EVERY_ITEM:
-        generator.beam_width, generator.batch_size = len(run.item_ids), 4
-    return {part: lists_of(run, generator, run.cases(part).pick(chosen)) for part, chosen in rows.items()}
+    every_item = row.search == EVERY_ITEM
+    generator = load_generator(run, beam_width=len(run.item_ids) if every_item else row.beam_width)
+    if every_item:
+        generator.batch_size = 4
+    return {part: lists_of(run, generator, requests) for part, requests in asked.items()}
 
 
-def figures_of(run: Any, cases: Any, items_CK: np.ndarray) -> dict[str, Any]:
-    """Means over the cases, and Recall@10 of the cold ones among them, whose targets training never shows."""
+def figures_of(run: "Run", requests: "Requests", items_CK: np.ndarray) -> dict[str, Any]:
+    """Means over the requests, and Recall@10 of the cold ones among them, whose targets training never shows."""
     from onerec.evaluate.metrics import coverage
 
-    values, counts_N = case_figures(items_CK, cases, METRICS), training_counts_of(run)
-    cold_C = counts_N[cases.target] == 0
+    values, counts_N = case_figures(items_CK, requests, METRICS), training_counts_of(run)
+    cold_C = counts_N[requests.targets_C] == 0
     figures: dict[str, Any] = {name: float(np.mean(values[name])) for name in METRICS}
-    figures |= {"cases": len(cases), "coverage@10": coverage(items_CK, len(counts_N), 10)}
+    figures |= {"cases": len(requests), "coverage@10": coverage(items_CK, len(counts_N), 10)}
     return figures | {"cold_cases": int(cold_C.sum()), "cold_hits@10": float(np.sum(values["recall@10"][cold_C]))}
 
 
-def parameters_of(run: Any) -> dict[str, int]:
+def parameters_of(run: "Run") -> dict[str, int]:
     """Trained parameters of the generator: all, those that one token can use, and those outside of embeddings and item head."""
     from onerec.model.counting import count_parameters
+    from onerec.run.stages.generator import load_generator
 
-    found = count_parameters(run.load_generator().generator)
-    tables = found.parts["embeddings"] + found.parts["item_head"]
-    return {"total": found.total, "active": found.active, "layers": found.total - tables}
+    found = count_parameters(load_generator(run).generator)
+    return {"total": found.total, "active": found.active, "layers": found.total - found.tables}

@@ -6,15 +6,21 @@ All cells of a dataset share semantic IDs, training events and validation cases.
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.study.cells import Arrays, Cell, Row
-from benchmarks.study.runs import config_of, make_run, one_core, shared_ids
+from benchmarks.study.runs import config_of, one_core, shared_ids, windows_at
 from benchmarks.study.study import Study
+
+if TYPE_CHECKING:
+    from onerec.data.windows import Windows
+    from onerec.model.generator import Generator
+    from onerec.run.config import RunConfig
+    from onerec.run.run import Run
 
 # The reports' generator: codes decide, without output vectors of items and without a loss on whole items. Every target is seen
 # once, so nothing is learnt by heart and dropout has nothing to prevent.
@@ -64,6 +70,9 @@ def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arra
 
     from onerec.model.counting import count_parameters, size_without_tables
     from onerec.model.generator import Generator
+    from onerec.run.opening import make_run
+    from onerec.run.stages.generator import generator_windows
+    from onerec.run.stages.semantic_ids import semantic_ids
     from onerec.train.schedule import learning_rate_for
     from onerec.train.trainer import Trainer
 
@@ -74,12 +83,12 @@ def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arra
     shutil.rmtree(cell.folder / "run", ignore_errors=True)
     run = make_run(config, cell.folder / "run")
     # Whatever the cell's seed is, its IDs are those of one seed.
-    ids = shared_ids(config.model_copy(update={"seed": IDS_SEED}), study.cells / row.dataset / "ids").tokenize()
+    ids = semantic_ids(shared_ids(config.model_copy(update={"seed": IDS_SEED}), study.cells / row.dataset / "ids"))
     one_core(config)
     torch.manual_seed(cell.seed)
-    vocabulary = run.vocabulary if config.generator.pathways.names_features else None
+    vocabulary = run.reading.vocabulary if config.generator.pathways.names_features else None
     model = Generator(config.generator, ids, vocabulary)
-    windows = some_windows(run.generator_windows(), row.targets, cell.seed)
+    windows = some_windows(generator_windows(run), row.targets, cell.seed)
     rate = row.rate_factor * learning_rate_for(size_without_tables(model))
     train = config.train.model_copy(update={"validate_every": config.train.epochs, "learning_rate": rate})
     trainer = Trainer(model, windows, train, run.folder, lambda _: {"ndcg@10": 0.0}, seed=cell.seed, label=row.name)
@@ -116,19 +125,14 @@ def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arra
     return facts, {"valid": sample}
 
 
-def some_windows(windows: Any, targets: int, seed: int) -> Any:
+def some_windows(windows: "Windows", targets: int, seed: int) -> "Windows":
     """A random choice of windows that together hold about so many targets; all of them where there are no more."""
     order = np.random.default_rng([seed, 1]).permutation(len(windows))
-    kept = np.sort(order[: int(np.searchsorted(np.cumsum(windows.target_counts[order]), targets, side="left")) + 1])
-    return replace(
-        windows,
-        starts=windows.starts[kept],
-        stops=windows.stops[kept],
-        first_targets=windows.first_targets[kept],
-    )
+    count = int(np.searchsorted(np.cumsum(windows.target_counts[order]), targets, side="left")) + 1
+    return windows_at(windows, np.sort(order[:count]))
 
 
-def training_flops(model: Any, windows: Any, config: Any, seed: int) -> dict[str, int]:
+def training_flops(model: "Generator", windows: "Windows", config: "RunConfig", seed: int) -> dict[str, int]:
     """Operations of the whole training by part: three times the forward pass of every batch, as it was padded."""
     from onerec.data.windows import epoch_batches
     from onerec.model.counting import batch_flops
@@ -141,24 +145,15 @@ def training_flops(model: Any, windows: Any, config: Any, seed: int) -> dict[str
     return total
 
 
-def held_out_losses(run: Any, model: Any, most: int) -> dict[str, np.ndarray]:
+def held_out_losses(run: "Run", model: "Generator", most: int) -> dict[str, np.ndarray]:
     """The sample of validation targets, at most so many and spread evenly: `users`, and their `loss` in nats."""
     import torch
 
-    cases = run.cases("valid", most)
-    losses_C = np.zeros(len(cases))
-    for rows, batch in case_batches(run, cases):
-        targets_B1 = torch.from_numpy(cases.target[rows].astype(np.int64))[:, None]
-        losses_C[rows] = -model.item_log_probabilities(batch, targets_B1)[:, 0].double().numpy()
-    return {"users": cases.user_index, "loss": losses_C}
+    from onerec.model.bound_generator import item_log_probabilities
 
-
-def case_batches(run: Any, cases: Any) -> Iterator[tuple[np.ndarray, Any]]:
-    """Numbers of cases, and what the generator reads of them."""
-    from onerec.data.stream import padded_readings
-    from onerec.data.windows import padded_histories
-
-    config, readings = run.config.generator, run.readings(cases)
-    if readings is None:
-        return padded_histories(cases.history_items, cases.history_offsets, config.history_length, 256)
-    return padded_readings(readings, config.history_length, config.pathways.positive_length, 256)
+    requests, config = run.requests("valid", most), model.config
+    losses_C = np.zeros(len(requests))
+    for rows, batch in requests.batches(config.history_length, config.pathways.positive_length, 256):
+        targets_B1 = torch.from_numpy(requests.targets_C[rows].astype(np.int64))[:, None]
+        losses_C[rows] = -item_log_probabilities(model, batch, targets_B1)[:, 0].double().numpy()
+    return {"users": requests.users_C, "loss": losses_C}

@@ -7,15 +7,20 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from benchmarks.semantic_ids.item_vectors import fitted_vectors
 from benchmarks.study.cells import Arrays, Cell, Row
-from benchmarks.study.runs import case_figures, config_of, lists_of, make_run, training_counts_of
+from benchmarks.study.runs import case_figures, config_of, lists_of, training_counts_of
 from benchmarks.study.study import Study
+
+if TYPE_CHECKING:
+    from onerec.data.requests import Requests
+    from onerec.run.run import Run
+    from tokenizer.semantic_ids import SemanticIds
 
 # Its ID alone tells the generator which item an item is: no own embedding, no item head.
 CODES_ONLY = ("generator.own_embedding=false", "generator.item_head=false")
@@ -68,6 +73,8 @@ def settings_of(row: DownstreamRow, quick: bool) -> list[str]:
 def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arrays]]:
     """Make the IDs, train the generator, and measure its lists; models are not kept."""
     from onerec.data.split import held_out_pairs
+    from onerec.run.opening import make_run
+    from onerec.run.stages.generator import load_generator
     from tokenizer.quality.neighbours import pair_hit_rate
 
     started, row = time.perf_counter(), cell.row
@@ -75,15 +82,15 @@ def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arra
     config = config_of(row.dataset, row.name, cell.seed, settings_of(row, study.quick), study.data)
     run = make_run(config, cell.folder / "run")
     path = study.cells / "vectors" / f"{row.dataset}-{row.vectors.replace(' ', '_')}-{cell.seed}.npz"
-    vectors_ND, behaviour_ND = fitted_vectors(path, run.dataset, run.training, config.tokenizer, cell.seed)
+    vectors_ND, behaviour_ND = fitted_vectors(path, run.dataset.item_table, run.training, config.tokenizer, cell.seed)
     fitted = time.perf_counter()
     ids = tokenize(run, row, vectors_ND, behaviour_ND)
     tokenized = time.perf_counter()
-    run.train_generator()
+    run.make("generator")
     trained = time.perf_counter()
-    cases = run.cases("test", QUICK_USERS if study.quick else None)
-    items_CK = lists_of(run, run.load_generator(), cases)
-    test = test_figures(run, ids, cases, items_CK)
+    requests = run.requests("test", QUICK_USERS if study.quick else None)
+    items_CK = lists_of(run, load_generator(run), requests)
+    test = test_figures(run, ids, requests, items_CK)
     facts = {
         "dataset_sha256": run.dataset.sha256,
         "tokenizer": config.tokenizer.model_dump(mode="json"),
@@ -102,12 +109,13 @@ def measure(study: Study, cell: Cell) -> tuple[dict[str, Any], Mapping[str, Arra
         },
     }
     shutil.rmtree(run.folder)
-    return facts, {"test": case_figures(items_CK, cases, METRICS)}
+    return facts, {"test": case_figures(items_CK, requests, METRICS)}
 
 
-def tokenize(run: Any, row: DownstreamRow, vectors_ND: np.ndarray, behaviour_ND: np.ndarray) -> Any:
+def tokenize(run: "Run", row: DownstreamRow, vectors_ND: np.ndarray, behaviour_ND: np.ndarray) -> "SemanticIds":
     """The row's semantic IDs, put where the run looks for them."""
     from onerec.data.split import held_out_pairs
+    from onerec.run.stages.semantic_ids import IDS_FOLDER
     from tokenizer.tokenize import tokenize_items
 
     started = time.perf_counter()
@@ -119,27 +127,24 @@ def tokenize(run: Any, row: DownstreamRow, vectors_ND: np.ndarray, behaviour_ND:
         neighbours_P2=held_out_pairs(run.sequences),
         source={"vectors": row.vectors},
     )
-    stage = run.ids_stage
-    stage.begin()
-    ids.save(stage.folder / "ids")
-    stage.finish(time.perf_counter() - started)
+    artefact = run.artefact("semantic_ids")
+    artefact.begin()
+    ids.save(artefact.folder / IDS_FOLDER)
+    artefact.finish(time.perf_counter() - started)
     return ids
 
 
-def test_figures(run: Any, ids: Any, cases: Any, items_CK: np.ndarray) -> dict[str, Any]:
+def test_figures(run: "Run", ids: "SemanticIds", requests: "Requests", items_CK: np.ndarray) -> dict[str, Any]:
     """All figures of the lists with intervals over users, those on the level of IDs among them."""
     from onerec.evaluate.ranking import Measure
 
     _, groups = np.unique(ids.quantizer_codes_NQ, axis=0, return_inverse=True)
     options = (run.config.evaluate.bootstrap_samples, run.config.seed)
-    figures: dict[str, Any] = Measure(cases, training_counts_of(run), groups.ravel(), *options).figures(
-        items_CK, id_level=True
-    )
-    return figures
+    return Measure(requests, training_counts_of(run), groups.ravel(), *options).figures(items_CK, id_level=True)
 
 
-def validation_of(run: Any) -> dict[str, float]:
+def validation_of(run: "Run") -> dict[str, float]:
     """NDCG@10 and Recall@10 on the sample of validation users that training looked at, best over its epochs."""
-    table = pl.read_ndjson(run.generator_stage.folder / "metrics.jsonl", infer_schema_length=None)
+    table = pl.read_ndjson(run.artefact("generator").folder / "metrics.jsonl", infer_schema_length=None)
     best = table.filter(pl.col("valid/ndcg@10").is_not_null()).sort("valid/ndcg@10").tail(1).to_dicts()[0]
     return {name: float(best[f"valid/{name}"]) for name in ("ndcg@10", "recall@10")}

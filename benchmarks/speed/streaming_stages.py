@@ -7,21 +7,24 @@ import json
 import resource
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.speed.memory import peak
 from benchmarks.speed.simulated_log import write_log
-from benchmarks.study.runs import CONFIGS
+from benchmarks.study.runs import CONFIGS, windows_at
+
+if TYPE_CHECKING:
+    from onerec.data.windows import Windows
+    from onerec.run.run import Run
 
 SMALL = {
     "selection": "null",
     "baselines.sasrec": "null",
     "baselines.item_knn": "null",
-    "tokenizer.behaviour.alignment": "null",
+    "tokenizer.alignment": "null",
 }
 
 
@@ -58,20 +61,22 @@ def tokenize(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Content and co-occurrence to unique IDs."""
     run = _opened(folder, settings)
     started = time.perf_counter()
-    ids = run.tokenize()
-    return {"seconds": time.perf_counter() - started, "events": len(run.training[0]), "items": len(ids.item_ids)}
+    run.make("semantic_ids")
+    return {"seconds": time.perf_counter() - started, "events": len(run.training[0]), "items": len(run.item_ids)}
 
 
 def train(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Optimizer steps, one validation, the model saved; events are targets."""
+    from onerec.run.stages.generator import training_facts
+
     run = _opened(folder, settings)
     started = time.perf_counter()
-    run.train_generator()
-    seconds, stage = time.perf_counter() - started, run.generator_stage.folder
-    lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+    made = run.make("generator")
+    seconds = time.perf_counter() - started
+    lines = [json.loads(line) for line in (made / "metrics.jsonl").read_text().splitlines()]
     steps = [line["targets_per_second"] for line in lines if "targets_per_second" in line]
-    facts = json.loads((stage / "training.json").read_text())
-    targets = int(run.generator_windows().target_counts.sum())
+    facts = training_facts(made)
+    targets = int(_even_windows(run, settings["steps"]).target_counts.sum())
     rate = len(steps) / sum(1 / one for one in steps)  # of the steps alone, without validation and saving
     return {
         "seconds": seconds,
@@ -90,17 +95,19 @@ def train_own(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 def decode(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Lists of 50 from a beam of 50, items of the history left out; events are what the histories hold."""
+    from onerec.run.stages.generator import load_generator
+
     run = _opened(folder, settings)
-    cases, recommender = run.cases("test", settings["users"]), run.load_generator()
+    requests, generator = run.requests("test", settings["users"]), load_generator(run)
     started = time.perf_counter()
-    items_CK, _ = recommender.recommend(cases.history_items, cases.history_offsets, 50, True)
+    items_CK = generator.recommend(requests, 50, exclude_seen=True).items_CK
     seconds = time.perf_counter() - started
     if len(np.unique(items_CK[0])) < 50:
         raise AssertionError("a list is short, or has an item twice")
-    return {"seconds": seconds, "events": len(cases.history_items), "users": len(cases)}
+    return {"seconds": seconds, "events": len(requests.history_items), "users": len(requests)}
 
 
-def _opened(folder: Path, settings: dict[str, Any]) -> Any:
+def _opened(folder: Path, settings: dict[str, Any]) -> "Run":
     """A run whose dataset is checked and whose sequences are there, as every command finds it."""
     run = _run(folder, settings)
     started = time.perf_counter()
@@ -109,23 +116,39 @@ def _opened(folder: Path, settings: dict[str, Any]) -> Any:
     return run
 
 
-def _run(folder: Path, settings: dict[str, Any]) -> Any:
-    from onerec.run.config import load_config
-    from onerec.run.run import Run
+def _run(folder: Path, settings: dict[str, Any]) -> "Run":
+    """A run whose generator trains for as many steps as are asked for."""
+    import torch
 
-    class ShortRun(Run):
-        """A run that trains on an even share of its windows, so that one epoch has as many steps as are asked for."""
+    from onerec.model.generator import Generator
+    from onerec.run.config_files import load_config
+    from onerec.run.opening import stages_of
+    from onerec.run.run import Facts, Run
+    from onerec.run.stages.generator import GeneratorStage, train_generator
+    from onerec.run.stages.semantic_ids import semantic_ids
+    from onerec.train.runtime import set_threads
 
-        def generator_windows(self) -> Any:
-            windows = super().generator_windows()
-            wanted = settings["steps"] * self.config.train.batch_size
-            rows = np.linspace(0, len(windows) - 1, min(wanted, len(windows))).round().astype(np.int64)
-            parts = ("starts", "stops", "first_targets")
-            return replace(windows, **{part: getattr(windows, part)[rows] for part in parts})
+    class ShortTraining(GeneratorStage):
+        """The generator's stage with one epoch of few windows."""
+
+        def make(self, run: Run, folder: Path) -> Facts:
+            config, windows = run.config, _even_windows(run, settings["steps"])
+            set_threads(config.threads, config.generator.width)
+            torch.manual_seed(config.seed)
+            model = Generator(config.generator, semantic_ids(run))
+            return train_generator(run, folder, model, "onerec", config.train, windows)
 
     overrides = {**SMALL, **settings["config"], **settings.get("more", {}), "dataset.folder": folder / "data"}
     config = load_config(CONFIGS / "own.yaml", [f"{key}={value}" for key, value in overrides.items()])
-    return ShortRun(config, folder / "run")
+    return Run(config, folder / "run", {**stages_of(config), GeneratorStage.name: ShortTraining()})
+
+
+def _even_windows(run: "Run", steps: int) -> "Windows":
+    """An even share of the training windows, so that one epoch has so many steps."""
+    from onerec.run.stages.generator import generator_windows
+
+    windows, wanted = generator_windows(run), steps * run.config.train.batch_size
+    return windows_at(windows, np.linspace(0, len(windows) - 1, min(wanted, len(windows))).round().astype(np.int64))
 
 
 STAGES = {work.__name__: work for work in (simulate, read, tokenize, train_own, train, decode)}

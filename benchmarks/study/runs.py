@@ -4,10 +4,18 @@ import argparse
 import fcntl
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from onerec.data.requests import Requests
+    from onerec.data.windows import Windows
+    from onerec.recommenders.generator import GeneratorRecommender
+    from onerec.run.config import RunConfig
+    from onerec.run.run import Run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG_FILES = {"amazon-beauty": "beauty.yaml", "kuairand-pure": "kuairand.yaml", "movielens-100k": "demo.yaml"}
@@ -21,12 +29,12 @@ def data_folder(parser: argparse.ArgumentParser) -> Path:
     return Path(data)
 
 
-def config_of(dataset: str, name: str, seed: int, settings: Sequence[str], data: Path) -> Any:
+def config_of(dataset: str, name: str, seed: int, settings: Sequence[str], data: Path) -> "RunConfig":
     """A dataset's shipped config for one core, with a name, a seed and `settings`.
 
     MovieLens-100K is fetched where `data` does not hold it.
     """
-    from onerec.run.config import load_config
+    from onerec.run.config_files import load_config
 
     chosen = ["threads=1", f"name={name}", f"seed={seed}", f"tokenizer.quantizer.seed={seed}", *settings]
     if (data / dataset).exists() or dataset != "movielens-100k":
@@ -34,30 +42,23 @@ def config_of(dataset: str, name: str, seed: int, settings: Sequence[str], data:
     return load_config(CONFIGS / CONFIG_FILES[dataset], chosen)
 
 
-def make_run(config: Any, folder: Path) -> Any:
-    """A run in a folder of its own."""
-    from onerec.run.run import Run
-
-    return Run(config, folder)
-
-
-def one_core(config: Any) -> None:
+def one_core(config: "RunConfig") -> None:
     """Let torch compute with as many threads as the config says."""
     from onerec.train.runtime import set_threads
 
     set_threads(config.threads, config.generator.width)
 
 
-def lists_of(run: Any, recommender: Any, cases: Any) -> np.ndarray:
-    """Items of each case's list `[C, K]`, as many as all figures need or as the beam is wide."""
+def lists_of(run: "Run", generator: "GeneratorRecommender", requests: "Requests") -> np.ndarray:
+    """Items of each request's list `[C, K]`, as many as all figures need or as the beam is wide."""
     from onerec.evaluate.ranking import LIST_LENGTH
 
     one_core(run.config)
-    items_CK: np.ndarray = run.recommend(recommender, cases, min(LIST_LENGTH, recommender.beam_width))[0]
-    return items_CK
+    length, exclude_seen = min(LIST_LENGTH, generator.beam_width), run.config.recommend.exclude_seen
+    return generator.recommend(requests, length, exclude_seen=exclude_seen).items_CK
 
 
-def training_counts_of(run: Any) -> np.ndarray:
+def training_counts_of(run: "Run") -> np.ndarray:
     """Training events of each item `[N]`."""
     from onerec.evaluate.breakdown import training_counts
 
@@ -65,12 +66,12 @@ def training_counts_of(run: Any) -> np.ndarray:
     return counts_N
 
 
-def case_figures(items_CK: np.ndarray, cases: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """A sample of lists: `users`, and figures such as `recall@10` of each case."""
+def case_figures(items_CK: np.ndarray, requests: "Requests", names: Sequence[str]) -> dict[str, np.ndarray]:
+    """A sample of lists: `users`, and figures such as `recall@10` of each request."""
     from onerec.evaluate.metrics import case_metrics, ranks_of
 
-    found = case_metrics(ranks_of(items_CK, cases.target))
-    return {"users": cases.user_index, **{name: found[name] for name in names}}
+    found = case_metrics(ranks_of(items_CK, requests.targets_C))
+    return {"users": requests.users_C, **{name: found[name] for name in names}}
 
 
 def lend(lender: Path, folder: Path, stages: Sequence[str]) -> None:
@@ -81,12 +82,20 @@ def lend(lender: Path, folder: Path, stages: Sequence[str]) -> None:
             (folder / stage).symlink_to((lender / stage).resolve(), target_is_directory=True)
 
 
-def shared_ids(config: Any, folder: Path) -> Any:
+def shared_ids(config: "RunConfig", folder: Path) -> "Run":
     """A run below `folder` whose semantic IDs are made: once for equal configs of the tokenizer, while other processes wait."""
+    from onerec.run.opening import make_run
+
     maker = make_run(config, folder)
-    maker.folder = folder / maker.ids_stage.key[:16]
+    maker.folder = folder / maker.key("semantic_ids")[:16]
     maker.folder.mkdir(parents=True, exist_ok=True)
     with (maker.folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        maker.tokenize()
+        maker.make("semantic_ids")
     return maker
+
+
+def windows_at(windows: "Windows", rows: np.ndarray) -> "Windows":
+    """The training windows of these numbers."""
+    starts, stops, first_targets = windows.starts[rows], windows.stops[rows], windows.first_targets[rows]
+    return replace(windows, starts=starts, stops=stops, first_targets=first_targets)

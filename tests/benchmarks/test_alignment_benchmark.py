@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from command_line import TINY
 from reward_data import QUICK as PLANTED
 from reward_data import planted_events, write_planted
 
-from benchmarks import result_tables
 from benchmarks.alignment import __main__ as alignment
 from benchmarks.alignment import rows as alignment_rows
 from benchmarks.alignment.cell import curves_of
@@ -34,8 +34,7 @@ from benchmarks.alignment.tables import markdown, parts
 from benchmarks.study import runs
 from benchmarks.study.cells import Cell, Row
 from benchmarks.study.runs import config_of
-from onerec.data.split import Cases
-from rl.rollouts.prompts import Prompts
+from onerec.data.requests import Requests
 
 NAME = "planted"
 
@@ -113,16 +112,11 @@ def test_every_kind_of_row(planted: Path, monkeypatch: pytest.MonkeyPatch, capsy
     again = run_table(monkeypatch, planted)
     assert {path: path.stat().st_mtime_ns for path in cells.rglob("cell.json")} == before
     assert again["rows"] == results["rows"]
-
-
-def test_a_page_may_show_one_table(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = run_table(monkeypatch, planted, "--only", "start")
-    monkeypatch.setattr(result_tables, "RESULTS", planted)
-    shown = result_tables.with_tables("<!-- results: out/objectives -->\nold\n<!-- end results -->\nafter")
-    assert shown == f"<!-- results: out/objectives -->\n{parts(results)['objectives']}\n<!-- end results -->\nafter"
-    assert result_tables.with_tables(shown) == shown
-    with pytest.raises(SystemExit, match="the table nothing"):
-        result_tables.with_tables("<!-- results: out/nothing -->\n<!-- end results -->")
+    earlier = planted / "earlier.json"
+    kept = [rows["hit"] | {"label": "of two seeds", "seeds": [17, 18]}, start | {"label": "of as many seeds"}]
+    earlier.write_text(json.dumps({"rows": kept}), encoding="utf-8")
+    merged = run_table(monkeypatch, planted, "--finished", "--keep", str(earlier))
+    assert [row["label"] for row in merged["rows"]] == ["not aligned", "ECPO", "of two seeds", "free", "format"]
 
 
 def test_a_row_whose_start_is_missing_is_left_out(
@@ -135,9 +129,7 @@ def test_a_row_whose_start_is_missing_is_left_out(
     assert "left out" in capsys.readouterr().out
 
 
-def test_rows_of_an_earlier_file_stay_where_there_are_no_more_seeds_here(
-    planted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_rows_of_an_earlier_file_stay_where_they_have_more_seeds() -> None:
     made = [{"name": "d", "seeds": [17, 18]}, {"name": "b", "seeds": [17]}]
     kept = [
         {"name": "b", "seeds": [17, 18], "old": True},
@@ -147,12 +139,6 @@ def test_rows_of_an_earlier_file_stay_where_there_are_no_more_seeds_here(
     ]
     found = with_kept(made, kept, ["a", "b", "c", "d"])
     assert [(entry["name"], entry.get("old", False)) for entry in found] == [("b", True), ("c", True), ("d", False)]
-    first = run_table(monkeypatch, planted, "--only", "start")
-    earlier = tmp_path / "earlier.json"
-    renamed = [{**first["rows"][0], "name": "hit"}, first["rows"][0] | {"label": "of the earlier file"}]
-    earlier.write_text(json.dumps({"rows": renamed}), encoding="utf-8")
-    again = run_table(monkeypatch, planted, "--only", "start", "--keep", str(earlier))
-    assert [(row["name"], row["label"]) for row in again["rows"]] == [("start", "not aligned"), ("hit", "not aligned")]
 
 
 def test_gains_are_shares_of_the_start_on_the_users_of_both(tmp_path: Path) -> None:
@@ -184,19 +170,18 @@ def finished_cell(folder: Path, row: Row, seed: int, sample: dict[str, np.ndarra
 
 def test_the_yardstick_counts_what_users_did() -> None:
     items = np.array([[0, 2, 3, -1], [1, 0, -1, -1]], dtype=np.int32)
-    cases = Cases(
-        np.array([0, 3], np.int32), np.array([0, 1, 2]), np.array([9, 9], np.int32), np.array([3, 1], np.int32)
-    )
+    asked = Requests.of_histories(np.array([9, 9], np.int32), np.array([0, 1, 2]))
+    asked = replace(asked, users_C=np.array([0, 3], np.int32), targets_C=np.array([3, 1], np.int32))
     shown = np.array([0 * 10 + 0, 0 * 10 + 2, 3 * 10 + 2])  # user 3 was shown item 2, not 1
     taken = np.array([0 * 10 + 2])
 
     class Constant:
-        def score(self, prompts: Prompts, asked: Any) -> Any:
-            return asked.double() / 10
+        def p_scores(self, requests: Requests, items_CX: np.ndarray) -> np.ndarray:
+            return items_CX / 10
 
     counts = np.array([5, 0, 5, 5, 5, 5, 5, 5, 5, 5])
-    yardstick = Yardstick(counts, np.array([1.0, 3.0, np.nan, 4.0] + [0.0] * 6), Constant(), shown, taken)
-    found = yardstick.measure(Prompts(cases), items)
+    seconds = np.array([1.0, 3.0, np.nan, 4.0] + [0.0] * 6)
+    found = Yardstick(counts, seconds, Constant(), shown, taken).measure(asked, items)  # type: ignore[arg-type]
     assert found["long_views"].tolist() == [1, 0] and found["hit"].tolist() == [1, 0]
     assert found["shown"].tolist() == [2, 0]
     assert found["judge"].tolist() == pytest.approx([(0 + 0.2 + 0.3) / 3, 0.1 / 2])

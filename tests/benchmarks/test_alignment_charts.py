@@ -7,11 +7,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from command_line import CONFIGS
 
 from benchmarks.alignment import charts
 from benchmarks.alignment.charts import CHARTS, FORMATS, HOLDS, STYLES, smaller, write_chart
 from benchmarks.alignment.rows import DRIFT, LEGALITY, MAIN, kuairand_rows
-from onerec.run.config import load_config
+from onerec.run.config_files import load_config
 
 pytest.importorskip("matplotlib")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -72,7 +73,7 @@ def test_names_are_those_of_the_benchmark_and_of_its_config() -> None:
     assert {*STYLES, *(f"drift_{name}" for name in ("ecpo", "grpo", "gbpo"))} <= names
     # Without a format reward nothing has ten times its weight.
     assert {name + ending for name in FORMATS for ending in HOLDS} - {"format_none_10"} <= names
-    weight = load_config(Path("configs/kuairand.yaml")).align.next_code.weight
+    weight = load_config(CONFIGS / "kuairand.yaml").align.next_code.weight
     assert [HOLDS[""], HOLDS["_1"]] == [f"Next-code loss x {weight:g}", "Next-code loss x 1"]
 
 

@@ -11,7 +11,7 @@ from benchmarks.recall import as_results_file
 from benchmarks.result_tables import shown_of
 from benchmarks.seeds import check_alike, combined, facts_of
 from onerec.errors import UserError
-from onerec.run.run import reopen_run
+from onerec.run.opening import reopen_run
 
 
 def test_one_run_alone_gives_its_own_figures(tiny_run: TinyRun) -> None:
@@ -44,17 +44,17 @@ def test_figures_are_means_over_the_seeds(tiny_run: TinyRun) -> None:
 def test_runs_that_do_not_belong_together_are_refused(tiny_run: TinyRun) -> None:
     folder = tiny_run.folder
     first = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    cases = reopen_run(folder, []).cases("test")
+    asked = reopen_run(folder, []).requests("test")
     other = copy.deepcopy(first)
     with pytest.raises(UserError, match="each run must have its own"):
-        check_alike([folder, folder], [first, other], [cases, cases])
+        check_alike([folder, folder], [first, other], [asked, asked])
     other["run"]["seed"] = 99
-    check_alike([folder, folder], [first, other], [cases, cases])
+    check_alike([folder, folder], [first, other], [asked, asked])
     with pytest.raises(UserError, match="its users are not those"):
-        check_alike([folder, folder], [first, other], [cases, cases.pick(np.arange(3))])
+        check_alike([folder, folder], [first, other], [asked, asked.pick(np.arange(3))])
     del other["models"]["sasrec"]
     with pytest.raises(UserError, match="holds other models"):
-        check_alike([folder, folder], [first, other], [cases, cases])
+        check_alike([folder, folder], [first, other], [asked, asked])
     other["protocol"]["positive"] = "like"
     with pytest.raises(UserError, match="its protocol is not that of"):
-        check_alike([folder, folder], [first, other], [cases, cases])
+        check_alike([folder, folder], [first, other], [asked, asked])

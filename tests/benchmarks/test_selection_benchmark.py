@@ -4,7 +4,7 @@ import numpy as np
 from command_line import TinyRun
 
 from benchmarks.selection import GROUPS, markdown, measure
-from onerec.run.run import reopen_run
+from onerec.run.opening import reopen_run
 
 
 def test_rows_leave_out_and_single_out_every_kind_of_feature(tiny_run: TinyRun) -> None:

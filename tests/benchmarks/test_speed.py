@@ -8,6 +8,7 @@ from benchmarks.speed.random_models import random_batch, random_generator
 from benchmarks.speed.timing import in_turns, ratios, spread
 from benchmarks.training import our_step, t5_like, t5_step
 from onerec.decode.beam_search import beam_search
+from onerec.model.bound_generator import bind
 from onerec.model.counting import count_parameters
 
 
@@ -18,7 +19,7 @@ def test_hugging_face_finds_the_same_items_with_the_same_scores(beam_width: int)
 
     model = random_generator(300, (12, 9, 10), width=16, item_head=False)
     batch = random_batch(300, users=3, length=7)
-    ours = beam_search(model.bind(batch), model.trie, beam_width=beam_width)
+    ours = beam_search(bind(model, batch), model.trie, beam_width=beam_width)
     theirs = HuggingFaceBeams(model).eval().beams(batch, beam_width)
     check_same(model, ours.items_BK, ours.log_probabilities_BK, *theirs)
     with pytest.raises(AssertionError, match="scores"):

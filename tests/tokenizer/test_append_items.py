@@ -108,16 +108,6 @@ def test_numbers_of_an_appended_code_go_on() -> None:
     assert "grew from 3 to 5 codes when 4 items were appended" in joined.quality["notes"][-1]
 
 
-def test_a_full_prefix_sends_new_items_to_the_nearest_one_with_room() -> None:
-    x = np.array([[0.0], [0.1], [10.0], [30.0]], np.float32)
-    ids = fitted(x, [3, 2])
-    joined = append_items(ids, named(4, 1), np.array([[0.05]], np.float32))
-    codes = joined.codes_NL.tolist()
-    assert codes[0][0] == codes[1][0]  # both places under the prefix of the first two are taken
-    assert codes[4][0] == codes[2][0]  # so 10 is nearest, not 30
-    assert joined.quality["appended"][0]["moved"] == 1
-
-
 def test_a_full_table_grows_by_as_little_as_makes_room_and_says_so() -> None:
     x = clustered(12, 3)
     ids = fitted(x, [3, 4])

@@ -49,8 +49,12 @@ def fitted(request: pytest.FixtureRequest, items: ItemTable, training: Sequences
     return request.param, ItemEncoder().fit(items, training, section, seed=3)
 
 
-def test_vectors_hold_what_the_config_asks_for(fitted: Fitted, items: ItemTable) -> None:
+def test_vectors_hold_what_the_config_asks_for_and_are_the_same_again(
+    fitted: Fitted, items: ItemTable, training: Sequences
+) -> None:
     kind, encoder = fitted
+    again = ItemEncoder().fit(items, training, TokenizerSection(**SECTIONS[kind]), seed=3)
+    assert np.array_equal(again.vectors_ND, encoder.vectors_ND)
     assert encoder.vectors_ND.dtype == np.float32 and len(encoder.vectors_ND) == ITEMS + 1
     assert encoder.vectors_ND[:ITEMS].any(axis=1).all()
     assert not encoder.vectors_ND[ITEMS].any()  # neither content nor behaviour
@@ -111,16 +115,8 @@ def test_saved_and_loaded_it_gives_the_same_vectors(fitted: Fitted, items: ItemT
     assert np.array_equal(loaded.vectors_ND, encoder.vectors_ND)
     assert np.array_equal(loaded.behaviour_ND, encoder.behaviour_ND)
     assert loaded.source == encoder.source
-    rows = np.array([2, 58])
-    assert np.array_equal(
-        loaded.encode_new(items.table, items.folder, rows), encoder.encode_new(items.table, items.folder, rows)
-    )
-
-
-def test_the_same_seed_gives_the_same_vectors(fitted: Fitted, items: ItemTable, training: Sequences) -> None:
-    kind, encoder = fitted
-    again = ItemEncoder().fit(items, training, TokenizerSection(**SECTIONS[kind]), seed=3)
-    assert np.array_equal(again.vectors_ND, encoder.vectors_ND)
+    new = items.table, items.folder, np.array([2, 58])
+    assert np.array_equal(loaded.encode_new(*new), encoder.encode_new(*new))
 
 
 def test_damage_is_named(fitted: Fitted, tmp_path: Path) -> None:
@@ -130,18 +126,17 @@ def test_damage_is_named(fitted: Fitted, tmp_path: Path) -> None:
         ItemEncoder.load(folder)
     encoder.save(folder)
     description = json.loads((folder / "encoder.json").read_text())
-    for change, message in (({"format": 99}, "does not have format"), ({"items": 7}, "do not belong together")):
-        (folder / "encoder.json").write_text(json.dumps({**description, **change}))
+    smell = {"spec": {**description["content"]["spec"], "smell": 1}}
+    weightless = {key: value for key, value in description.items() if key != "collaborative_weight"}
+    for damaged, message in (
+        ({**description, "format": 99}, "does not have format"),
+        ({**description, "items": 7}, "do not belong together"),
+        ({**description, "content": smell}, "smell"),
+        (weightless, "lacks 'collaborative_weight'"),
+    ):
+        (folder / "encoder.json").write_text(json.dumps(damaged))
         with pytest.raises(TokenizerError, match=message):
             ItemEncoder.load(folder)
-    unheard_of = {**description, "content": {"spec": {**description["content"]["spec"], "smell": 1}}}
-    (folder / "encoder.json").write_text(json.dumps(unheard_of))
-    with pytest.raises(TokenizerError, match="smell"):
-        ItemEncoder.load(folder)
-    del description["collaborative_weight"]
-    (folder / "encoder.json").write_text(json.dumps(description))
-    with pytest.raises(TokenizerError, match="lacks 'collaborative_weight'"):
-        ItemEncoder.load(folder)
     encoder.save(folder)
     (folder / "encoder.safetensors").write_bytes(b"short")
     with pytest.raises(TokenizerError, match="no readable item encoder"):

@@ -21,7 +21,7 @@ from tokenizer.behaviour.pairs import (
     swing_scores,
     user_to_item_pairs,
 )
-from tokenizer.common.checks import check_arrays, check_vectors
+from tokenizer.common.checks import check_vectors, fill_arrays
 from tokenizer.common.settings import Settings
 from tokenizer.errors import TokenizerError
 
@@ -99,12 +99,11 @@ class Aligner:
         """Train on blocks [N,D_i] whose row n is item n; the global random states of torch and NumPy do not change.
 
         A small share of the pairs is held out of training and selects the best step. Raises TokenizerError for unusable
-        blocks, for no pairs, or for pairs with a row outside the items.
+        blocks. There must be a pair, and every pair must name rows of the blocks.
         """
         import torch
 
         blocks = _checked(blocks, None)
-        _check_pairs(pairs, len(blocks[0]))
         self.block_widths = [block.shape[1] for block in blocks]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -158,9 +157,7 @@ class Aligner:
         aligner.block_widths, aligner.figures = list(config["block_widths"]), dict(config["figures"])
         with torch.random.fork_rng(devices=[]):
             network = aligner._make_network()
-        shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
-        arrays = check_arrays("alignment", state, shapes)
-        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+        fill_arrays("alignment", {name: weight.numpy() for name, weight in network.state_dict().items()}, state)
         aligner._network = network.eval().requires_grad_(False)
         return aligner
 
@@ -290,15 +287,3 @@ def _checked(blocks: list[np.ndarray], widths: list[int] | None) -> list[np.ndar
             f"alignment: blocks of {[block.shape[1] for block in blocks]} columns, but it was fitted on {widths}."
         )
     return blocks
-
-
-def _check_pairs(pairs: ItemPairs, items: int) -> None:
-    if not len(pairs):
-        raise TokenizerError("alignment: there are no pairs to learn from.")
-    outside = np.flatnonzero(((pairs.pairs_P2 < 0) | (pairs.pairs_P2 >= items)).any(axis=1))
-    if len(outside):
-        raise TokenizerError(
-            f"alignment: pair {outside[0]} names item row {pairs.pairs_P2[outside[0]].max()}; there are {items} items."
-        )
-    if not (np.isfinite(pairs.weight_P).all() and (pairs.weight_P > 0).all()):
-        raise TokenizerError("alignment: weights of pairs must be above zero and finite.")

@@ -34,9 +34,7 @@ def collaborative_vectors(
     counts_NN = co_occurrence(item_index, offsets, item_count, window)
     ppmi_NN = positive_pmi(counts_NN)
     scaled_NW = reduce_dimensions(ppmi_NN, dimensions, seed)  # U S
-    scaled_NW[np.diff(ppmi_NN.indptr) == 0] = (
-        0  # the SVD leaves rounding errors here, which must not count as behaviour
-    )
+    scaled_NW[np.diff(ppmi_NN.indptr) == 0] = 0  # the SVD leaves rounding errors here, which are not behaviour
     singular_W = np.linalg.norm(scaled_NW, axis=0)
     return np.asarray(scaled_NW / np.sqrt(np.where(singular_W > 0, singular_W, 1)), dtype=np.float32)
 
@@ -44,8 +42,6 @@ def collaborative_vectors(
 def co_occurrence(item_index: np.ndarray, offsets: np.ndarray, item_count: int, window: int) -> sparse.csr_matrix:
     """Symmetric counts [N,N]: the sum of 1/gap over pairs of events of a sequence with gap <= window; zero diagonal."""
     item_index, offsets = check_sequences(item_index, offsets, item_count)
-    if window < 1:
-        raise TokenizerError(f"window: expected 1 or more steps, got {window}.")
     sequence = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     total = sparse.csr_matrix((item_count, item_count), dtype=np.float64)
     for gap in range(1, window + 1):

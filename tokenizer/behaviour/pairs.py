@@ -13,7 +13,6 @@ from scipy import sparse
 
 from tokenizer.behaviour.co_occurrence import check_sequences, co_occurrence
 from tokenizer.common.vectors import normalise_rows
-from tokenizer.errors import TokenizerError
 
 ELEMENTS = 1 << 22  # entries of a sparse product computed at once
 
@@ -43,8 +42,6 @@ def user_to_item_pairs(
     """
     item_count = len(collaborative_ND)
     item_index, offsets = check_sequences(item_index, offsets, item_count)
-    if history < 1:
-        raise TokenizerError(f"history: expected 1 or more events, got {history}.")
     unit_ND = normalise_rows(collaborative_ND)
     sequence = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     best = np.zeros(len(item_index))
@@ -77,10 +74,6 @@ def swing_scores(
     an even sample of all. Both bound a cost that grows with their square. |I_u| is the number of items before this cap.
     """
     item_index, offsets = check_sequences(item_index, offsets, item_count)
-    if alpha < 0 or user_items < 1 or item_users < 1:
-        raise TokenizerError(
-            f"alpha must not be negative ({alpha}), user_items ({user_items}) and item_users ({item_users}) at least 1."
-        )
     has_UN, weight_U = _users_by_items(item_index, offsets, item_count, user_items, item_users)
     users_N = np.asarray(has_UN.sum(axis=0)).ravel()
     total_NN = sparse.csr_matrix((item_count, item_count), dtype=np.float64)
@@ -110,8 +103,6 @@ def co_occurrence_scores(
 
 def nearest_pairs(scores_NN: sparse.csr_matrix, neighbours: int) -> ItemPairs:
     """Pair every item with its `neighbours` highest scores, ties to the lower row; weights of an item sum to one."""
-    if neighbours < 1:
-        raise TokenizerError(f"neighbours: expected 1 or more, got {neighbours}.")
     scores = scores_NN.tocoo()
     order = np.lexsort((scores.col, -scores.data, scores.row))
     anchor, partner, score = scores.row[order], scores.col[order], scores.data[order]

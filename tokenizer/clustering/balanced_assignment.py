@@ -52,8 +52,8 @@ class Costs:
         self._kept_NK: np.ndarray | None = None
         if count * self.clusters <= memory_mib << 16:
             self._kept_NK = np.empty((count, self.clusters), dtype=np.float32)
-            for start, stop in self._ranges(count):
-                self._kept_NK[start:stop] = self._scores.of(rows_of(slice(start, stop)))
+            for rows in self.slices(count):
+                self._kept_NK[rows] = self._scores.of(rows_of(rows))
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         """Costs [R,K] of few rows; the caller may overwrite them."""
@@ -76,15 +76,12 @@ class Costs:
 
         return Costs(rows_of_every, -(-self.count // step), self._centroids_KD, self.memory_mib)
 
-    def slices(self) -> list[slice]:
-        """All rows in chunks whose costs fit into memory at once."""
-        return [slice(start, stop) for start, stop in self._ranges(self.count)]
-
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
         """These rows in chunks whose costs fit into memory at once."""
-        return [rows[start:stop] for start, stop in self._ranges(len(rows))]
+        return [rows[part] for part in self.slices(len(rows))]
 
-    def _ranges(self, count: int) -> list[tuple[int, int]]:
+    def slices(self, count: int) -> list[slice]:
+        """Ranges of `count` rows whose costs fit into memory at once."""
         return row_chunks(count, max(self._centroids_KD.shape), min(CHUNK_ELEMENTS, self.memory_mib << 14))
 
 
@@ -157,7 +154,7 @@ def _cheapest(costs: Costs, price_K: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """The cheapest cluster of every row, and its regret: how much more the second cheapest costs."""
     index_N = np.empty(costs.count, dtype=np.int64)
     regret_N = np.empty(costs.count, dtype=np.float32)
-    for rows in costs.slices():
+    for rows in costs.slices(costs.count):
         price_RK = costs.plus(price_K, rows)
         index_R = price_RK.argmin(1)
         every_R = np.arange(len(index_R))
@@ -216,11 +213,8 @@ def _rank_within(group_M: np.ndarray, value_M: np.ndarray) -> np.ndarray:
     """Rank of each value within its group, int64 [M]; among equal values the earlier one ranks first."""
     order_M = np.lexsort((value_M, group_M))
     sorted_M = group_M[order_M]
-    position_M = np.arange(len(group_M))
-    first_M = np.ones(len(group_M), dtype=bool)
-    first_M[1:] = sorted_M[1:] != sorted_M[:-1]
     rank_M = np.empty(len(group_M), dtype=np.int64)
-    rank_M[order_M] = position_M - np.maximum.accumulate(np.where(first_M, position_M, 0))
+    rank_M[order_M] = np.arange(len(group_M)) - np.searchsorted(sorted_M, sorted_M)
     return rank_M
 
 

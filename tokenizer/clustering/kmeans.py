@@ -48,7 +48,7 @@ def lloyd(
     """
     results = (
         _one_run(x_ND, clusters, iterations, np.random.default_rng((seed, restart)), initialisation)
-        for restart in range(max(1, restarts))
+        for restart in range(restarts)
     )
     return min(results, key=lambda result: result.inertia)
 
@@ -87,13 +87,11 @@ class ClusterSums:
         """Add `rows` to the clusters index_R, or subtract them with sign=-1."""
         clusters = len(self.count_K)
         self.count_K += int(sign) * np.bincount(index_R, minlength=clusters)
-        for start, stop in row_chunks(len(rows), 1, max(SUM_ROWS, clusters)):
-            members = np.arange(stop - start)
-            shape = (clusters, stop - start)
-            one_hot = sparse.csr_matrix(
-                (np.full(stop - start, sign, np.float32), (index_R[start:stop], members)), shape
-            )
-            self.sum_KD += one_hot @ self.x_ND[rows[start:stop]]
+        for part in row_chunks(len(rows), 1, max(SUM_ROWS, clusters)):
+            index_P = index_R[part]
+            signs_P, members = np.full(len(index_P), sign, np.float32), np.arange(len(index_P))
+            one_hot = sparse.csr_matrix((signs_P, (index_P, members)), (clusters, len(index_P)))
+            self.sum_KD += one_hot @ self.x_ND[rows[part]]
 
     def means(self, centroids_KD: np.ndarray, changed: np.ndarray) -> np.ndarray:
         """Centroids after those in `changed` moved to their means; a cluster without rows keeps its centroid."""

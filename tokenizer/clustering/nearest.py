@@ -17,8 +17,8 @@ def nearest_rows(x_ND: np.ndarray, centroids_KD: np.ndarray, price_K: np.ndarray
     """
     scores = Scores(centroids_KD, price_K)
     index_N = np.empty(len(x_ND), dtype=np.int64)
-    for start, stop in row_chunks(len(x_ND), len(centroids_KD)):
-        index_N[start:stop] = scores.of(x_ND[start:stop]).argmin(1)
+    for rows in row_chunks(len(x_ND), len(centroids_KD)):
+        index_N[rows] = scores.of(x_ND[rows]).argmin(1)
     return index_N
 
 
@@ -28,9 +28,9 @@ def squared_distances(x_ND: np.ndarray, centroids_KD: np.ndarray, index_N: np.nd
     This uses differences, because the expanded form in `Scores` loses digits for rows close to their centroid.
     """
     distance_N = np.empty(len(x_ND), dtype=np.float32)
-    for start, stop in row_chunks(len(x_ND), x_ND.shape[1]):
-        difference_RD = x_ND[start:stop] - centroids_KD[index_N[start:stop]]
-        distance_N[start:stop] = np.einsum("rd,rd->r", difference_RD, difference_RD)
+    for rows in row_chunks(*x_ND.shape):
+        difference_RD = x_ND[rows] - centroids_KD[index_N[rows]]
+        distance_N[rows] = np.einsum("rd,rd->r", difference_RD, difference_RD)
     return distance_N
 
 
@@ -52,10 +52,10 @@ class Scores:
         return np.asarray(score_RK)
 
 
-def row_chunks(rows: int, width: int, elements: int | None = None) -> list[tuple[int, int]]:
+def row_chunks(rows: int, width: int, elements: int | None = None) -> list[slice]:
     """Ranges of rows, each with at most CHUNK_ELEMENTS (or `elements`) values at `width` values per row."""
     step = max(1, (elements or CHUNK_ELEMENTS) // max(1, width))
-    return [(start, min(start + step, rows)) for start in range(0, rows, step)]
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 class NearestSearch:
@@ -73,8 +73,8 @@ class NearestSearch:
         self.score_N = np.zeros(len(x_ND), dtype=np.float32)
         self.other_N = np.zeros(len(x_ND), dtype=np.float32)
         scores = Scores(centroids_KD)
-        for start, stop in row_chunks(len(x_ND), len(centroids_KD)):
-            self._compare_all(slice(start, stop), scores)
+        for rows in row_chunks(len(x_ND), len(centroids_KD)):
+            self._compare_all(rows, scores)
 
     def update(self, centroids_KD: np.ndarray, moved: np.ndarray) -> None:
         """Update for new centroids; only those listed in `moved` (sorted indices) differ from the previous ones."""
@@ -82,16 +82,16 @@ class NearestSearch:
             return
         scores = Scores(centroids_KD)
         if len(moved) > FULL_ABOVE * len(centroids_KD):
-            for start, stop in row_chunks(len(self.x_ND), len(centroids_KD)):
-                self._compare_all(slice(start, stop), scores)
+            for rows in row_chunks(len(self.x_ND), len(centroids_KD)):
+                self._compare_all(rows, scores)
             return
         position_K = np.full(len(centroids_KD), -1)
         position_K[moved] = np.arange(len(moved))
         scores_of_moved = Scores(centroids_KD[moved])
-        for start, stop in row_chunks(len(self.x_ND), len(moved)):
-            doubtful = start + self._compare_moved(slice(start, stop), moved, scores_of_moved, position_K)
-            for first, last in row_chunks(len(doubtful), len(centroids_KD)):
-                self._compare_all(doubtful[first:last], scores)
+        for rows in row_chunks(len(self.x_ND), len(moved)):
+            doubtful = rows.start + self._compare_moved(rows, moved, scores_of_moved, position_K)
+            for part in row_chunks(len(doubtful), len(centroids_KD)):
+                self._compare_all(doubtful[part], scores)
 
     def _compare_all(self, rows: slice | np.ndarray, scores: Scores) -> None:
         score_RK = scores.of(self.x_ND[rows])

@@ -56,29 +56,29 @@ def check_level_sizes(level_sizes: list[int]) -> list[int]:
     return [int(size) for size in level_sizes]
 
 
-def check_codes(codes_NL: np.ndarray, level_sizes: list[int], what: str = "codes") -> np.ndarray:
+def check_codes(codes_NL: np.ndarray, level_sizes: list[int]) -> np.ndarray:
     """Return `codes_NL` as int32 [N,L]; TokenizerError when a code is not in 0..size-1 of its level."""
     codes = np.asarray(codes_NL)
     if codes.ndim != 2 or codes.shape[1] != len(level_sizes) or not np.issubdtype(codes.dtype, np.integer):
         raise TokenizerError(
-            f"{what}: expected whole numbers of shape [items, {len(level_sizes)}], got {codes.dtype} {codes.shape}."
+            f"codes: expected whole numbers of shape [items, {len(level_sizes)}], got {codes.dtype} {codes.shape}."
         )
     outside = (codes < 0) | (codes >= np.asarray(level_sizes))
     if outside.any():
         row, level = np.argwhere(outside)[0]
         raise TokenizerError(
-            f"{what}: row {row} has code {codes[row, level]} on level {level + 1}, "
+            f"codes: row {row} has code {codes[row, level]} on level {level + 1}, "
             f"whose codes run from 0 to {level_sizes[level] - 1}."
         )
     return codes.astype(np.int32)
 
 
-def check_arrays(
-    title: str, state: dict[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, np.ndarray]:
-    """Return the named arrays of a saved quantizer as float32; TokenizerError when one is missing or has a wrong shape."""
-    for name, shape in shapes.items():
-        if name not in state or state[name].shape != shape:
+def fill_arrays(title: str, blanks: Mapping[str, np.ndarray], state: dict[str, np.ndarray]) -> None:
+    """Copy saved arrays into those of the same names; TokenizerError when one is missing or has another shape."""
+    for name, blank in blanks.items():
+        if name not in state or state[name].shape != blank.shape:
             found = state[name].shape if name in state else "nothing"
-            raise TokenizerError(f"{title}: array {name!r} should have shape {shape}, found {found}; tokenize again.")
-    return {name: np.asarray(state[name], dtype=np.float32) for name in shapes}
+            raise TokenizerError(
+                f"{title}: array {name!r} should have shape {blank.shape}, found {found}; tokenize again."
+            )
+        blank[...] = state[name]

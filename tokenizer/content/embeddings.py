@@ -8,19 +8,16 @@ import polars as pl
 
 from tokenizer.common.vectors import principal_directions
 from tokenizer.content.fitted_state import fitted_array, fitted_strings, strings_to_array
+from tokenizer.content.models import PretrainedModel
 from tokenizer.errors import TokenizerError
 
 
 class EmbeddingSource(Protocol):
-    """A pretrained model and the columns that it reads."""
+    """Columns of the items and the pretrained model that reads them."""
 
     @property
-    def identity(self) -> str:
-        """Identifies the weights, see `tokenizer.content.models.model_identity`."""
-
-    @property
-    def model(self) -> str:
-        """The model's name or folder in the settings."""
+    def encoder(self) -> PretrainedModel:
+        """The model."""
 
     def present(self, items: pl.DataFrame) -> np.ndarray:
         """Rows that have content, bool [N]."""
@@ -47,7 +44,7 @@ class EmbeddingBlock:
         mean_E = vectors_ME.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.mean_E = mean_E if len(vectors_ME) > 1 else np.zeros_like(mean_E)
         self.directions_EW = principal_directions(vectors_ME - self.mean_E, self.dimensions, self.seed)
-        self.fitted_with = self.source.identity
+        self.fitted_with = self.source.encoder.identity
         return self._project(vectors_ME, present_N)
 
     def encode(self, items: pl.DataFrame, folder: Path, rows: np.ndarray) -> np.ndarray:
@@ -58,9 +55,9 @@ class EmbeddingBlock:
         present_N = self.source.present(items.select(self.columns)[rows])
         if not present_N.any():
             return np.zeros((len(rows), self.directions_EW.shape[1]), dtype=np.float32)
-        if self.source.identity != self.fitted_with:
+        if self.source.encoder.identity != self.fitted_with:
             raise TokenizerError(
-                f"model {self.source.model!r} is not the one that this tokenizer was fitted with (its files differ); "
+                f"model {self.source.encoder.model!r} is not the one that this tokenizer was fitted with (its files differ); "
                 "restore that model, or tokenize again."
             )
         return self._project(self.source.vectors(items, folder, rows[present_N]), present_N)

@@ -51,8 +51,6 @@ def spread_budget(slow_T: np.ndarray, token_budget: int) -> np.ndarray:
     Every slow frame gets as many whole tokens as fit, and every fast frame three tenths of that, rounded down. Fewer tokens
     than frames are then left: one each for the slow frames in order of time, then for the fast frames.
     """
-    if token_budget < 0:
-        raise TokenizerError(f"token_budget: expected 0 or more, got {token_budget}.")
     slow = int(slow_T.sum())
     fast = len(slow_T) - slow
 

@@ -64,7 +64,7 @@ def read_image(path: Path) -> np.ndarray:
         ValueError,
         SyntaxError,
         Image.DecompressionBombError,
-    ) as error:  # Pillow raises these for a bad file
+    ) as error:  # what Pillow raises for a bad file
         raise TokenizerError(f"{path}: cannot be read as an image ({error}).") from error
 
 

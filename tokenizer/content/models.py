@@ -3,7 +3,9 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from tokenizer.errors import TokenizerError
 
@@ -41,13 +43,31 @@ def model_identity(location: str) -> str:
     return f"{location}@{Path(hf_hub_download(location, 'config.json')).parent.name}"
 
 
-@contextmanager
-def loading(key: str, model: str, extra: str, hint: str) -> Iterator[None]:
-    """Turn errors while loading a model into TokenizerErrors that name the setting `key` and the missing extra."""
-    try:
-        yield
-    except ImportError as error:
-        raise TokenizerError(f"{key} needs the extra `{extra}`: pip install '.[{extra}]' ({error}).") from error
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise TokenizerError(f"{key} {model!r} cannot be loaded ({reason}); {hint}.") from error
+class PretrainedModel:
+    """A Hugging Face model that a setting names. key: that setting. extra: what must be installed. hint: help in errors."""
+
+    key: ClassVar[str]
+    extra: ClassVar[str]
+    hint: ClassVar[str]
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+    @cached_property
+    def identity(self) -> str:
+        """Identifies the weights, see `model_identity`."""
+        with self.loading():
+            return model_identity(model_location(self.model))
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Turn errors while loading the model into TokenizerErrors that name the setting and the missing extra."""
+        try:
+            yield
+        except ImportError as error:
+            raise TokenizerError(
+                f"{self.key} needs the extra `{self.extra}`: pip install '.[{self.extra}]' ({error})."
+            ) from error
+        except (OSError, ValueError, KeyError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise TokenizerError(f"{self.key} {self.model!r} cannot be loaded ({reason}); {self.hint}.") from error

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from tokenizer.content.cache import Advance, cached_vectors, content_key
-from tokenizer.content.models import OFFLINE_MODEL, loading, model_identity, model_location
+from tokenizer.content.models import OFFLINE_MODEL, PretrainedModel, model_location
 from tokenizer.content.text import item_texts
 
 SENTENCE_BATCH = 64
@@ -17,7 +17,7 @@ SENTENCE_TOKENS = 256
 STORED_AT_ONCE = 4096  # texts; an interruption loses at most this much work
 
 
-class SentenceEncoder:
+class SentenceEncoder(PretrainedModel):
     """Mean-pooled last hidden states of a Hugging Face encoder, rows of length one.
 
     model: an id on the hub, a folder, or OFFLINE_MODEL. Texts are cut at SENTENCE_TOKENS tokens. It runs on a GPU if there
@@ -25,8 +25,8 @@ class SentenceEncoder:
     installed or the model cannot be loaded.
     """
 
-    def __init__(self, model: str) -> None:
-        self.model = model
+    key, extra = "sentence_model", "text"
+    hint = f"give a folder, or {OFFLINE_MODEL!r} from the extra `text`"
 
     def vectors(self, texts: list[str]) -> np.ndarray:
         """One row per text, float32 [N,D]."""
@@ -67,15 +67,9 @@ class SentenceEncoder:
         return np.asarray(vectors_ND[np.argsort(by_length)])
 
     @cached_property
-    def identity(self) -> str:
-        """Identifies the weights, see `tokenizer.content.models.model_identity`."""
-        with self._loading():
-            return model_identity(model_location(self.model))
-
-    @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         location = model_location(self.model)
-        with self._loading():
+        with self.loading():
             import torch
             from transformers import AutoModel, AutoTokenizer
 
@@ -88,22 +82,12 @@ class SentenceEncoder:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer, encoder.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
-    def _loading(self) -> Any:
-        return loading(
-            "sentence_model", self.model, "text", f"give a folder, or {OFFLINE_MODEL!r} from the extra `text`"
-        )
-
 
 class TextColumns:
     """Text columns of the items, read as one text: a source for `tokenizer.content.embeddings.EmbeddingBlock`."""
 
     def __init__(self, columns: list[str], encoder: SentenceEncoder) -> None:
-        self.columns, self.encoder, self.model = columns, encoder, encoder.model
-
-    @property
-    def identity(self) -> str:
-        """Identifies the weights."""
-        return self.encoder.identity
+        self.columns, self.encoder = columns, encoder
 
     def present(self, items: pl.DataFrame) -> np.ndarray:
         """Rows that have a text, bool [N]."""

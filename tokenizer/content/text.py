@@ -12,14 +12,8 @@ from tokenizer.common.vectors import principal_directions
 from tokenizer.content.fitted_state import fitted_array, fitted_strings, strings_to_array
 from tokenizer.errors import TokenizerError
 
-MISSING_WORDS = [
-    "",
-    "unknown",
-    "nan",
-    "none",
-    "null",
-    "n/a",
-]  # a cell with one of these words, in any case, counts as empty
+# a cell with one of these words, in any case, counts as empty
+MISSING_WORDS = ["", "unknown", "nan", "none", "null", "n/a"]
 MAX_TERMS = 200_000
 MIN_ITEMS_FOR_RARE_TERMS = 100  # in a smaller catalogue, terms of a single item are kept as well
 

@@ -18,7 +18,7 @@ import polars as pl
 from tokenizer.content.cache import Advance, cached_vectors
 from tokenizer.content.frames import slow_frames, spread_budget
 from tokenizer.content.media import LONGEST_SIDE, MOST_FRAMES, read_image, sample_frames
-from tokenizer.content.models import loading, model_identity
+from tokenizer.content.models import PretrainedModel
 from tokenizer.content.text import MISSING_WORDS
 from tokenizer.errors import TokenizerError
 
@@ -26,7 +26,7 @@ IMAGES_AT_ONCE = 32
 STORED_AT_ONCE = 64  # videos, or batches of images; an interruption loses at most this much work
 
 
-class ImageEncoder:
+class ImageEncoder(PretrainedModel):
     """Image embeddings of length one: the mean of a backbone's output over all positions of a picture.
 
     model: an id on the hub or a folder, with its image processor. Models with an image and a text side, such as CLIP, give
@@ -35,8 +35,7 @@ class ImageEncoder:
     TokenizerError when the extra `vision` is not installed or the model cannot be loaded.
     """
 
-    def __init__(self, model: str) -> None:
-        self.model = model
+    key, extra, hint = "vision_model", "vision", "give the folder of an image backbone and its processor"
 
     def embed(self, pictures: list[np.ndarray]) -> np.ndarray:
         """One row per picture (uint8 [H,W,3]), float32 [N,D]."""
@@ -59,14 +58,8 @@ class ImageEncoder:
         return np.concatenate(parts)
 
     @cached_property
-    def identity(self) -> str:
-        """Identifies the weights, see `tokenizer.content.models.model_identity`."""
-        with self._loading():
-            return model_identity(self.model)
-
-    @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        with self._loading():
+        with self.loading():
             import torch
             from transformers import AutoImageProcessor, AutoModel
 
@@ -75,20 +68,12 @@ class ImageEncoder:
                 backbone = AutoModel.from_pretrained(self.model)
         return processor, backbone.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
-    def _loading(self) -> Any:
-        return loading("vision_model", self.model, "vision", "give the folder of an image backbone and its processor")
-
 
 class _FileColumn:
     """What columns of videos and columns of images share."""
 
     def __init__(self, column: str, encoder: ImageEncoder) -> None:
-        self.column, self.encoder, self.model = column, encoder, encoder.model
-
-    @property
-    def identity(self) -> str:
-        """Identifies the weights."""
-        return self.encoder.identity
+        self.column, self.encoder = column, encoder
 
     def present(self, items: pl.DataFrame) -> np.ndarray:
         """Rows that name a file, bool [N]."""

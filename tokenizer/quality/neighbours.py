@@ -17,7 +17,7 @@ EQUAL = 2e-6  # cosines that differ by less are equal, up to float32 rounding
 HIT_RATE_PAIRS = 20_000  # an even sample of this many pairs is precise enough
 COMPARISONS = (
     1 << 29
-)  # pairs x items, at most; otherwise these figures would delay the tokenization of a large catalogue
+)  # pairs x items, at most, so that these figures do not delay the tokenization of a large catalogue
 
 
 def neighbour_figures(
@@ -80,11 +80,8 @@ def pair_hit_rate(vectors_ND: np.ndarray, pairs_P2: np.ndarray, k: int) -> float
 
     Several items may be as near as b, as is common for decoded vectors. The pair then counts with the probability that b is
     among the k nearest in a random order of equals. A zero vector is equally far from every item. Memory is bounded, beyond
-    the vectors and one copy of them. The share is 0.0 if there is no pair. TokenizerError for rows outside the items or k
-    below 1.
+    the vectors and one copy of them. The share is 0.0 if there is no pair. TokenizerError for rows outside the items.
     """
-    if k < 1:
-        raise TokenizerError(f"pair hit rate: k is {k}; it must be at least 1.")
     pairs_P2 = _check_pairs(pairs_P2, len(vectors_ND))
     if not len(pairs_P2):
         return 0.0

@@ -4,68 +4,38 @@ Such a quantizer scales the vectors, encodes them into a latent space, where the
 approximates them, and decodes that sum. A subclass defines its networks and how it learns them and the codebooks.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
-from typing import Any, ClassVar, Self, TypedDict
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from itertools import chain, pairwise
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tokenizer.common.checks import check_arrays, check_codes, check_level_sizes, check_vectors
-from tokenizer.errors import TokenizerError
-from tokenizer.quantizers.residual import ResidualEncoder, sum_of_rows
+from tokenizer.clustering.nearest import row_chunks
+from tokenizer.common.checks import check_vectors
+from tokenizer.quantizers import Quantizer, by_level
+from tokenizer.quantizers.residual import MIB, ResidualEncoder, sum_of_rows
 from tokenizer.quantizers.scaling import Scaling
+from tokenizer.quantizers.spec import AutoencoderSpec
 
 CLIP_NORM = 1.0
 MOST_CHUNK_ROWS = 1 << 14  # larger chunks are no faster
 ROWS_PER_CODE = 256  # rows per code, at most, of the random sample on which codebooks start and are checked
 
 
-class TrainingSettings(TypedDict, total=False):
-    """Settings that all quantizers with networks share; see `Autoencoder`."""
-
-    hidden: list[int] | None
-    steps: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-    memory_mib: int
-
-
-class Autoencoder(ABC):
+class Autoencoder(Quantizer):
     """Base of the quantizers with networks.
 
     hidden: widths of the encoder's hidden layers, mirrored in the decoder. steps: steps of Adam with cosine decay, each on
-    batch_size rows. They are steps and not epochs, so that the time does not grow with the catalogue. memory_mib: bound of the
-    scratch memory.
+    batch_size rows. They are steps and not epochs, so that the time does not grow with the catalogue.
     """
 
-    title: ClassVar[str]  # the quantizer's name in error messages
-
-    def __init__(
-        self,
-        level_sizes: list[int],
-        *,
-        hidden: list[int] | None = None,
-        steps: int = 1000,
-        batch_size: int = 512,
-        learning_rate: float = 3e-3,
-        seed: int = 0,
-        memory_mib: int = 256,
-    ) -> None:
-        self.level_sizes = check_level_sizes(level_sizes)
-        self.hidden = [256] if hidden is None else list(hidden)
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.seed = seed
-        self.memory_mib = memory_mib
-        self._scaling = Scaling(np.zeros(0, dtype=np.float32), np.ones(1, dtype=np.float32))
-        self._encoder: nn.Module = nn.Identity()
-        self._decoder: nn.Module = nn.Identity()
-        self._codebooks: list[np.ndarray] = []
+    settings: AutoencoderSpec
+    _encoder: nn.Module
+    _decoder: nn.Module
+    _codebooks: list[np.ndarray]
 
     @abstractmethod
     def _latent_width(self, width: int) -> int:
@@ -99,14 +69,9 @@ class Autoencoder(ABC):
             codes_NL[rows] = encoder.encode(self._encode_rows(x_ND[rows]))
         return codes_NL
 
-    def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
-        """Codes int32 [N,L] of items that join later: the same as `encode`, which encodes each row independently."""
-        return self.encode(x_ND)
-
     def decode(self, codes_NL: np.ndarray) -> np.ndarray:
         """Vectors float32 [N,D] that the decoder makes from the sums of codebook rows."""
-        self._check_fitted()
-        codes_NL = check_codes(codes_NL, self.level_sizes)
+        codes_NL = self._checked_codes(codes_NL)
         decoded_ND = np.empty((len(codes_NL), len(self._scaling.mean_D)), dtype=np.float32)
         for rows in self._chunks(len(codes_NL)):
             decoded_ND[rows] = self._decode_rows(codes_NL[rows])
@@ -126,20 +91,11 @@ class Autoencoder(ABC):
         self._check_fitted()
         return self._codebooks
 
-    def _checked(self, x_ND: np.ndarray) -> np.ndarray:
-        self._check_fitted()
-        return check_vectors(x_ND, width=len(self._scaling.mean_D))
-
-    def _check_fitted(self) -> None:
-        if not self._codebooks:
-            raise TokenizerError(f"this {self.title} has not been fitted; call fit first, or load a saved artefact.")
-
-    def _chunks(self, rows: int) -> Iterator[slice]:
+    def _chunks(self, rows: int) -> list[slice]:
         """Row ranges whose pass through the networks fits into half of memory_mib; the codes take the other half."""
         width = len(self._scaling.mean_D)
-        floats = 4 * (width + self._latent_width(width)) + 2 * sum(self.hidden)
-        chunk = max(1, min(MOST_CHUNK_ROWS, self.memory_mib * 2**20 // 2 // (4 * floats)))
-        return (slice(start, min(start + chunk, rows)) for start in range(0, rows, chunk))
+        floats = 4 * (width + self._latent_width(width)) + 2 * sum(self.settings.hidden)
+        return row_chunks(rows, floats, min(MOST_CHUNK_ROWS * floats, self.memory_mib * MIB // 2))
 
     @torch.no_grad()
     def _encode_rows(self, x_RD: np.ndarray) -> np.ndarray:
@@ -168,72 +124,44 @@ class Autoencoder(ABC):
             latent_SW[rows] = self._encode_rows(x_ND[sample_S[rows]])
         return torch.from_numpy(latent_SW)
 
-    def config(self) -> dict[str, Any]:
-        """Settings as plain JSON values."""
-        return {
-            "level_sizes": self.level_sizes,
-            "hidden": self.hidden,
-            "steps": self.steps,
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            "seed": self.seed,
-            "memory_mib": self.memory_mib,
-        }
-
     def state_dict(self) -> dict[str, np.ndarray]:
         """Mean, scale, both networks and the codebooks as named arrays."""
-        state = {"mean": self._scaling.mean_D, "scale": self._scaling.scale}
+        self._check_fitted()
+        state = self._scaling.arrays()
         for part, network in (("encoder", self._encoder), ("decoder", self._decoder)):
             state |= {f"{part}.{name}": array.numpy() for name, array in network.state_dict().items()}
-        return state | {f"codebook_{level + 1}": codebook for level, codebook in enumerate(self._codebooks)}
+        return state | by_level("codebook", self._codebooks)
 
-    @classmethod
-    def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
-        """Restore from `config()` and `state_dict()`; TokenizerError names an array that is missing or has a wrong shape."""
-        quantizer = cls(**config)
-        width = state["mean"].shape[-1] if "mean" in state else 1
+    def _make_room(self, width: int) -> None:
+        self._scaling = Scaling.blank(width)
         with torch.random.fork_rng(devices=[]):
-            quantizer._encoder, quantizer._decoder = quantizer._networks(width)
-        quantizer._scaling = Scaling(np.zeros(width, dtype=np.float32), np.zeros(1, dtype=np.float32))
-        latent_width = quantizer._latent_width(width)
-        quantizer._codebooks = [np.zeros((size, latent_width), np.float32) for size in quantizer.level_sizes]
-        blanks = quantizer.state_dict()
-        arrays = check_arrays(cls.title, state, {name: blank.shape for name, blank in blanks.items()})
-        for name, blank in blanks.items():
-            blank[...] = arrays[name]  # these arrays are views of the quantizer's own arrays
-        quantizer._freeze()
-        return quantizer
+            self._encoder, self._decoder = self._networks(width)
+        latent_width = self._latent_width(width)
+        self._codebooks = [np.zeros((size, latent_width), np.float32) for size in self.level_sizes]
+        self._freeze()
 
+    def _train(self, rows: int, loss_of: Callable[[int, np.ndarray], Tensor], *others: Iterable[nn.Parameter]) -> None:
+        """Minimise `loss_of(step, rows_B)` over both networks and `others` by Adam, see the settings.
 
-def train(
-    rows: int,
-    loss_of: Callable[[int, np.ndarray], Tensor],
-    parameters: Iterable[nn.Parameter],
-    *,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-) -> None:
-    """Minimise `loss_of(step, rows_B)` by Adam with cosine decay to zero and gradients clipped to a norm of one.
-
-    rows: number of rows. rows_B: the row numbers of one step; a pass uses each row at most once, and rows that do not fill a
-    batch are skipped until the next pass. A parameter without a gradient in a step does not change.
-    """
-    parameters = list(parameters)
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, steps))
-    batch = min(batch_size, rows)
-    order_N, used = torch.randperm(rows).numpy(), 0
-    for step in range(steps):
-        if used + batch > rows:
-            order_N, used = torch.randperm(rows).numpy(), 0
-        loss = loss_of(step, order_N[used : used + batch])
-        used += batch
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
-        optimizer.step()
-        schedule.step()
+        rows: number of rows. rows_B: the row numbers of one step; a pass uses each row at most once, and rows that do not fill
+        a batch are skipped until the next pass. The learning rate falls to zero, gradients are clipped to a norm of one, and a
+        parameter without a gradient in a step does not change.
+        """
+        parameters = [*chain(self._encoder.parameters(), self._decoder.parameters(), *others)]
+        optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.settings.steps)
+        batch = min(self.settings.batch_size, rows)
+        order_N, used = torch.randperm(rows).numpy(), 0
+        for step in range(self.settings.steps):
+            if used + batch > rows:
+                order_N, used = torch.randperm(rows).numpy(), 0
+            loss = loss_of(step, order_N[used : used + batch])
+            used += batch
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+            optimizer.step()
+            schedule.step()
 
 
 def perceptron(sizes: list[int]) -> nn.Sequential:

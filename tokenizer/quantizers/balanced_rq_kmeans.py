@@ -1,16 +1,18 @@
 """Balanced RQ-KMeans (OneRec, V1): on every level, the numbers of items per code differ by at most one."""
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from tokenizer.clustering.balanced_assignment import Costs, Prices, balanced_assignment
 from tokenizer.clustering.balanced_kmeans import balanced_kmeans
 from tokenizer.clustering.nearest import nearest_rows
-from tokenizer.common.checks import check_arrays, check_vectors
+from tokenizer.common.checks import check_vectors
+from tokenizer.quantizers import by_level
 from tokenizer.quantizers.residual import sum_of_rows
 from tokenizer.quantizers.residual_kmeans import ResidualKMeans, sample_rows, scaled_parts, subtract_rows
 from tokenizer.quantizers.scaling import Scaling
+from tokenizer.quantizers.spec import BalancedRQKMeansSpec
 
 
 class BalancedRQKMeans(ResidualKMeans):
@@ -24,37 +26,24 @@ class BalancedRQKMeans(ResidualKMeans):
     has no room for all of them. `encode_new` is for items that join later: each row independently takes the code with the
     least squared distance plus fitted price, which spreads items similar to the fitted ones about evenly.
 
-    level_sizes: codes per level, may differ. iterations: rounds of assignment and means per level, at most. fit_rows: size of
-    a random sample to fit on (None: all rows). memory_mib: bound of the scratch memory, beside the vectors, the result, a few
-    numbers per item and, while fitting, one copy of the fitted rows.
+    iterations: rounds of assignment and means per level, at most. fit_rows: size of a random sample to fit on (None: all
+    rows). Beside memory_mib it needs a few numbers per item.
     """
 
     title = "balanced RQ-KMeans"
-
-    def __init__(
-        self,
-        level_sizes: list[int],
-        *,
-        iterations: int = 25,
-        seed: int = 0,
-        fit_rows: int | None = None,
-        memory_mib: int = 256,
-    ) -> None:
-        super().__init__(level_sizes, seed=seed, memory_mib=memory_mib)
-        self.iterations = iterations
-        self.fit_rows = fit_rows
-        self._prices: list[np.ndarray] = []
+    settings_class = BalancedRQKMeansSpec
+    settings: BalancedRQKMeansSpec
+    _prices: list[np.ndarray]
 
     def fit(self, x_ND: np.ndarray) -> Self:
         """Learn mean, scale, codebooks and prices from [N,D] vectors; TokenizerError for NaN, infinity, or no rows."""
-        x_ND = sample_rows(check_vectors(x_ND), self.fit_rows, self.seed)
+        x_ND = sample_rows(check_vectors(x_ND), self.settings.fit_rows, self.seed)
         self._scaling = Scaling.of(x_ND)
         residual_ND = self._scaling.apply(x_ND)
         self._codebooks, self._prices = [], []
         for level, size in enumerate(self.level_sizes):
-            found = balanced_kmeans(
-                residual_ND, size, iterations=self.iterations, seed=self.seed + level, memory_mib=self.memory_mib
-            )
+            seed, rounds = self.seed + level, self.settings.iterations
+            found = balanced_kmeans(residual_ND, size, iterations=rounds, seed=seed, memory_mib=self.memory_mib)
             subtract_rows(residual_ND, found.centroids_KD, found.assignment_N)
             self._codebooks.append(found.centroids_KD)
             self._prices.append(found.price_K)
@@ -86,24 +75,10 @@ class BalancedRQKMeans(ResidualKMeans):
                 subtract_rows(residual_RD, codebook_VD, codes_NL[part, level])
         return codes_NL
 
-    def config(self) -> dict[str, Any]:
-        """Settings as plain JSON values."""
-        return {
-            "level_sizes": self.level_sizes,
-            "iterations": self.iterations,
-            "seed": self.seed,
-            "fit_rows": self.fit_rows,
-            "memory_mib": self.memory_mib,
-        }
-
     def state_dict(self) -> dict[str, np.ndarray]:
         """Mean, scale, codebooks and prices as named arrays."""
-        return super().state_dict() | {f"price_{level}": price_V for level, price_V in enumerate(self._prices, start=1)}
+        return super().state_dict() | by_level("price", self._prices)
 
-    @classmethod
-    def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
-        """Restore from `config()` and `state_dict()`; TokenizerError names an array that is missing or has a wrong shape."""
-        quantizer = super().load(config, state)
-        shapes = {f"price_{level}": (size,) for level, size in enumerate(quantizer.level_sizes, start=1)}
-        quantizer._prices = list(check_arrays(cls.title, state, shapes).values())
-        return quantizer
+    def _make_room(self, width: int) -> None:
+        super()._make_room(width)
+        self._prices = [np.zeros(size, dtype=np.float32) for size in self.level_sizes]

@@ -4,50 +4,37 @@ They are a lower bound for every tokenizer. A generator can still learn which ID
 about one item helps with another.
 """
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from tokenizer.common.checks import check_arrays, check_codes, check_level_sizes, check_vectors
-from tokenizer.errors import TokenizerError
+from tokenizer.common.checks import check_vectors
+from tokenizer.quantizers import Quantizer
+from tokenizer.quantizers.scaling import Scaling
+from tokenizer.quantizers.spec import NoSettings
 
 
-class ContentFree:
+class ContentFree(Quantizer):
     """Base of quantizers without codebooks; a subclass adds `encode`.
 
     Their latent space has one column, in which every item and every codebook row is zero. So `tokenizer.unique` can treat
     them like the others: all free codes are equally near, and a colliding item takes the first.
-    memory_mib is part of the common interface; the scratch memory stays far below it.
     """
 
-    def __init__(self, level_sizes: list[int], *, seed: int = 0, memory_mib: int = 256) -> None:
-        self.level_sizes = check_level_sizes(level_sizes)
-        self.seed = seed
-        self.memory_mib = memory_mib
-        self._state: dict[str, np.ndarray] = {}
+    settings_class = NoSettings
+    _fitted_rows: np.ndarray
 
     def fit(self, x_ND: np.ndarray) -> Self:
         """Keep the mean and the number of rows of [N,D]; TokenizerError for NaN, infinity or an empty array."""
         x_ND = check_vectors(x_ND)
-        self._state = {
-            "mean": x_ND.mean(axis=0, dtype=np.float64).astype(np.float32),
-            "fitted_rows": np.asarray([len(x_ND)], dtype=np.int64),
-        }
+        self._make_room(x_ND.shape[1])
+        self._scaling.mean_D[:] = x_ND.mean(axis=0, dtype=np.float64)
+        self._fitted_rows[:] = len(x_ND)
         return self
-
-    def encode(self, x_ND: np.ndarray) -> np.ndarray:
-        """Codes int32 [N,L]."""
-        raise NotImplementedError
-
-    def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
-        """Codes of items that join later, int32 [N,L]."""
-        return self.encode(x_ND)
 
     def decode(self, codes_NL: np.ndarray) -> np.ndarray:
         """The mean of the fitted rows for every item, float32 [N,D]."""
-        state = self._fitted()
-        codes_NL = check_codes(codes_NL, self.level_sizes)
-        return np.tile(state["mean"], (len(codes_NL), 1))
+        return np.tile(self._scaling.mean_D, (len(self._checked_codes(codes_NL)), 1))
 
     def latent(self, x_ND: np.ndarray) -> np.ndarray:
         """One column of zeros, float32 [N,1]."""
@@ -56,38 +43,17 @@ class ContentFree:
     @property
     def codebooks(self) -> list[np.ndarray]:
         """One float32 [V,1] array of zeros per level."""
-        self._fitted()
+        self._check_fitted()
         return [np.zeros((size, 1), dtype=np.float32) for size in self.level_sizes]
-
-    def config(self) -> dict[str, Any]:
-        """Settings as plain JSON values."""
-        return {"level_sizes": self.level_sizes, "seed": self.seed, "memory_mib": self.memory_mib}
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The mean and the number of the fitted rows."""
-        return dict(self._state)
+        self._check_fitted()
+        return {"mean": self._scaling.mean_D, "fitted_rows": self._fitted_rows}
 
-    @classmethod
-    def load(cls, config: dict[str, Any], state: dict[str, np.ndarray]) -> Self:
-        """Restore from `config()` and `state_dict()`; TokenizerError names an array that is missing or has a wrong shape."""
-        quantizer = cls(**config)
-        width = state["mean"].shape[-1] if "mean" in state and state["mean"].ndim else 0
-        check_arrays(cls.__name__, state, {"mean": (width,), "fitted_rows": (1,)})
-        quantizer._state = {
-            "mean": np.asarray(state["mean"], dtype=np.float32),
-            "fitted_rows": np.asarray(state["fitted_rows"], dtype=np.int64),
-        }
-        return quantizer
-
-    def _fitted(self) -> dict[str, np.ndarray]:
-        if not self._state:
-            raise TokenizerError(
-                f"this {type(self).__name__} has not been fitted; call fit first, or load a saved artefact."
-            )
-        return self._state
-
-    def _checked(self, x_ND: np.ndarray) -> np.ndarray:
-        return check_vectors(x_ND, width=len(self._fitted()["mean"]))
+    def _make_room(self, width: int) -> None:
+        self._scaling = Scaling.blank(width)
+        self._fitted_rows = np.zeros(1, dtype=np.int64)
 
 
 def mix(key_N: np.ndarray) -> np.ndarray:

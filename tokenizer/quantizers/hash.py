@@ -19,6 +19,8 @@ class HashIDs(ContentFree):
     items share all their codes then depends on the level sizes.
     """
 
+    title = "HashIDs"
+
     def encode(self, x_ND: np.ndarray) -> np.ndarray:
         """Codes int32 [N,L]; each row is hashed independently of the others."""
         x_ND = self._checked(x_ND)

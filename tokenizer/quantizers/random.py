@@ -21,19 +21,21 @@ class RandomIDs(ContentFree):
     gets the same draws again, and `tokenizer.append` moves those items to free IDs.
     """
 
+    title = "RandomIDs"
+
     def encode(self, x_ND: np.ndarray) -> np.ndarray:
         """The draws for rows 0, 1, 2 … as codes int32 [N,L]."""
         return self._draws(0, len(self._checked(x_ND)))
 
     def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
         """The draws after those of the fitted rows, int32 [N,L]."""
-        return self._draws(int(self._fitted()["fitted_rows"][0]), len(self._checked(x_ND)))
+        count = len(self._checked(x_ND))
+        return self._draws(int(self._fitted_rows[0]), count)
 
     def _draws(self, first: int, count: int) -> np.ndarray:
         products = list(accumulate(self.level_sizes, lambda left, right: left * right))
-        levels = sum(
-            product <= 1 << 62 for product in products
-        )  # here draws do not repeat; other levels are independent
+        # on the first levels draws do not repeat; the other levels are independent
+        levels = sum(product <= 1 << 62 for product in products)
         codes_NL = np.empty((count, len(self.level_sizes)), dtype=np.int32)
         for start in range(0, count, BLOCK_ROWS):
             row_R = np.arange(first + start, first + min(start + BLOCK_ROWS, count), dtype=np.uint64)

@@ -54,8 +54,8 @@ class ResidualEncoder:
         """Codes int32 [N,L] of rows [N,W]."""
         latent_NW = np.ascontiguousarray(latent_NW, dtype=np.float32)
         codes_NL = np.empty((len(latent_NW), len(self.codebooks)), dtype=np.int32)
-        for start, stop in row_chunks(len(latent_NW), self._elements_per_row(), min(self.budget, 4 * CHUNK_ELEMENTS)):
-            codes_NL[start:stop] = self._encode_chunk(latent_NW[start:stop])
+        for rows in row_chunks(len(latent_NW), self._elements_per_row(), min(self.budget, 4 * CHUNK_ELEMENTS)):
+            codes_NL[rows] = self._encode_chunk(latent_NW[rows])
         return codes_NL
 
     def _elements_per_row(self) -> int:

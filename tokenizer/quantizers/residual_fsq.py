@@ -7,13 +7,13 @@ clipped; the cells here tile the interval, so that an evenly spread latent uses 
 """
 
 import math
-from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tokenizer.quantizers.autoencoder import Autoencoder, TrainingSettings, perceptron, train
+from tokenizer.quantizers.autoencoder import Autoencoder, perceptron
+from tokenizer.quantizers.spec import ResidualFSQSpec
 
 
 class ResidualFSQ(Autoencoder):
@@ -30,29 +30,20 @@ class ResidualFSQ(Autoencoder):
 
     title = "residual FSQ"
 
-    def __init__(
-        self,
-        level_sizes: list[int],
-        *,
-        values_per_axis: int = 2,
-        axes: int | None = None,
-        evenness: float = 30.0,
-        **training: Unpack[TrainingSettings],
-    ) -> None:
-        super().__init__(level_sizes, **training)
-        self.values_per_axis = values_per_axis
-        self.axes = axes
-        self.evenness = evenness
+    settings_class = ResidualFSQSpec
+    settings: ResidualFSQSpec
 
     def _grids(self) -> tuple[list[np.ndarray], np.ndarray]:
-        return residual_grids([grid_factors(size, self.values_per_axis) for size in self.level_sizes], self.axes or 1)
+        return residual_grids(
+            [grid_factors(size, self.settings.values_per_axis) for size in self.level_sizes], self.settings.axes or 1
+        )
 
     def _latent_width(self, width: int) -> int:
         return len(self._grids()[1])
 
     def _networks(self, width: int) -> tuple[nn.Module, nn.Module]:
         axes = self._latent_width(width)
-        return EvenEncoder([width, *self.hidden, axes]), perceptron([axes, *self.hidden[::-1], width])
+        return EvenEncoder([width, *self.settings.hidden, axes]), perceptron([axes, *self.settings.hidden[::-1], width])
 
     def _learn(self, x_ND: np.ndarray) -> None:
         self._codebooks, cells_W = self._grids()
@@ -62,16 +53,9 @@ class ResidualFSQ(Autoencoder):
             x_BD = torch.from_numpy(self._scaling.apply(x_ND[rows_B]))
             u_BW = self._encoder(x_BD)
             loss = nn.functional.mse_loss(self._decoder(to_cell_centres(u_BW, cells)), x_BD)
-            return loss + self.evenness * distance_from_even(u_BW)
+            return loss + self.settings.evenness * distance_from_even(u_BW)
 
-        train(
-            len(x_ND),
-            loss_of,
-            [*self._encoder.parameters(), *self._decoder.parameters()],
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-        )
+        self._train(len(x_ND), loss_of)
         self._settle(x_ND, self._sample(len(x_ND)))
 
     @torch.no_grad()
@@ -88,14 +72,6 @@ class ResidualFSQ(Autoencoder):
         mean_W = sums_W / len(sample_S)
         self._encoder.get_buffer("mean").copy_(mean_W)
         self._encoder.get_buffer("variance").copy_((squares_W / len(sample_S) - mean_W.square()).clamp(min=0))
-
-    def config(self) -> dict[str, Any]:
-        """Settings as plain JSON values."""
-        return super().config() | {
-            "values_per_axis": self.values_per_axis,
-            "axes": self.axes,
-            "evenness": self.evenness,
-        }
 
 
 class EvenEncoder(nn.Module):

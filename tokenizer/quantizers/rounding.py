@@ -5,7 +5,8 @@ passes the rounding unchanged (straight through) or rotated with the vector (rot
 `GumbelRounding` learns codebooks by gradient, through noisy mixtures that become hard choices (arXiv 1611.01144).
 """
 
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,57 +19,65 @@ DEAD_SHARE = 0.1  # a code with less than this share of its level's average load
 WARMEST, COLDEST = 0.1, 0.005  # temperature of Gumbel choices in the first and the last step
 
 
-class Rounding(Protocol):
-    """The quantization between an encoder and a decoder in training."""
+class Rounding(ABC):
+    """The quantization between an encoder and a decoder in training.
 
-    def parameters(self) -> list[nn.Parameter]:
-        """Parameters for the optimizer, from the first step on."""
-
-    def start(self, codebooks: list[Tensor], codes_SL: Tensor) -> None:
-        """Set the codebooks; codes_SL: codes of a sample of the rows."""
-
-    def __call__(self, latent_BW: Tensor, progress: float) -> tuple[Tensor, Tensor]:
-        """Latents rounded to sums of codebook rows, and a loss to add; progress runs from 0 to 1."""
-
-    def codebooks(self) -> list[Tensor]:
-        """One [V,W] tensor per level, detached."""
-
-
-class AveragedRounding:
-    """Codebooks as moving averages; dead codes move onto rows of the batch.
-
-    batch: rows per step. rotation: use the rotation trick and not straight-through gradients. diversity_weight: of LETTER's
-    diversity loss. A moving average is a gradient step of size (1 - decay) on the mean squared distance of each code to its
-    rows. The diversity loss takes the same step. Its weight is relative to that distance averaged over the W columns, as in
-    LETTER, and its step moves no code by more than (1 - decay) of the mean length of the initial codes.
+    batch: rows per step. commitment: weight of the loss that pulls latents to their codes. decay: of the moving averages.
+    diversity_weight, diversity_clusters: of LETTER's diversity loss.
     """
 
     def __init__(
         self,
         level_sizes: list[int],
-        width: int,
         *,
         batch: int,
-        rotation: bool,
         commitment: float,
-        decay: float,
+        decay: float = 0.99,
         diversity_weight: float = 0.0,
         diversity_clusters: int = 10,
     ) -> None:
-        from vector_quantize_pytorch import ResidualVQ
-
-        self._batch = batch
-        self._decay = decay
+        self._batch, self._commitment, self._decay = batch, commitment, decay
         self._diversity_weight = diversity_weight
         self._diversity = [CodeDiversity(diversity_clusters) for _ in level_sizes]
+
+    @abstractmethod
+    def parameters(self) -> list[nn.Parameter]:
+        """Parameters for the optimizer, from the first step on."""
+
+    @abstractmethod
+    def start(self, codebooks: list[Tensor], codes_SL: Tensor) -> None:
+        """Set the codebooks, and the load of each code; codes_SL: codes of a sample of the rows."""
+
+    @abstractmethod
+    def __call__(self, latent_BW: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """Latents rounded to sums of codebook rows, and a loss to add; progress runs from 0 to 1."""
+
+    @abstractmethod
+    def codebooks(self) -> list[Tensor]:
+        """One [V,W] tensor per level, detached."""
+
+
+class AveragedRounding(Rounding):
+    """Codebooks as moving averages; dead codes move onto rows of the batch.
+
+    rotation: use the rotation trick and not straight-through gradients. A moving average is a gradient step of size (1 - decay)
+    on the mean squared distance of each code to its rows. The diversity loss takes the same step. Its weight is relative to
+    that distance averaged over the W columns, as in LETTER, and its step moves no code by more than (1 - decay) of the mean
+    length of the initial codes.
+    """
+
+    def __init__(self, level_sizes: list[int], width: int, *, rotation: bool, **settings: Any) -> None:
+        from vector_quantize_pytorch import ResidualVQ
+
+        super().__init__(level_sizes, **settings)
         self._reach = [0.0 for _ in level_sizes]
         self._quantizer = ResidualVQ(
             dim=width,
             codebook_size=tuple(level_sizes),
-            decay=decay,
-            commitment_weight=commitment,
+            decay=self._decay,
+            commitment_weight=self._commitment,
             rotation_trick=rotation,
-            threshold_ema_dead_code=DEAD_SHARE * batch / max(level_sizes),
+            threshold_ema_dead_code=DEAD_SHARE * self._batch / max(level_sizes),
             sync_codebook=False,  # only one of several processes fits, and it must not wait for the others
         ).train()
 
@@ -116,14 +125,14 @@ class AveragedRounding:
         return [layer.codebook.detach().clone() for layer in self._quantizer.layers]
 
 
-class GumbelRounding:
+class GumbelRounding(Rounding):
     """Codebooks learnt by gradient: each level uses a mixture of its rows, random at first, the nearest row in the end.
 
     The mixture is softmax(-d² / (temperature · s) + Gumbel noise). d² are the squared distances to the rows, and s is the
     batch mean of the smallest, so that a temperature has the same effect on every level and for every encoder. The
     temperature falls geometrically from `warmest` to COLDEST. Rows are learnt in units of their initial root mean square, so
     that steps of Adam are relative to the size of a level's residuals. Codes with less than dead_share of the average load
-    move onto rows of the batch. decay: of the moving averages of the loads.
+    move onto rows of the batch.
     """
 
     def __init__(
@@ -131,24 +140,16 @@ class GumbelRounding:
         level_sizes: list[int],
         width: int,
         *,
-        batch: int,
-        commitment: float,
-        decay: float = 0.99,
         warmest: float = WARMEST,
         dead_share: float = DEAD_SHARE,
-        diversity_weight: float = 0.0,
-        diversity_clusters: int = 10,
+        **settings: Any,
     ) -> None:
+        super().__init__(level_sizes, **settings)
         self._units = [nn.Parameter(torch.zeros(size, width)) for size in level_sizes]
         self._scale = [torch.ones(()) for _ in level_sizes]
         self._load = [torch.ones(size) for size in level_sizes]
-        self._batch = batch
-        self._commitment = commitment
-        self._decay = decay
         self._dead_share = dead_share
         self._warmest = warmest
-        self._diversity_weight = diversity_weight
-        self._diversity = [CodeDiversity(diversity_clusters) for _ in level_sizes]
 
     def parameters(self) -> list[nn.Parameter]:
         """The codebooks."""

@@ -1,14 +1,15 @@
 """RQ-KMeans: k-means on the vectors, then on the residuals, level by level (OneRec Technical Report, section 1.1)."""
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from tokenizer.clustering.kmeans import Initialisation, lloyd
+from tokenizer.clustering.kmeans import lloyd
 from tokenizer.common.checks import check_vectors
 from tokenizer.quantizers.residual import ResidualEncoder
 from tokenizer.quantizers.residual_kmeans import ResidualKMeans, sample_rows, scaled_parts, subtract_rows
 from tokenizer.quantizers.scaling import Scaling
+from tokenizer.quantizers.spec import RQKMeansSpec
 
 
 class RQKMeans(ResidualKMeans):
@@ -18,49 +19,25 @@ class RQKMeans(ResidualKMeans):
     (arXiv 2506.13695, section 1.1). Vectors are first shifted by their mean and divided by their root mean square (one number
     for all columns), so that float32 distances stay exact for data far from the origin. `decode` undoes this.
 
-    level_sizes: codes per level, may differ. iterations: of k-means per level, at most. initialisation: initial centroids, see
+    iterations: of k-means per level, at most. initialisation: initial centroids, see
     `tokenizer.clustering.kmeans.start_centroids`. restarts: fits per level, of which the best is kept. fit_rows: size of a
     random sample to fit on (None: all rows). beam_width: partial codes kept per item in encoding; 1 takes the nearest code on
-    each level, as in the paper. memory_mib: bound of the scratch memory, beside the vectors, the result and, while fitting,
-    one copy of the fitted rows.
+    each level, as in the paper.
     """
 
     title = "RQ-KMeans"
-
-    def __init__(
-        self,
-        level_sizes: list[int],
-        *,
-        iterations: int = 25,
-        seed: int = 0,
-        initialisation: Initialisation = "spread",
-        restarts: int = 1,
-        fit_rows: int | None = None,
-        beam_width: int = 1,
-        memory_mib: int = 256,
-    ) -> None:
-        super().__init__(level_sizes, seed=seed, memory_mib=memory_mib)
-        self.iterations = iterations
-        self.initialisation: Initialisation = initialisation
-        self.restarts = restarts
-        self.fit_rows = fit_rows
-        self.beam_width = beam_width
+    settings_class = RQKMeansSpec
+    settings: RQKMeansSpec
 
     def fit(self, x_ND: np.ndarray) -> Self:
         """Learn mean, scale and codebooks from [N,D] vectors; TokenizerError for NaN, infinity or an empty array."""
-        x_ND = sample_rows(check_vectors(x_ND), self.fit_rows, self.seed)
+        settings = self.settings.model_dump(include={"iterations", "initialisation", "restarts"})
+        x_ND = sample_rows(check_vectors(x_ND), self.settings.fit_rows, self.seed)
         self._scaling = Scaling.of(x_ND)
         residual_ND = self._scaling.apply(x_ND)
         self._codebooks = []
         for level, size in enumerate(self.level_sizes):
-            found = lloyd(
-                residual_ND,
-                size,
-                iterations=self.iterations,
-                seed=self.seed + level,
-                initialisation=self.initialisation,
-                restarts=self.restarts,
-            )
+            found = lloyd(residual_ND, size, seed=self.seed + level, **settings)
             subtract_rows(residual_ND, found.centroids_KD, found.assignment_N)
             self._codebooks.append(found.centroids_KD)
         return self
@@ -68,25 +45,9 @@ class RQKMeans(ResidualKMeans):
     def encode(self, x_ND: np.ndarray) -> np.ndarray:
         """Codes int32 [N,L] of vectors [N,D]: on each level the nearest codebook row, or by beams if beam_width is above 1."""
         x_ND = self._checked(x_ND)
-        encoder = ResidualEncoder(self._codebooks, beam_width=self.beam_width, memory_mib=max(1, self.memory_mib // 2))
+        memory_mib = max(1, self.memory_mib // 2)
+        encoder = ResidualEncoder(self._codebooks, beam_width=self.settings.beam_width, memory_mib=memory_mib)
         codes_NL = np.empty((len(x_ND), len(self.level_sizes)), dtype=np.int32)
         for part, scaled_RD in scaled_parts(x_ND, self._scaling, self.memory_mib):
             codes_NL[part] = encoder.encode(scaled_RD)
         return codes_NL
-
-    def encode_new(self, x_ND: np.ndarray) -> np.ndarray:
-        """The same as `encode`, which encodes each row independently."""
-        return self.encode(x_ND)
-
-    def config(self) -> dict[str, Any]:
-        """Settings as plain JSON values."""
-        return {
-            "level_sizes": self.level_sizes,
-            "iterations": self.iterations,
-            "seed": self.seed,
-            "initialisation": self.initialisation,
-            "restarts": self.restarts,
-            "fit_rows": self.fit_rows,
-            "beam_width": self.beam_width,
-            "memory_mib": self.memory_mib,
-        }

@@ -6,18 +6,18 @@ first step, codes and reconstruction are exactly those of RQ-KMeans.
 """
 
 from collections.abc import Iterator
-from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tokenizer.quantizers.autoencoder import Autoencoder, TrainingSettings, perceptron, train
+from tokenizer.quantizers.autoencoder import Autoencoder, perceptron
 from tokenizer.quantizers.codebooks import revive_dead_codes
 from tokenizer.quantizers.residual import ResidualEncoder
 from tokenizer.quantizers.rounding import GumbelRounding
 from tokenizer.quantizers.rq_kmeans import RQKMeans
 from tokenizer.quantizers.scaling import Scaling
+from tokenizer.quantizers.spec import RQKMeansPlusSpec
 
 WARMEST = 0.02  # choices are almost hard from the start, because the initial codes are good
 
@@ -35,18 +35,14 @@ class RQKMeansPlus(Autoencoder):
 
     title = "RQ-KMeans+"
 
-    def __init__(
-        self, level_sizes: list[int], *, commitment: float = 0.0, **training: Unpack[TrainingSettings]
-    ) -> None:
-        training = {"steps": 300, "learning_rate": 1e-3, **training}  # a good start needs fewer and smaller steps
-        super().__init__(level_sizes, **training)
-        self.commitment = commitment
+    settings_class = RQKMeansPlusSpec
+    settings: RQKMeansPlusSpec
 
     def _latent_width(self, width: int) -> int:
         return width
 
     def _networks(self, width: int) -> tuple[nn.Module, nn.Module]:
-        return Residual([width, *self.hidden, width]), Residual([width, *self.hidden[::-1], width])
+        return Residual([width, *self.settings.hidden, width]), Residual([width, *self.settings.hidden[::-1], width])
 
     def _learn(self, x_ND: np.ndarray) -> None:
         sample_S = self._sample(len(x_ND))
@@ -56,20 +52,20 @@ class RQKMeansPlus(Autoencoder):
         state = start.state_dict()
         self._scaling = Scaling(state["mean"], state["scale"])
         self._codebooks = start.codebooks
-        if self.steps == 0:  # training rescales the codebooks, which would round them
+        if self.settings.steps == 0:  # training rescales the codebooks, which would round them
             return
         started = self._error(x_ND, sample_S)
-        self._train(x_ND, sample_S)
+        self._improve(x_ND, sample_S)
         if self._error(x_ND, sample_S) > started:
             self._encoder, self._decoder = self._networks(x_ND.shape[1])
             self._codebooks = start.codebooks
 
-    def _train(self, x_ND: np.ndarray, sample_S: np.ndarray) -> None:
+    def _improve(self, x_ND: np.ndarray, sample_S: np.ndarray) -> None:
         rounding = GumbelRounding(
             self.level_sizes,
             x_ND.shape[1],
-            batch=min(self.batch_size, len(x_ND)),
-            commitment=self.commitment,
+            batch=min(self.settings.batch_size, len(x_ND)),
+            commitment=self.settings.commitment,
             warmest=WARMEST,
             dead_share=0.0,  # k-means gives outliers codes of their own, which lowers the error: they must stay
         )
@@ -78,17 +74,10 @@ class RQKMeansPlus(Autoencoder):
 
         def loss_of(step: int, rows_B: np.ndarray) -> Tensor:
             x_BD = torch.from_numpy(self._scaling.apply(x_ND[rows_B]))
-            quantised_BD, loss = rounding(self._encoder(x_BD), step / max(1, self.steps - 1))
+            quantised_BD, loss = rounding(self._encoder(x_BD), step / max(1, self.settings.steps - 1))
             return loss + nn.functional.mse_loss(self._decoder(quantised_BD), x_BD)
 
-        train(
-            len(x_ND),
-            loss_of,
-            [*self._encoder.parameters(), *self._decoder.parameters(), *rounding.parameters()],
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-        )
+        self._train(len(x_ND), loss_of, rounding.parameters())
         revived = revive_dead_codes(self._latent_of(x_ND, sample_S), rounding.codebooks(), self.seed)
         self._codebooks = [codebook_VD.numpy() for codebook_VD in revived]
 
@@ -105,10 +94,6 @@ class RQKMeansPlus(Autoencoder):
         for x_RD, codes_RL in self._codes_by_parts(x_ND, sample_S):
             total += float(np.square(x_RD - self._decode_rows(codes_RL), dtype=np.float64).sum())
         return total
-
-    def config(self) -> dict[str, Any]:
-        """Settings as plain JSON values."""
-        return super().config() | {"commitment": self.commitment}
 
 
 class Residual(nn.Module):

@@ -4,7 +4,7 @@ Options are the gradient of the rounding, see `tokenizer.quantizers.rounding`, a
 `tokenizer.quantizers.letter`.
 """
 
-from typing import Any, Self, Unpack
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from tokenizer.common.checks import check_vectors
 from tokenizer.errors import TokenizerError
-from tokenizer.quantizers.autoencoder import Autoencoder, TrainingSettings, perceptron, train
+from tokenizer.quantizers.autoencoder import Autoencoder, perceptron
 from tokenizer.quantizers.codebooks import revive_dead_codes, start_codebooks
 from tokenizer.quantizers.letter import behaviour_loss
 from tokenizer.quantizers.rounding import AveragedRounding, Gradient, GumbelRounding, Rounding
+from tokenizer.quantizers.spec import RQVAESpec
 
 WARM_UP_SHARE = 0.2  # share of steps that train the autoencoder alone, so that codebooks start in a settled space
 COMMITMENT: dict[Gradient, float] = {"rotation": 0.25, "ste": 0.25, "gumbel": 0.01}
@@ -36,28 +37,9 @@ class RQVAE(Autoencoder):
 
     title = "RQ-VAE"
 
-    def __init__(
-        self,
-        level_sizes: list[int],
-        *,
-        latent_dimensions: int = 64,
-        gradient: Gradient = "rotation",
-        commitment: float | None = None,
-        decay: float = 0.99,
-        behaviour_weight: float = 0.0,
-        diversity_weight: float = 0.0,
-        diversity_clusters: int = 10,
-        **training: Unpack[TrainingSettings],
-    ) -> None:
-        super().__init__(level_sizes, **training)
-        self.latent_dimensions = latent_dimensions
-        self.gradient: Gradient = gradient
-        self.commitment = commitment
-        self.decay = decay
-        self.behaviour_weight = behaviour_weight
-        self.diversity_weight = diversity_weight
-        self.diversity_clusters = diversity_clusters
-        self._behaviour_NK: np.ndarray | None = None
+    settings_class = RQVAESpec
+    settings: RQVAESpec
+    _behaviour_NK: np.ndarray | None = None
 
     def fit(self, x_ND: np.ndarray, behaviour_ND: np.ndarray | None = None) -> Self:
         """Train on [N,D] vectors without changing torch's random state.
@@ -65,7 +47,7 @@ class RQVAE(Autoencoder):
         behaviour_ND: one behaviour vector per row, of any width, zero without behaviour. It is used, scaled to length one, if
         behaviour_weight is above zero. Raises TokenizerError for NaN, infinity, no rows, or missing behaviour.
         """
-        if self.behaviour_weight > 0:
+        if self.settings.behaviour_weight > 0:
             self._behaviour_NK = _checked_behaviour(behaviour_ND, len(x_ND))
         try:
             return super().fit(x_ND)
@@ -73,69 +55,44 @@ class RQVAE(Autoencoder):
             self._behaviour_NK = None
 
     def _latent_width(self, width: int) -> int:
-        return self.latent_dimensions
+        return self.settings.latent_dimensions
 
     def _networks(self, width: int) -> tuple[nn.Module, nn.Module]:
-        sizes = [width, *self.hidden, self.latent_dimensions]
+        sizes = [width, *self.settings.hidden, self.settings.latent_dimensions]
         return perceptron(sizes), perceptron(sizes[::-1])
 
     def _rounding(self, batch: int) -> Rounding:
+        options = self.settings
         settings: dict[str, Any] = {
             "batch": batch,
-            "commitment": COMMITMENT[self.gradient] if self.commitment is None else self.commitment,
-            "decay": self.decay,
-            "diversity_weight": self.diversity_weight,
-            "diversity_clusters": self.diversity_clusters,
+            "commitment": COMMITMENT[options.gradient] if options.commitment is None else options.commitment,
+            **options.model_dump(include={"decay", "diversity_weight", "diversity_clusters"}),
         }
-        if self.gradient == "gumbel":
-            return GumbelRounding(self.level_sizes, self.latent_dimensions, **settings)
-        rotation = self.gradient == "rotation"
-        return AveragedRounding(self.level_sizes, self.latent_dimensions, rotation=rotation, **settings)
+        if options.gradient == "gumbel":
+            return GumbelRounding(self.level_sizes, options.latent_dimensions, **settings)
+        rotation = options.gradient == "rotation"
+        return AveragedRounding(self.level_sizes, options.latent_dimensions, rotation=rotation, **settings)
 
     def _learn(self, x_ND: np.ndarray) -> None:
-        rounding, sample_S = self._rounding(min(self.batch_size, len(x_ND))), self._sample(len(x_ND))
-        alignment = _Alignment(self._behaviour_NK, self.latent_dimensions, self.behaviour_weight)
-        warm_up = int(self.steps * WARM_UP_SHARE)
-
-        def start_rounding() -> None:
-            rounding.start(*start_codebooks(self._latent_of(x_ND, sample_S), self.level_sizes, self.seed))
+        options = self.settings
+        rounding, sample_S = self._rounding(min(options.batch_size, len(x_ND))), self._sample(len(x_ND))
+        alignment = _Alignment(self._behaviour_NK, options.latent_dimensions, options.behaviour_weight)
+        warm_up = int(options.steps * WARM_UP_SHARE)
 
         def loss_of(step: int, rows_B: np.ndarray) -> Tensor:
             x_BD = torch.from_numpy(self._scaling.apply(x_ND[rows_B]))
             if step == warm_up:
-                start_rounding()
+                rounding.start(*start_codebooks(self._latent_of(x_ND, sample_S), self.level_sizes, self.seed))
             latent_BW = self._encoder(x_BD)
             loss = torch.zeros(())
             if step >= warm_up:
-                latent_BW, loss = rounding(latent_BW, (step - warm_up) / max(1, self.steps - 1 - warm_up))
+                latent_BW, loss = rounding(latent_BW, (step - warm_up) / max(1, options.steps - 1 - warm_up))
             return loss + nn.functional.mse_loss(self._decoder(latent_BW), x_BD) + alignment.loss(latent_BW, rows_B)
 
-        parameters = [*self._encoder.parameters(), *self._decoder.parameters(), *rounding.parameters()]
-        train(
-            len(x_ND),
-            loss_of,
-            [*parameters, *alignment.parameters()],
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-        )
-        if self.steps == 0:
-            start_rounding()
+        self._train(len(x_ND), loss_of, rounding.parameters(), alignment.parameters())
         latent_SW = self._latent_of(x_ND, sample_S)
         codebooks = rounding.codebooks()
         self._codebooks = [codebook.numpy() for codebook in revive_dead_codes(latent_SW, codebooks, self.seed)]
-
-    def config(self) -> dict[str, Any]:
-        """Settings as plain JSON values."""
-        return super().config() | {
-            "latent_dimensions": self.latent_dimensions,
-            "gradient": self.gradient,
-            "commitment": self.commitment,
-            "decay": self.decay,
-            "behaviour_weight": self.behaviour_weight,
-            "diversity_weight": self.diversity_weight,
-            "diversity_clusters": self.diversity_clusters,
-        }
 
 
 class _Alignment:

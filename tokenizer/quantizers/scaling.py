@@ -19,6 +19,11 @@ class Scaling:
     scale: np.ndarray
 
     @classmethod
+    def blank(cls, width: int) -> Self:
+        """A scaling of `width` columns that changes nothing."""
+        return cls(np.zeros(width, dtype=np.float32), np.ones(1, dtype=np.float32))
+
+    @classmethod
     def of(cls, x_ND: np.ndarray) -> Self:
         """The scaling that gives these rows mean zero and mean square one."""
         mean_D = x_ND.mean(axis=0, dtype=np.float64)
@@ -28,6 +33,10 @@ class Scaling:
             squares += float(np.vdot(centred_RD, centred_RD))
         scale = float(np.sqrt(squares / x_ND.size))
         return cls(mean_D.astype(np.float32), np.asarray([scale if scale > 0 else 1.0], dtype=np.float32))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Both arrays by name, as a quantizer saves them."""
+        return {"mean": self.mean_D, "scale": self.scale}
 
     def apply(self, x_ND: np.ndarray) -> np.ndarray:
         """Shifted and scaled rows, float32 [N,D]."""

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from tokenizer.common.settings import Settings
 from tokenizer.errors import TokenizerError
@@ -131,7 +131,7 @@ def restore_quantizer(config: dict[str, Any], state: dict[str, np.ndarray]) -> Q
         )
     try:
         restored: Quantizer = quantizer_class(method).load(settings, state)
-    except TypeError as error:  # an unknown setting, or a missing one
+    except (TypeError, ValidationError) as error:  # an unknown setting, or a missing one
         raise TokenizerError(
             f"semantic IDs: settings of the quantizer do not fit this version ({error}); tokenize again."
         ) from error

@@ -15,7 +15,7 @@ import numpy as np
 from tokenizer.common.checks import check_codes, check_level_sizes
 from tokenizer.errors import TokenizerError
 from tokenizer.unique.free_ids import CodeSpace, settle
-from tokenizer.unique.id_order import all_different, first_of_run, sort_keys
+from tokenizer.unique.id_order import all_different, sort_keys
 from tokenizer.unique.sinkhorn import assign_within_prefixes, cheapest_last_codes, priced_space
 
 
@@ -87,10 +87,9 @@ def sinkhorn_last_level(
 def numbers_within_groups(key_N: np.ndarray) -> np.ndarray:
     """Number rows with the same key 0, 1, 2 … in row order, int64 [N]."""
     order_N = np.argsort(key_N, kind="stable")
-    position_N = np.arange(len(key_N))
+    sorted_N = key_N[order_N]
     number_N = np.empty(len(key_N), dtype=np.int64)
-    starts_N = np.where(first_of_run(key_N[order_N]), position_N, 0)
-    number_N[order_N] = position_N - np.maximum.accumulate(starts_N)
+    number_N[order_N] = np.arange(len(key_N)) - np.searchsorted(sorted_N, sorted_N)
     return number_N
 
 

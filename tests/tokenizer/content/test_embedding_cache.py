@@ -37,6 +37,13 @@ class Embedder:
         return made
 
 
+def asked_for(texts: list[str]) -> list[str]:
+    """The texts that were not in the cache; the vectors of all are checked."""
+    embedder = Embedder()
+    embedder(texts)
+    return embedder.asked
+
+
 def shards(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.shard"))
 
@@ -62,29 +69,24 @@ def test_what_was_stored_before_an_interruption_is_kept() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         cached_vectors([content_key(str(n).encode()) for n in range(30)], "model", embed, rows_at_once=10, what="test")
-    embedder = Embedder()
-    embedder([str(number) for number in range(30)])
-    assert embedder.asked == [str(number) for number in range(20, 30)]
+    numbers = [str(number) for number in range(30)]
+    assert asked_for(numbers) == numbers[20:]
 
 
 def test_a_damaged_shard_is_never_believed(own_cache: Path) -> None:
-    Embedder()(["a", "b", "c"])
+    asked_for(["a", "b", "c"])
     (shard,) = shards(own_cache)
     whole = shard.read_bytes()
     for place in range(0, len(whole), 7):
         shard.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        embedder = Embedder()
-        embedder(["a", "b", "c"])  # checks the vectors
-        assert embedder.asked == ["a", "b", "c"]
+        assert asked_for(["a", "b", "c"]) == ["a", "b", "c"]
         for other in shards(own_cache):
             if other != shard:
                 other.unlink()
     for left in (0, 10, 40, len(whole) - 1):
         shard.write_bytes(whole[:left])
-        assert len(Embedder()(["a", "b", "c"])) == 3
-    embedder = Embedder()
-    embedder(["a", "b", "c"])
-    assert not embedder.asked  # rebuilt beside the damaged one
+        asked_for(["a", "b", "c"])
+    assert not asked_for(["a", "b", "c"])  # rebuilt beside the damaged one
 
 
 def test_many_small_shards_become_one(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,19 +94,15 @@ def test_many_small_shards_become_one(own_cache: Path, monkeypatch: pytest.Monke
     texts = [str(number) for number in range(40)]
     Embedder()(texts, rows_at_once=3)
     assert len(shards(own_cache)) == 1
-    embedder = Embedder()
-    embedder(texts)
-    assert not embedder.asked
+    assert not asked_for(texts)
 
 
 def test_a_disk_that_takes_nothing_costs_only_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("ONEREC_CACHE", str(tmp_path / "file"))
-    embedder = Embedder()
     for _ in range(2):
         with pytest.warns(UserWarning, match="cannot store embeddings.*ONEREC_CACHE"):
-            embedder(["a"])
-    assert embedder.asked == ["a", "a"]
+            assert asked_for(["a"]) == ["a"]
 
 
 def test_two_processes_at_once(own_cache: Path) -> None:
@@ -118,9 +116,7 @@ def test_two_processes_at_once(own_cache: Path) -> None:
     )
     running = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
     assert [process.wait(timeout=60) for process in running] == [0, 0]
-    embedder = Embedder()
-    embedder([str(number) for number in range(300)])
-    assert not embedder.asked
+    assert not asked_for([str(number) for number in range(300)])
     assert not list(own_cache.rglob("*.tmp"))
 
 

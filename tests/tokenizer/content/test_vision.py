@@ -1,5 +1,7 @@
 """Videos and images as item content: films made here, a backbone of random weights, files that are missing or broken."""
 
+import sys
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -76,6 +78,17 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_backbone(tmp_path_factory.mktemp("vit"), "vit")
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures the backbone was given, call by call."""
+    calls: list[int] = []
+    embed = ImageEncoder.embed
+    monkeypatch.setattr(
+        ImageEncoder, "embed", lambda self, pictures: calls.append(len(pictures)) or embed(self, pictures)
+    )
+    return calls
+
+
 def spec(backbone: Path, **columns: list[str]) -> ContentSpec:
     return ContentSpec(vision_model=str(backbone), frames_per_second=2.0, **columns)
 
@@ -121,17 +134,9 @@ def test_any_backbone_tells_pictures_apart_and_twice_the_same(tmp_path: Path, ki
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
 
 
-def test_films_of_the_same_scenes_are_near_and_are_embedded_once(
-    films: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[int] = []
-    embed = ImageEncoder.embed
-    monkeypatch.setattr(
-        ImageEncoder, "embed", lambda self, pictures: asked.append(len(pictures)) or embed(self, pictures)
-    )
-    items = pl.DataFrame(
-        {"clip": ["a.mp4", "a_again.mp4", "b.mp4", "b.mp4"], "cover": ["1.png", "1.png", None, "2.png"]}
-    )
+def test_films_of_the_same_scenes_are_near_and_are_embedded_once(films: Path, backbone: Path, asked: list[int]) -> None:
+    clips, covers = ["a.mp4", "a_again.mp4", "b.mp4", "b.mp4"], ["1.png", "1.png", None, "2.png"]
+    items = pl.DataFrame({"clip": clips, "cover": covers})
     encoder = ContentEncoder(spec(backbone, videos=["clip"], images=["cover"]))
     clips, covers = encoder.fit_encode_blocks(items, films)
     assert asked == [12, 6, 12, 2]  # frames of three films, then two pictures
@@ -148,12 +153,7 @@ def test_films_of_the_same_scenes_are_near_and_are_embedded_once(
     assert len(asked) == 4  # everything came from the cache
 
 
-def test_other_settings_are_embedded_anew(films: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    embed = ImageEncoder.embed
-    monkeypatch.setattr(
-        ImageEncoder, "embed", lambda self, pictures: asked.append(len(pictures)) or embed(self, pictures)
-    )
+def test_other_settings_are_embedded_anew(films: Path, backbone: Path, asked: list[int]) -> None:
     items = pl.DataFrame({"clip": ["a.mp4", "b.mp4"]})
     chosen = spec(backbone, videos=["clip"])
     for changed in ({}, {"frames_per_second": 1.0}, {"token_budget": 3}, {}):
@@ -165,11 +165,15 @@ def test_missing_and_broken_files_are_named_with_their_row(films: Path, backbone
     (tmp_path / "broken.mp4").write_bytes(b"this is no film" * 50)
     (tmp_path / "cut.mp4").write_bytes((films / "a.mp4").read_bytes()[:300])
     (tmp_path / "broken.png").write_bytes((films / "1.png").read_bytes()[:60])
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(1600))
     good, png = str(films / "a.mp4"), str(films / "1.png")
     faults = [
         ("videos", [good, "gone.mp4", None, "lost.mp4"], r"row 1: .*gone.mp4 does not exist \(2 such rows of 4\)"),
         ("videos", [good, "", "broken.mp4"], r"row 2: .*broken.mp4: cannot be decoded"),
         ("videos", ["cut.mp4"], r"row 0: .*cut.mp4: cannot be decoded"),
+        ("videos", ["sound.wav"], r"sound.wav: holds no video stream"),
         ("videos", [png, good], None),  # a picture is a film of one frame
         ("images", [png, "broken.png"], r"row 1: .*broken.png: cannot be read as an image"),
         ("images", [png, good], r"row 1: .*a.mp4: cannot be read as an image"),
@@ -183,23 +187,10 @@ def test_missing_and_broken_files_are_named_with_their_row(films: Path, backbone
             continue
         with pytest.raises(TokenizerError, match=message):
             encoder.fit(items, tmp_path)
-
-
-def test_the_row_of_a_new_item_is_its_row_in_the_table(films: Path, backbone: Path) -> None:
-    items = pl.DataFrame({"clip": ["a.mp4", "b.mp4", "a.mp4", "gone.mp4"]})
-    encoder = ContentEncoder(spec(backbone, videos=["clip"])).fit(items.head(3), films)
-    with pytest.raises(TokenizerError, match=r"row 3: .*gone.mp4"):
-        encoder.encode(items, films, np.asarray([2, 3]))
-
-
-def test_sound_alone_is_no_film(tmp_path: Path, backbone: Path) -> None:
-    import wave
-
-    with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
-        sound.setparams((1, 2, 8000, 0, "NONE", ""))
-        sound.writeframes(bytes(1600))
-    with pytest.raises(TokenizerError, match=r"sound.wav: holds no video stream"):
-        ContentEncoder(spec(backbone, videos=["f"])).fit(pl.DataFrame({"f": ["sound.wav"]}), tmp_path)
+    joined = pl.DataFrame({"clip": ["a.mp4", "b.mp4", "a.mp4", "gone.mp4"]})
+    encoder = ContentEncoder(spec(backbone, videos=["clip"])).fit(joined.head(3), films)
+    with pytest.raises(TokenizerError, match=r"row 3: .*gone.mp4"):  # the row of a new item is its row in the table
+        encoder.encode(joined, films, np.asarray([2, 3]))
 
 
 def test_faulty_settings_are_named(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,8 +203,6 @@ def test_faulty_settings_are_named(films: Path, tmp_path: Path, monkeypatch: pyt
         ContentEncoder(spec(tmp_path, images=["n"])).fit(items, films)
     with pytest.raises(TokenizerError, match="no column 'g'"):
         ContentEncoder(spec(tmp_path, videos=["g"])).fit(items, films)
-    import sys
-
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(TokenizerError, match="extra `vision`"):
         media.sample_frames(films / "a.mp4", 1.0)

@@ -72,13 +72,9 @@ def test_whole_code_sequences_equal_a_slow_reference(items: int, size: int, seed
     assert figures["levels_in_common"] == pytest.approx(apart - slow_entropy(groups), abs=1e-9)
 
 
-def test_more_possible_ids_than_a_machine_integer_holds() -> None:
+def test_extremes_of_capacity_and_gini() -> None:
     figures = overall_figures(np.zeros((3, 8), dtype=np.int32), [4096] * 8)
-    assert figures["capacity"] == 4096**8
-    assert json.loads(json.dumps(figures)) == figures
-
-
-def test_gini_at_its_ends() -> None:
+    assert json.loads(json.dumps(figures))["capacity"] == 4096**8  # more than a machine integer holds
     assert gini(np.full(7, 3)) == 0.0
     assert gini(np.array([0, 0, 0, 12])) == pytest.approx(0.75)
     assert gini(np.zeros(5)) == 0.0
@@ -100,59 +96,36 @@ def test_what_is_lost_after_each_level(monkeypatch: pytest.MonkeyPatch) -> None:
     latent, codes = generator.normal(size=(50, 4)).astype(np.float32), generator.integers(0, 3, size=(50, 3))
     codebooks = [generator.normal(size=(3, 4)).astype(np.float32) for _ in range(3)]
     variance = sum(np.var(latent.astype(float), axis=0))
-    expected = []
-    for depth in (1, 2, 3):
-        errors = [
-            sum(
-                (latent[row].astype(float) - sum(codebooks[lv][codes[row, lv]].astype(float) for lv in range(depth)))
-                ** 2
-            )
-            for row in range(50)
-        ]
-        expected.append(sum(errors) / 50 / variance)
+    decoded = [sum(codebooks[level][codes[:, level]] for level in range(depth)) for depth in (1, 2, 3)]
+    expected = [np.square(latent - rows).sum() / 50 / variance for rows in decoded]
     assert lost_by_level(latent, codebooks, codes) == pytest.approx(expected, rel=1e-5)
     monkeypatch.setattr("tokenizer.quality.reconstruction.CHUNK_ELEMENTS", 12)  # three rows at a time
     assert lost_by_level(latent, codebooks, codes) == pytest.approx(expected, rel=1e-5)
-    decoded = sum(codebooks[level][codes[:, level]] for level in range(3))
-    assert reconstruction(latent, decoded)["share_of_variance"] == pytest.approx(expected[-1], rel=1e-5)
+    assert reconstruction(latent, decoded[-1])["share_of_variance"] == pytest.approx(expected[-1], rel=1e-5)
 
 
 def test_figures_are_plain_json_and_print_as_a_table() -> None:
     codes = np.array([[0, 1], [0, 1], [2, 0]])
-    figures = figures_of(codes, [3, 2], notes=["a remark"])
+    figures = figures_of(codes, [3, 2], notes=["a remark"], neighbours_P2=np.array([[0, 1], [2, 0]]))
     assert json.loads(json.dumps(figures)) == figures
-    assert figures["collisions_before"] == {
-        "share_of_items": pytest.approx(2 / 3),
-        "largest_group": 2,
-        "distinct_codes": 2,
-    }
+    collided = {"share_of_items": 2 / 3, "largest_group": 2, "distinct_codes": 2}
+    assert figures["collisions_before"] == pytest.approx(collided)
     assert figures["collisions_after"]["share_of_items"] == 0
     assert figures["moved"] == 1
     assert [level["size"] for level in figures["id_levels"]] == [3, 2, 2]
     assert [prefix["distinct"] for prefix in figures["prefixes"]] == [2, 2, 3]
     # rows 0 and 2 are met exactly by their first code; row 1 misses by (1, -1, 0); the variance is 3 * 2/9
     assert [level["variance_lost"] for level in figures["levels"]] == pytest.approx([1.0, 1.0])
-    assert "neighbours" not in figures
-    printed = format_quality(figures)
-    assert "66.67% of the items shared their codes" in printed
-    assert "first 1 code" in printed
-    assert "a remark" in printed
-
-
-def test_figures_with_neighbours_print_them_too() -> None:
-    figures = figures_of(np.array([[0, 1], [0, 1], [2, 0]]), [3, 2], neighbours_P2=np.array([[0, 1], [2, 0]]))
-    assert json.loads(json.dumps(figures)) == figures
     assert figures["neighbours"]["prefix_agreement"] == [0.5, 0.5]
-    assert "of 2 held-out pairs 50.00% share 1" in format_quality(figures)
-
-
-def test_an_artefact_of_an_older_version_still_prints() -> None:
-    figures = figures_of(np.array([[0, 1], [0, 1], [2, 0]]), [3, 2])
+    shared, printed = "66.67% of the items shared their codes", format_quality(figures)
+    for words in (shared, "first 1 code", "a remark", "of 2 held-out pairs 50.00% share 1"):
+        assert words in printed
+    # an artefact of an older version still prints
     for level in figures["levels"]:
         for key in ("gini", "largest_load", "largest_share", "variance_lost"):
             del level[key]
-    del figures["prefixes"], figures["overall"]
-    assert "66.67% of the items shared their codes" in format_quality(figures)
+    del figures["prefixes"], figures["overall"], figures["neighbours"]
+    assert shared in format_quality(figures)
 
 
 def test_the_table_keeps_its_columns_apart() -> None:

@@ -8,8 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neural_cases import SMALL, lost, used
-from quantizer_cases import clustered
+from quantizer_cases import SMALL, clustered, lost, used
 
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers.letter import (

@@ -4,14 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from quantizer_cases import lost
 
 from tokenizer.quantizers.opq import OPQ
 from tokenizer.quantizers.rotation import balanced_rotation, block_widths, procrustes
-
-
-def share_lost(quantizer: OPQ, x: np.ndarray) -> float:
-    decoded = quantizer.fit(x).decode(quantizer.encode(x))
-    return float(np.square(x - decoded).sum() / np.square(x - x.mean(0)).sum())
 
 
 def uneven_normal(items: int = 1500, width: int = 16) -> np.ndarray:
@@ -21,7 +17,7 @@ def uneven_normal(items: int = 1500, width: int = 16) -> np.ndarray:
 
 def test_the_rotation_helps_where_columns_are_uneven() -> None:
     x = uneven_normal()
-    plain, rotated = share_lost(OPQ([32] * 4, rotation=False), x), share_lost(OPQ([32] * 4), x)
+    plain, rotated = lost(OPQ([32] * 4, rotation=False).fit(x), x), lost(OPQ([32] * 4).fit(x), x)
     assert rotated < 0.3 * plain  # measured .022 and .170
 
 
@@ -29,30 +25,28 @@ def test_the_rotation_keeps_columns_that_suit_the_blocks() -> None:
     """Two blocks with 16 clusters each: exact as they are; mixed by principal directions every block has 256 of them."""
     rng = np.random.default_rng(0)
     x = np.concatenate([5 * rng.normal(size=(16, 6))[rng.integers(16, size=800)] for _ in range(2)], axis=1)
-    assert share_lost(OPQ([16, 16]), x) < 0.05
+    assert lost(OPQ([16, 16]).fit(x), x) < 0.05
 
 
 def test_more_rounds_of_rotation_lose_less() -> None:
     """On clusters that suit the blocks, hidden by a rotation; over several draws, since each has local optima."""
-    lost = {1: 0.0, 25: 0.0}
+    shares = {1: 0.0, 25: 0.0}
     for seed in range(6):
         rng = np.random.default_rng(seed)
         blocks = [5 * rng.normal(size=(8, 4))[rng.integers(8, size=600)] for _ in range(2)]
         x = np.concatenate(blocks, axis=1) @ np.linalg.qr(rng.normal(size=(8, 8)))[0]
-        for rounds in lost:
-            lost[rounds] += share_lost(OPQ([8, 8], iterations=rounds), x) / 6
-    assert lost[25] < 0.7 * lost[1], lost
+        for rounds in shares:
+            shares[rounds] += lost(OPQ([8, 8], iterations=rounds).fit(x), x) / 6
+    assert shares[25] < 0.7 * shares[1], shares
 
 
 def test_the_latent_space_keeps_distances() -> None:
     x = uneven_normal(200)
     quantizer = OPQ([8, 8, 8]).fit(x)
-    latent = quantizer.latent(x)
-    scale = float(quantizer.state_dict()["scale"][0])
-    np.testing.assert_allclose(
-        scale * np.linalg.norm(latent[1:] - latent[0], axis=1), np.linalg.norm(x[1:] - x[0], axis=1), rtol=1e-4
-    )
-    rotation = quantizer.state_dict()["rotation"].astype(np.float64)
+    state, latent = quantizer.state_dict(), quantizer.latent(x)
+    distances = (np.linalg.norm(rows[1:] - rows[0], axis=1) for rows in (state["scale"] * latent, x))
+    np.testing.assert_allclose(*distances, rtol=1e-4)
+    rotation = state["rotation"].astype(np.float64)
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(16), atol=1e-5)
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neural_cases import SMALL, lost, used
-from quantizer_cases import clustered
+from quantizer_cases import SMALL, clustered, lost, used
 
 from tokenizer.quantizers.residual_fsq import (
     ResidualFSQ,
