@@ -48,7 +48,9 @@ def test_weights_are_saved_and_their_names_checked(tmp_path: Path) -> None:
     path = tmp_path / "weights.json"
     LinearWeights(NAMES, np.array([1.0, 0.1, -3.0])).save(path, requests=7)
     np.testing.assert_array_equal(LinearWeights.load(path, NAMES).weights_F, [1.0, 0.1, -3.0])
-    with pytest.raises(UserError, match=r"weights\.json: has weights for log_probability, likeness, noise, not for likeness"):
+    with pytest.raises(
+        UserError, match=r"weights\.json: has weights for log_probability, likeness, noise, not for likeness"
+    ):
         LinearWeights.load(path, ["likeness"])
     path.write_text("[]")
     with pytest.raises(UserError, match="no readable weights"):

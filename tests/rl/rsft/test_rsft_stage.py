@@ -111,26 +111,16 @@ def test_what_is_dropped_gets_no_loss_and_stays_in_the_history(
 
 def two_kinds(users: int) -> pl.DataFrame:
     """Sessions of odd items, watched long, and of even items, watched a little; all of it is liked."""
-    draw = np.random.default_rng(1)
-    rows = []
-    for user in range(users):
-        for session in range(8):
-            odd = int(draw.integers(2))
-            period = "train" if session < 6 else ("valid", "test")[session - 6]
-            rows += [
-                {
-                    "user": user,
-                    "item": int(draw.integers(20)) * 2 + odd,
-                    "time": session * 5000 + step,
-                    "liked": 1,
-                    "shared": 0,
-                    "played": 40 * odd + int(draw.integers(10)),
-                    "long": 60,
-                    "period": period,
-                }
-                for step in range(4)
-            ]
-    return pl.DataFrame(rows)
+    draw, events = np.random.default_rng(1), np.arange(users * 8 * 4)
+    odd, session = draw.integers(2, size=users * 8).repeat(4), events // 4 % 8
+    columns = {
+        "user": events // 32,
+        "item": draw.integers(20, size=len(events)) * 2 + odd,
+        "time": session * 5000 + events % 4,
+        "played": 40 * odd + draw.integers(10, size=len(events)),
+        "period": np.array(["train"] * 6 + ["valid", "test"])[session],
+    }
+    return pl.DataFrame(columns).with_columns(liked=1, shared=0, long=60)
 
 
 def test_what_was_watched_long_is_recommended_more(tmp_path: Path) -> None:
