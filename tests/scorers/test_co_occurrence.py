@@ -20,7 +20,7 @@ def counted(train: Histories, config: CoOccurrenceConfig = SHORT) -> CoOccurrenc
     return CoOccurrence(config, seed=4).fit(*flat(train), ITEMS)
 
 
-def test_scores_of_given_items_are_those_of_the_list() -> None:
+def test_scores_of_given_items_are_those_of_the_list_in_chunks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = counted(TRAIN)
     lists = ItemKNN(counts).recommend(REQUESTS, ITEMS, exclude_seen=False)
     shuffled = np.random.default_rng(0).permuted(lists.items_CK, axis=1)
@@ -30,16 +30,8 @@ def test_scores_of_given_items_are_those_of_the_list() -> None:
         assert dict(zip(other.tolist(), its_scores.tolist(), strict=True)) == pytest.approx(listed, rel=1e-5)
     assert asked.max() > 0
     assert counts.scores_of(REQUESTS, np.full((25, 2), -1)).max() == 0
-
-
-def test_scores_of_given_items_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts, items = counted(TRAIN), np.tile(np.arange(ITEMS), (25, 1))
-    whole = counts.scores_of(REQUESTS, items)
     monkeypatch.setattr("onerec.scorers.co_occurrence.CELLS_PER_CHUNK", 40)
-    np.testing.assert_array_equal(counts.scores_of(REQUESTS, items), whole)
-
-
-def test_nothing_counted_scores_nothing() -> None:
+    np.testing.assert_array_equal(counts.scores_of(REQUESTS, shuffled), asked)
     assert counted([[], []]).scores_of(REQUESTS, np.zeros((25, 3), np.int32)).max() == 0
 
 

@@ -26,10 +26,10 @@ def make_vocabulary() -> FeatureVocabulary:
     return FeatureVocabulary(event, item, user, codes_NGM)
 
 
-def make_model(objectives: list[str] = OBJECTIVES, **settings: object) -> PreferenceModel:
+def make_model(objectives: list[str] = OBJECTIVES, rates: torch.Tensor = RATES, **settings: object) -> PreferenceModel:
     torch.manual_seed(0)
     config = RewardConfig(**{"width": 16, "tower_width": 8, **settings})  # type: ignore[arg-type]
-    rates = RATES[: len(objectives)]
+    rates = rates[: len(objectives)]
     vectors, popularity = torch.randn(ITEMS, 5), torch.arange(ITEMS).float()
     model = PreferenceModel(config, objectives, make_vocabulary(), vectors, rates, popularity)
     with torch.no_grad():  # heads start at zero, which would hide everything before them
@@ -140,13 +140,9 @@ def test_every_candidate_is_judged_independently_of_others_and_of_the_future() -
             item = batch.candidates_BX[row : row + 1, max(count - 1, 0)][:, None]
             judged = model.judge(alone, item, alone.counts_BX)
             assert judged.score_BX.isfinite().all()  # also without any history
-            if count:
-                torch.testing.assert_close(
-                    judged.score_BX[0, 0], together.score_BX[row, count - 1], atol=1e-4, rtol=1e-4
-                )
-                torch.testing.assert_close(
-                    judged.objectives_BXO[0, 0], together.objectives_BXO[row, count - 1], atol=1e-4, rtol=1e-4
-                )
+            for name in ("score_BX", "objectives_BXO") if count else ():
+                found, expected = getattr(judged, name)[0, 0], getattr(together, name)[row, count - 1]
+                torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -171,13 +167,8 @@ def test_weights_are_scaled_by_how_much_labels_vary() -> None:
     assert float(model.fusion_weights().sum()) == pytest.approx(1)
     chances = torch.tensor([[0.3, 0.2, 0.1]])
     torch.testing.assert_close(model.weighted(chances), (chances * model.fusion_weights()).sum(dim=-1))
-
-
-def test_a_label_that_never_varies_weighs_nothing() -> None:
-    config, vectors = RewardConfig(width=16), torch.randn(ITEMS, 5)
-    model = PreferenceModel(
-        config, OBJECTIVES, make_vocabulary(), vectors, torch.tensor([0.5, 0.0, 1.0]), torch.ones(ITEMS)
-    )
+    # A label that never varies weighs nothing.
+    model = make_model(rates=torch.tensor([0.5, 0.0, 1.0]))
     assert model.fusion_weights().tolist() == [1, 0, 0]
     assert model(make_batch([4])).isfinite().all()
 
@@ -248,12 +239,10 @@ def test_a_damaged_model_is_refused_with_one_message(tmp_path: Path) -> None:
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(UserError, match="size mismatch for heads"):
         PreferenceModel.load(folder)
-    (folder / "model.safetensors").write_bytes(b"half of i")
-    with pytest.raises(UserError, match="no readable reward model"):
-        PreferenceModel.load(folder)
-    (folder / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="no readable reward model"):
-        PreferenceModel.load(folder)
+    for name, content in (("model.safetensors", "half of i"), ("config.json", "{}")):
+        (folder / name).write_text(content)
+        with pytest.raises(UserError, match="no readable reward model"):
+            PreferenceModel.load(folder)
 
 
 def test_a_dataset_without_features_works() -> None:

@@ -144,6 +144,11 @@ def test_new_items_are_all_in_the_fit_and_count_what_they_are_worth() -> None:
     np.testing.assert_allclose(fitting.counts_C[new], 0.2)  # a tenth of all requests, twice
     np.testing.assert_array_equal(fitting.counts_C[~new], 1.0)
     assert fitting.even_C[~new].all()
+    # Without new items an even sample is all there is.
+    fitting = fitting_requests(digit_requests(0, 400), even_rows(400, 100), LAST_DIGIT, 2.0)
+    assert len(fitting.requests) == 100
+    assert fitting.even_C.all()
+    np.testing.assert_array_equal(fitting.counts_C, 1.0)
 
 
 def test_new_items_are_listed_where_their_content_speaks_for_them() -> None:
@@ -156,14 +161,5 @@ def test_new_items_are_listed_where_their_content_speaks_for_them() -> None:
     scorer, _ = fit_selection(candidates, WITH_NEW, fitting)
     lists = Cascade(recommender, BEAM + 2, scorer).recommend(requests_of([[5], [25]]), 10, exclude_seen=True)
     first, second = lists.items_CK.tolist()
-    assert 40 in first
-    assert 41 not in first
-    assert 41 in second
-    assert 40 not in second
-
-
-def test_without_new_items_an_even_sample_is_fitted_on() -> None:
-    fitting = fitting_requests(digit_requests(0, 400), even_rows(400, 100), LAST_DIGIT, 2.0)
-    assert len(fitting.requests) == 100
-    assert fitting.even_C.all()
-    np.testing.assert_array_equal(fitting.counts_C, 1.0)
+    assert 40 in first and 41 not in first
+    assert 41 in second and 40 not in second

@@ -183,7 +183,6 @@ def test_another_setting_changes_the_key_and_another_judge_does_not(runs: Path, 
         (["--reward", "clicks"], 'there is no reward "clicks"'),
         (["--reward", "hit=much"], 'key "align.rewards.hit"'),
         (["--reward", "hit=0"], "all weights are 0"),
-        (["--reward", "hit", "--reward", "format"], "needs method: free"),
     ],
 )
 def test_wrong_words_are_refused_in_one_line(

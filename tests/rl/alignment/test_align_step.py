@@ -23,7 +23,17 @@ def made(items: list[list[int]]) -> Rollouts:
     return Rollouts(codes_BGL, items_BG, torch.full(codes_BGL.shape, -1.0))
 
 
-def test_group_figures_count_legal_generations() -> None:
+def gradient_of(config: AlignConfig, items: list[int], rewards: list[float], log_start: float) -> tuple[Tensor, float]:
+    """The gradient for one group's log-probabilities, which are all -1 under the policy, `[G, L]`; and the loss."""
+    log_pi_BGL = torch.full((1, 4, 3), -1.0, requires_grad=True)
+    groups = Groups(make_prompts(), made([items]), torch.tensor([rewards]), torch.full((1, 4), log_start))
+    scored, draw = ScoredCodes(log_pi_BGL, log_pi_BGL.detach()), torch.Generator().manual_seed(1)
+    loss, figures = objective_loss(config, scored, groups, draw)
+    assert float(figures.get("compared_groups", 1)) == 1
+    return torch.autograd.grad(loss, log_pi_BGL)[0][0], loss.item()
+
+
+def test_figures_are_of_generations_that_are_items() -> None:
     rollouts = made([[3, 3, 4, -1], [5, 6, 3, 7]])
     rewards = torch.tensor([[1.0, 3.0, 5.0, 99.0], [2.0, 2.0, 2.0, 2.0]])
     figures = {name: float(one) for name, one in group_figures(rollouts, rewards, {"x": rewards * 2}).items()}
@@ -47,49 +57,22 @@ def test_advantages_of_part_of_a_group_are_those_of_a_smaller_group() -> None:
 
 
 @pytest.mark.parametrize("objective", ["ecpo", "gbpo", "grpo"])
-def test_illegal_generations_have_a_gradient_only_as_the_worst(objective: str) -> None:
-    rollouts = made([[3, 4, -1, 5]])
-    rewards = torch.tensor([[0.9, 0.5, 0.0, 0.1]])
+def test_dropped_generations_have_no_gradient_and_worst_ones_have(objective: str) -> None:
     for illegal in ("dropped", "worst"):
-        log_pi = torch.full((1, 4, 3), -1.0, requires_grad=True)
         config = settings(objective=objective, illegal=illegal, rollouts={"group_size": 4, "method": "free"})
-        groups = Groups(make_prompts(), rollouts, rewards, torch.zeros(1, 4))
-        loss, _ = objective_loss(config, ScoredCodes(log_pi, log_pi.detach()), groups, torch.Generator())
-        loss.backward()
-        assert log_pi.grad is not None
-        assert (log_pi.grad[0, 2] > 0).all() == (illegal == "worst")
-        assert (log_pi.grad[0, 0] < 0).all()
-        if illegal == "dropped":
-            assert not log_pi.grad[0, 2].any()
+        gradient_GL, _ = gradient_of(config, [3, 4, -1, 5], [0.9, 0.5, 0.0, 0.1], log_start=0.0)
+        assert (gradient_GL[2] > 0).all() if illegal == "worst" else not gradient_GL[2].any()
+        assert (gradient_GL[0] < 0).all()
 
 
-def test_ipa_pushes_the_best_up_and_the_worst_down_and_leaves_the_rest() -> None:
-    log_pi = torch.full((1, 4, 3), -1.0, requires_grad=True)
-    groups = Groups(
-        make_prompts(), made([[3, 4, 5, 6]]), torch.tensor([[0.2, 0.9, 0.5, 0.1]]), torch.full((1, 4), -3.0)
-    )
-    loss, figures = objective_loss(
-        settings(objective="ipa"), ScoredCodes(log_pi, log_pi.detach()), groups, torch.Generator()
-    )
-    assert loss.item() == pytest.approx(0.6931, abs=1e-4)
-    loss.backward()
-    assert log_pi.grad is not None
-    assert log_pi.grad[0, :, 0].sign().tolist() == [0, -1, 0, 1]
-    assert float(figures["compared_groups"]) == 1
-
-
-def test_dpo_uses_the_negatives_of_the_config() -> None:
-    rewards = torch.tensor([[0.2, 0.9, 0.5, 0.1]])
-    losers = {}
-    for negatives in ("hard", "softmax", "random"):
-        log_pi = torch.full((1, 4, 3), -1.0, requires_grad=True)
-        groups = Groups(make_prompts(), made([[3, 4, 5, 6]]), rewards, torch.full((1, 4), -3.0))
-        config = settings(objective="dpo", negatives=negatives)
-        loss, _ = objective_loss(config, ScoredCodes(log_pi, log_pi.detach()), groups, torch.Generator().manual_seed(1))
-        loss.backward()
-        assert log_pi.grad is not None
-        losers[negatives] = int((log_pi.grad[0, :, 0] > 0).sum())
-    assert losers == {"hard": 1, "softmax": 3, "random": 1}
+def test_ipa_and_dpo_push_the_best_up_and_the_negatives_that_were_asked_for_down() -> None:
+    group = {"items": [3, 4, 5, 6], "rewards": [0.2, 0.9, 0.5, 0.1], "log_start": -3.0}
+    gradient_GL, loss = gradient_of(settings(objective="ipa"), **group)
+    assert loss == pytest.approx(0.6931, abs=1e-4)
+    assert gradient_GL[:, 0].sign().tolist() == [0, -1, 0, 1]
+    for negatives, losers in (("hard", 1), ("softmax", 3), ("random", 1)):
+        gradient_GL, _ = gradient_of(settings(objective="dpo", negatives=negatives), **group)
+        assert (gradient_GL[:, 0] > 0).sum() == losers
 
 
 @pytest.mark.parametrize("objective", ["ecpo", "grpo", "gbpo", "dpo"])
@@ -147,7 +130,6 @@ def test_a_limit_counts_consecutive_steps() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"rewards": {"p_score": 0}}, "all weights are 0"),
         ({"format": {"weight": 1.0}}, "needs method: free"),
         ({"objective": "dpo", "rollouts": {"method": "free"}}, "compares items"),
         ({"objective": "ipa", "rollouts": {"method": "sample"}}, "best of a beam with the worst"),

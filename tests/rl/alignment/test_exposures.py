@@ -59,14 +59,9 @@ def test_exposures_have_the_papers_advantages_and_their_whole_past(
     numbers = {row["row"]: place for place, row in enumerate(sorted(rows, key=lambda row: (row["time"], row["row"])))}
     batches = [min(numbers[row["row"]] // 40, len(rows) // 40 - 1) for row in rows]
     columns = {name: np.array([row[name] for row in rows]) for name in ("user", "played", "long", "shared")}
-    expected = duration_aware_advantages(
-        columns["user"],
-        columns["played"].astype(float),
-        columns["long"].astype(float),
-        columns["shared"] == 1,
-        np.array(batches),
-        config_of(run).align.exposures,
-    )
+    plays, disliked = (columns["played"].astype(float), columns["long"].astype(float)), columns["shared"] == 1
+    config = config_of(run).align.exposures
+    expected = duration_aware_advantages(columns["user"], *plays, disliked, np.array(batches), config)
     assert {-1, 0, 1} == set(expected.tolist()) and len(set(batches)) > 3
     histories = {
         row["row"]: [

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from align_cases import ITEMS, KINDS, make_prompts, weights_of
+from align_cases import ITEMS, KINDS, expected_reward, make_prompts, weights_of
 from generator_cases import make_generator
+from request_cases import histories_of
 from torch import Tensor
 from trl import GRPOConfig
 
@@ -26,6 +27,11 @@ from rl.rollouts.rollouts import Rollouts
 
 USERS, GROUP = 8, 4
 LEVELS = [*((loss_type, "token") for loss_type in LOSS_TYPES), ("grpo", "sequence"), ("luspo", "sequence")]
+OWN = {"ecpo": partial(ecpo, level="item"), "ecpo_code": partial(ecpo, level="code"), "gbpo": gbpo}
+LOSSES = [
+    *(pytest.param(None, {"loss_type": name, "importance_sampling_level": level}) for name, level in LEVELS),
+    *(pytest.param(objective, {}, id=name) for name, objective in OWN.items()),
+]
 every_kind = pytest.mark.parametrize("kind", list(KINDS))
 
 
@@ -59,7 +65,7 @@ def make_trainer(
     chosen = {"per_device_train_batch_size": 8, "steps_per_generation": 2, "num_generations": GROUP, "max_steps": 2}
     quiet = {"learning_rate": 0.01, "logging_steps": 1, "disable_tqdm": True}
     args = trl_config(generator, folder, **{**chosen, **quiet, **settings})
-    rewards = {"odd": likes_odd_items} if rewards is None else rewards
+    rewards = rewards or {"odd": likes_odd_items}
     return TrlAdapter(generator, make_prompts(USERS), random_items(generator), rewards, args, objective=objective)
 
 
@@ -68,50 +74,31 @@ def logged(trainer: TrlAdapter, name: str) -> list[float]:
 
 
 @every_kind
-@pytest.mark.parametrize(("loss_type", "level"), LEVELS)
-def test_every_loss_type_takes_steps(kind: str, loss_type: str, level: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("objective", "settings"), LOSSES)
+def test_every_loss_type_and_objective_takes_steps(
+    kind: str, objective: Any, settings: dict[str, Any], tmp_path: Path
+) -> None:
     generator = make_generator(**KINDS[kind])
     before = weights_of(generator)
-    trainer = make_trainer(tmp_path, generator, loss_type=loss_type, importance_sampling_level=level)
+    trainer = make_trainer(tmp_path, generator, objective, **settings)
     assert torch.equal(weights_of(generator), before)
     trainer.train()
     assert len(logged(trainer, "loss")) == 2 and np.isfinite(logged(trainer, "loss")).all()
     assert min(logged(trainer, "grad_norm")) > 1e-4 and np.isfinite(logged(trainer, "grad_norm")).all()
     assert (weights_of(generator) - before).abs().max() > 1e-3 and weights_of(generator).isfinite().all()
     assert not generator.training
-
-
-@every_kind
-@pytest.mark.parametrize(
-    "objective", [partial(ecpo, level="item"), partial(ecpo, level="code"), gbpo], ids=["ecpo", "ecpo_code", "gbpo"]
-)
-def test_own_objectives_take_steps(kind: str, objective: Any, tmp_path: Path) -> None:
-    generator = make_generator(**KINDS[kind])
-    before = weights_of(generator)
-    trainer = make_trainer(tmp_path, generator, objective)
-    trainer.train()
-    assert np.isfinite(logged(trainer, "loss")).all() and min(logged(trainer, "grad_norm")) > 1e-4
-    assert (weights_of(generator) - before).abs().max() > 1e-3
     for name in ("ratio/mean", "ratio/max", "clip_ratio/region_mean", "negative_coefficient", "entropy"):
-        assert len(logged(trainer, name)) == 2
-    if objective is not gbpo:
+        assert objective is None or len(logged(trainer, name)) == 2
+    if objective not in (None, gbpo):
         assert logged(trainer, "ratio/max")[0] == pytest.approx(1, abs=1e-4)
         assert logged(trainer, "ratio/max")[1] > 1.01
 
 
 def test_policy_optimisation_raises_the_reward_of_likely_items(tmp_path: Path) -> None:
     generator = make_generator(**KINDS["encoder_decoder"])
-
-    @torch.no_grad()
-    def expected_reward() -> float:
-        prompts = make_prompts(USERS)
-        items = torch.arange(ITEMS).expand(USERS, -1)
-        shares = item_log_probabilities(generator, batch_of(generator, prompts), items).exp()
-        return float((shares * likes_odd_items(prompts, Rollouts(items, items, shares))).sum(dim=1).mean())
-
-    before = expected_reward()
+    before = expected_reward(generator)
     make_trainer(tmp_path, generator, partial(ecpo, level="item"), max_steps=20).train()
-    assert expected_reward() > before + 0.1
+    assert expected_reward(generator) > before + 0.1
 
 
 class Compared(TrlAdapter):
@@ -160,7 +147,6 @@ def test_inputs_of_a_loss_are_those_of_the_rollouts(tmp_path: Path) -> None:
 
     trainer = make_trainer(tmp_path, generator)
     trainer.rollout = from_snapshot
-    prompts = make_prompts(USERS)
     repeated = [{"prompt": row} for row in (6, 2, 5, 0) for _ in range(GROUP)]
     trainer.model.train()
     steps = [trainer._prepare_inputs(repeated)]
@@ -169,24 +155,18 @@ def test_inputs_of_a_loss_are_those_of_the_rollouts(tmp_path: Path) -> None:
     ((asked, rollouts),) = made
     advantages_BG = group_advantages(likes_odd_items(asked, rollouts))
     wanted = {}
+    histories, every_history = histories_of(asked), histories_of(make_prompts(USERS))
     for user, row in enumerate((6, 2, 5, 0)):
-        histories = [
-            one.pick(np.array([place])).history_items.tolist() for one, place in ((asked, user), (prompts, row))
-        ]
-        assert histories[0] == histories[1]
+        assert histories[user] == every_history[row]
         for place in range(GROUP):
             key = (row, *rollouts.codes_BGL[user, place].tolist())
             wanted[key] = [*rollouts.log_probabilities_BGL[user, place].tolist(), float(advantages_BG[user, place])]
-    seen = 0
-    for inputs in steps:
-        for row, codes, old, advantage in zip(
-            *(inputs[name] for name in ("prompt_ids", "completion_ids", "old_per_token_logps", "advantages")),
-            strict=True,
-        ):
-            # trl divides by the standard deviation + 0.0001.
-            assert [*old.tolist(), float(advantage)] == pytest.approx(wanted[(int(row), *codes.tolist())], rel=1e-3)
-            seen += 1
-    assert seen == 4 * GROUP
+    names = ("prompt_ids", "completion_ids", "old_per_token_logps", "advantages")
+    seen = [row for inputs in steps for row in zip(*(inputs[name] for name in names), strict=True)]
+    assert len(seen) == 4 * GROUP
+    for row, codes, old, advantage in seen:
+        # trl divides by the standard deviation + 0.0001.
+        assert [*old.tolist(), float(advantage)] == pytest.approx(wanted[(int(row), *codes.tolist())], rel=1e-3)
 
 
 def test_code_sequences_are_grouped_by_user() -> None:
@@ -297,10 +277,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"temperature": 0.7}, "temperature=0.7 has no effect here: the rollouts decide"),
-        (
-            {"mask_truncated_completions": True},
-            "mask_truncated_completions=True has no effect here: it is for language models",
-        ),
+        ({"mask_truncated_completions": True}, "mask_truncated_completions=True .*: it is for language models"),
         ({"objective": gbpo, "beta": 0.1}, "beta=0.1 has no effect here: `objective` replaces"),
         ({"objective": gbpo, "loss_type": "grpo"}, "loss_type='grpo' has no effect here"),
         ({"loss_type": "ecpo"}, 'no loss_type "ecpo"; it has grpo, dr_grpo'),

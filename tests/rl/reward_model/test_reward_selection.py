@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,22 +54,17 @@ def selecting(weight: float) -> Cascade:
     return Cascade(Beam(), 30, Mixture(Liking(), weight))
 
 
-def test_weight_zero_lists_the_beam_and_weight_one_ranks_by_the_score() -> None:
+def test_with_weight_zero_the_beam_is_listed_with_one_the_score_decides_and_no_missing_candidate_ever() -> None:
     requests = asked(np.zeros(2))
     assert selecting(0.0).recommend(requests, 4, exclude_seen=False).items_CK.tolist() == [[0, 1, 2, 3]] * 2
     lists = selecting(1.0).recommend(requests, 4, exclude_seen=False)
     assert lists.items_CK.tolist() == [[9, 19, 29, 8], [9, 19, 8, 18]]  # the second user's beam ends at 27
     np.testing.assert_allclose(lists.scores_CK[0], np.log([0.5, 0.5, 0.5, 0.45]), rtol=1e-6)
-
-
-def test_a_weight_in_between_mixes_both_scores() -> None:
+    # Between them both count.
     lists = selecting(0.9).recommend(asked(np.zeros(1)), 30, exclude_seen=False)
     expected = 0.1 * -np.arange(30) + 0.9 * np.log((np.arange(30) % 10 + 1) / 20)
     assert lists.items_CK[0].tolist() == np.argsort(-expected, kind="stable").tolist()
     np.testing.assert_allclose(lists.scores_CK[0], np.sort(expected)[::-1], rtol=1e-5)
-
-
-def test_only_candidates_are_listed() -> None:
     lists = selecting(1.0).recommend(asked(np.zeros(2)), 40, exclude_seen=False)
     assert lists.found_CK.sum(axis=1).tolist() == [30, 28]
     assert np.isneginf(lists.scores_CK[~lists.found_CK]).all()
@@ -90,17 +84,12 @@ def test_the_fitted_weight_follows_what_users_take(digits: tuple[int, ...], expe
     candidates = Beam().recommend(requests, 30, exclude_seen=False)
     weight, tried = fit_weight(candidates, Liking(), requests)  # type: ignore[arg-type]
     assert [row["weight"] for row in tried] == list(WEIGHTS)
+    assert (WEIGHTS[0], WEIGHTS[-1]) == (0, 1) and list(WEIGHTS) == sorted(set(WEIGHTS))
     figures = {row["weight"]: row["ndcg@10"] for row in tried}
     assert figures[weight] == max(figures.values())
     assert abs(weight - expected) < 0.1
     if expected == 0:
         assert figures[0.0] == 1.0
-
-
-def test_weights_are_convex_and_in_order() -> None:
-    assert WEIGHTS[0] == 0
-    assert WEIGHTS[-1] == 1
-    assert all(first < second for first, second in pairwise(WEIGHTS))
 
 
 @pytest.fixture(scope="module")

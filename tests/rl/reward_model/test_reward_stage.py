@@ -1,9 +1,9 @@
 """Training the reward model: it learns a planted preference, nothing from the test part, and resumes after a kill."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,6 @@ from reward_data import ITEMS, QUICK, SIGNALS, planted_events, quick_run, write_
 from onerec.cli import main
 from onerec.data.impressions import NEXT_ITEM, users_of_half
 from onerec.data.split import TEST
-from onerec.errors import UserError
 from onerec.run.run import Run
 from rl.reward_model import stage as module
 from rl.reward_model.stage import (
@@ -72,12 +71,9 @@ def test_it_prefers_the_items_that_users_prefer(trained: Run) -> None:
     assert ((difference > 0) == likes_first).mean() > 0.9
 
 
-def test_a_finished_stage_is_not_made_again(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError("done twice")
-
+def test_what_is_done_is_not_done_again(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     figures_of(trained)
-    monkeypatch.setattr(module, "read_impressions", never)
+    monkeypatch.setattr(module, "read_impressions", Mock(side_effect=AssertionError("done twice")))
     folder = trained.make("reward")
     assert figures_of(trained)["objectives"] == SIGNALS
     assert not (folder / "checkpoint.pt").exists()
@@ -106,23 +102,6 @@ def test_validation_impressions_are_not_learnt_from(trained: Run) -> None:
     assert 0.01 < judged.sum() / (learnt | judged).sum() < 0.1  # a tenth of the users, 6 of 19 impressions
 
 
-class Killed(BaseException):
-    """Stands for a signal from outside."""
-
-
-def killed_after(validations: int, original: Callable[..., dict[str, float]]) -> Callable[..., dict[str, float]]:
-    done = 0
-
-    def validate(*arguments: object) -> dict[str, float]:
-        nonlocal done
-        done += 1
-        if done > validations:
-            raise Killed
-        return original(*arguments)
-
-    return validate
-
-
 @pytest.mark.parametrize("signals", [SIGNALS, ["long"]], ids=["signals", "next item"])
 def test_a_killed_training_ends_with_the_same_weights(
     signals: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -132,9 +111,10 @@ def test_a_killed_training_ends_with_the_same_weights(
     whole = quick_run(tmp_path / "whole", tmp_path / "data", "reward.train.epochs=3")
     whole.make("reward")
     with monkeypatch.context() as patch:
-        patch.setattr(module, "validation_figures", killed_after(1, module.validation_figures))
+        first = module.validation_figures
+        patch.setattr(module, "validation_figures", Mock(side_effect=[DEFAULT, KeyboardInterrupt], wraps=first))
         killed = quick_run(tmp_path / "killed", tmp_path / "data", "reward.train.epochs=3")
-        with pytest.raises(Killed):
+        with pytest.raises(KeyboardInterrupt):
             killed.make("reward")
     again = quick_run(tmp_path / "killed", tmp_path / "data", "reward.train.epochs=3")
     again.make("reward")
@@ -201,9 +181,3 @@ def test_a_refused_config_leaves_the_trained_model_alone(
         assert words in message
         assert message.count("\n") == 1
     assert file_states(trained.folder / "reward") == before
-
-
-def test_an_untrained_reward_model_cannot_be_loaded(planted: Path, tmp_path: Path) -> None:
-    run = quick_run(tmp_path, planted)
-    with pytest.raises(UserError, match="onerec reward"):
-        load_preference_score(run, "reward")

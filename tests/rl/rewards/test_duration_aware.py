@@ -67,9 +67,7 @@ def test_the_top_quarter_is_above_and_dislike_wins() -> None:
     disliked = np.zeros(10, bool)
     disliked[[7, 9]] = True  # also the one that stands on top, and one that cannot be judged
     assert advantages_of_batch(percentiles, disliked).tolist() == [0, 0, 0, 0, 0, 0, 1, -1, 0, -1]
-
-
-def test_nobody_is_rewarded_if_too_many_share_the_top() -> None:
+    # With too many on top nobody is above.
     assert not advantages_of_batch(np.array([0.5, 1.0, 1.0, 1.0]), np.zeros(4, bool)).any()
     assert not advantages_of_batch(np.full(3, NAN), np.zeros(3, bool)).any()
 
@@ -115,7 +113,7 @@ def dataset_with(tmp_path: Path, **columns: object) -> object:
     return write_dataset(tmp_path / "plays", spec, events, pl.DataFrame({"item": [1, 2]}))
 
 
-def test_unknown_plays_and_durations_are_nan(tmp_path: Path) -> None:
+def test_plays_are_read_with_what_is_unknown_and_refused_without_play_times(tmp_path: Path) -> None:
     dataset = dataset_with(tmp_path, play_time="play", duration="length")
     plays, durations, disliked = play_events(dataset, np.array([3, 2, 1, 0]), "hate")  # type: ignore[arg-type]
     np.testing.assert_array_equal(plays, [8, 7, NAN, 5])
@@ -124,11 +122,8 @@ def test_unknown_plays_and_durations_are_nan(tmp_path: Path) -> None:
     assert not play_events(dataset, np.arange(4), None)[2].any()  # type: ignore[arg-type]
     with pytest.raises(UserError, match='no "hated"'):
         play_events(dataset, np.arange(4), "hated")  # type: ignore[arg-type]
-
-
-def test_a_log_without_play_times_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="play_time"):
-        play_events(dataset_with(tmp_path), np.arange(4), None)  # type: ignore[arg-type]
+        play_events(dataset_with(tmp_path / "untimed"), np.arange(4), None)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif("ONEREC_DATA" not in os.environ, reason="set ONEREC_DATA to the folder with kuairand-pure")

@@ -38,11 +38,8 @@ def test_misses_above_the_target_cost_most_and_groups_without_it_cost_nothing() 
     assert rewards[0].tolist() == [third, 0.0, second]
     assert rewards[1].tolist() == [0.0, 0.0, 0.0]
     assert first < second < third < 0
-
-
-def test_the_rank_in_a_beam_is_the_position() -> None:
-    log_probabilities = [[-1.0, -1.0, -4.0]]  # equals stay in their order
-    rewards = rank_reward(make_prompts([9]), make_rollouts([[1, 2, 9]], log_probabilities))
+    # Equals stay in their order, so that of a beam the rank is the place.
+    rewards = rank_reward(make_prompts([9]), make_rollouts([[1, 2, 9]], [[-1.0, -1.0, -4.0]]))
     assert rewards[0].tolist() == [*rank_penalties(3)[:2].tolist(), 0.0]
 
 
@@ -66,12 +63,9 @@ def test_every_place_of_a_group_is_chosen_equally_often() -> None:
     torch.testing.assert_close(advantages.mean(dim=0), torch.full((4,), 0.5), atol=0.03, rtol=0)
 
 
-def test_the_most_probable_can_be_chosen_instead() -> None:
+def test_the_most_probable_can_be_chosen_instead_and_of_equals_the_first() -> None:
     rollouts = make_rollouts([[1, -1, 3, 4]], [[-3.0, -1.0, -2.0, -4.0]])
     assert format_advantages(rollouts, 2, "most_probable").tolist() == [[0, 0, 1, 0]]
-
-
-def test_the_first_of_equal_entries_are_chosen() -> None:
     assert largest(torch.tensor([[1.0, 2.0, 2.0, 2.0]]), 2).tolist() == [[False, True, True, False]]
 
 
@@ -85,9 +79,7 @@ def test_a_class_is_held_down_only_above_its_share(most: float, held_down: bool)
     rollouts = make_rollouts([[0, 1, 2, 3, -1]])
     rewards = hold_class_down(torch.tensor(values), rollouts, IN_CLASS, factor=0.5, most=most)
     assert rewards.tolist() == ([[1.0, 1.0, -3.0, 4.0, 5.0]] if held_down else values)
-
-
-def test_without_any_legal_generation_nothing_is_held_down() -> None:
+    # Without any legal generation nothing is.
     rewards = torch.tensor([[1.0, 2.0]])
     assert hold_class_down(rewards, make_rollouts([[-1, -1]]), IN_CLASS, factor=0.5, most=0.0) is rewards
 

@@ -27,14 +27,11 @@ def test_truncation_equals_a_plain_account(
         assert float(made[option].exp()) == pytest.approx(probability, abs=1e-9)
 
 
-def test_top_p_keeps_the_crossing_option_and_top_k_cuts_equal_ones() -> None:
+def test_the_option_that_crosses_top_p_stays_equal_ones_are_cut_to_k_and_nothing_stays_nothing() -> None:
     quarters = torch.full((1, 4), 0.25, dtype=torch.float64).log()
     assert int(Truncation(top_p=0.5)(quarters).isfinite().sum()) == 2
     assert int(Truncation(top_p=0.51)(quarters).isfinite().sum()) == 3
     assert int(Truncation(top_k=3)(quarters).isfinite().sum()) == 3
-
-
-def test_truncation_keeps_rows_without_options() -> None:
     nothing = torch.full((2, 3), -torch.inf)
     assert (Truncation(0.5, 2, 0.9)(nothing) == -torch.inf).all()
 

@@ -70,9 +70,7 @@ def test_random_positions_are_uniform() -> None:
     assert chisquare(list(pairs.values())).pvalue > 1e-3
     again, other = (training_prompts(sequences_of([6] * 40), choice="random", per_user=2, seed=seed) for seed in (3, 4))
     assert not np.array_equal(again.target_events_C, other.target_events_C)
-
-
-def test_at_most_takes_an_even_sample() -> None:
+    # Where a maximum is set, the users are an even sample.
     assert training_prompts(sequences_of([3] * 9), at_most=3).users_C.tolist() == [0, 4, 8]
 
 
@@ -139,7 +137,7 @@ def test_a_log_without_two_training_events_of_a_user_is_refused(tmp_path: Path) 
         align_prompts(run)
 
 
-def test_every_epoch_has_every_prompt_once_in_its_own_order() -> None:
+def test_every_epoch_asks_every_prompt_or_another_share_once_in_an_order_of_its_own() -> None:
     epochs = [prompt_batches(range(10), 4, seed=1, epoch=epoch) for epoch in range(3)]
     for batches in epochs:
         assert [len(rows) for rows in batches] == [4, 4, 2]
@@ -147,12 +145,9 @@ def test_every_epoch_has_every_prompt_once_in_its_own_order() -> None:
     assert len({np.concatenate(batches).tobytes() for batches in epochs}) == 3
     other = prompt_batches(range(10), 4, seed=2, epoch=0)
     assert np.concatenate(other).tobytes() != np.concatenate(epochs[0]).tobytes()
-
-
-def test_each_epoch_draws_its_own_share_of_the_prompts() -> None:
-    epochs = [np.concatenate(prompt_batches(range(24), 5, seed=1, epoch=epoch, share=0.5)) for epoch in range(3)]
-    assert all(len(rows) == len(set(rows)) == 12 for rows in epochs)
-    assert set(epochs[0]) != set(epochs[1])
+    shares = [np.concatenate(prompt_batches(range(24), 5, seed=1, epoch=epoch, share=0.5)) for epoch in range(3)]
+    assert all(len(rows) == len(set(rows)) == 12 for rows in shares)
+    assert set(shares[0]) != set(shares[1])
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])

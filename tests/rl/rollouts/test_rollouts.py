@@ -5,14 +5,7 @@ import polars as pl
 import pytest
 import torch
 from request_cases import requests_of
-from rollout_cases import (
-    SIZES,
-    TOLERANCE,
-    assert_drawn_from,
-    plain_distribution,
-    scores_of_all,
-    small_generator,
-)
+from rollout_cases import SIZES, TOLERANCE, assert_drawn_from, plain_distribution, scores_of_all, small_generator
 
 from onerec.decode.beam_search import beam_search
 from onerec.errors import UserError
@@ -116,12 +109,6 @@ def test_without_replacement_nothing_repeats_and_the_first_is_an_exact_sample(na
     assert_drawn_from(seconds, left)
 
 
-def test_without_replacement_a_group_as_large_as_the_catalogue_is_the_catalogue() -> None:
-    model = small_generator(5)
-    found = group(model, HISTORIES, method="without_replacement", group_size=17)
-    assert found.items_BG.sort(dim=1).values.tolist() == [list(range(17))] * len(HISTORIES)
-
-
 @pytest.mark.parametrize("method", ["sample", "without_replacement"])
 @pytest.mark.parametrize(
     ("temperature", "top_k", "top_p", "exclude_seen"),
@@ -143,16 +130,8 @@ def test_support_and_log_probabilities_are_those_of_the_truncated_distribution(
             seen = set(history) if exclude_seen else set()
             steps = plain_distribution(model, _double_scores(model, history), seen, temperature, top_k, top_p)
             size = 400 if method == "sample" else len(steps)
-            found = group(
-                model,
-                [history],
-                method=method,
-                group_size=size,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                exclude_seen=exclude_seen,
-            )
+            truncation = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+            found = group(model, [history], method=method, group_size=size, exclude_seen=exclude_seen, **truncation)
             items = found.items_BG[0].tolist()
             assert set(items) <= set(steps), name
             if method == "without_replacement":
@@ -231,12 +210,9 @@ def test_free_samples_follow_truncation() -> None:
     assert (found.log_probabilities_BGL == 0).all()
 
 
-def test_free_sampling_needs_probabilities_of_all_codes() -> None:
+def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UserError, match="free sampling needs a generator trained with softmax: full"):
         group(small_generator(0), HISTORIES, method="free")
-
-
-def test_settings_without_effect_are_refused() -> None:
     with pytest.raises(UserError, match="leave them out with method: beam"):
         RolloutConfig(method="beam", top_k=5)
     with pytest.raises(UserError, match="leave it out with method: free"):
@@ -252,14 +228,7 @@ def test_a_seed_repeats_and_another_does_not(method: str) -> None:
     assert not torch.equal(first.codes_BGL, other.codes_BGL)
 
 
-def test_batch_size_changes_no_beam() -> None:
-    model = small_generator(11)
-    whole, single = (group(model, HISTORIES, group_size=10, batch_size=size) for size in (100, 1))
-    assert torch.equal(whole.items_BG, single.items_BG)
-    torch.testing.assert_close(whole.log_probabilities_BGL, single.log_probabilities_BGL, atol=TOLERANCE, rtol=0)
-
-
-def test_users_that_are_decoded_in_parts_get_the_same_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_users_that_are_stepped_apart_get_the_same_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of users keep their own caches, truncation and exclusion: top-k 1 leaves nothing to chance."""
     model = small_generator(12)
     settings = {"method": "sample", "group_size": 3, "top_k": 1, "exclude_seen": True}

@@ -23,6 +23,8 @@ def weight(model: Generator) -> float:
 @pytest.mark.parametrize("refresh_every", [1, 3])
 def test_weights_are_those_of_the_last_multiple(refresh_every: int) -> None:
     policy = small_generator(0)
+    with pytest.raises(ValueError, match="at least 1"):
+        Snapshot(policy, 0)
     snapshot, at_step = Snapshot(policy, refresh_every), []
     for step in range(8):
         at_step.append(weight(policy))
@@ -57,8 +59,3 @@ def test_a_resumed_run_goes_on_with_the_same_behaviour_policy() -> None:
     resumed.load_state_dict(snapshot.state_dict())
     assert weight(resumed.generator_at(5)) == weight(snapshot.generator_at(5)) != weight(policy)
     assert weight(resumed.generator_at(6)) == weight(snapshot.generator_at(6)) == weight(policy)
-
-
-def test_a_period_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        Snapshot(small_generator(0), 0)

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import configured, results_of
-from rsft_cases import facts_of, reopened, same, weights_in
-from watched_cases import PLAIN, watched_events, write_watched
+from command_line import results_of
+from rsft_cases import facts_of, reopened, same, typed, weights_in
 
 import rl.alignment.stage
 from onerec.cli import main
@@ -74,21 +73,9 @@ def test_settings_of_rsft_change_its_key_and_that_of_alignment(watched: Path, ru
     assert reopened(watched, runs, "rsft=null").key("aligned_ecpo") != align
 
 
-def test_onerec_run_aligns_the_generator_after_rsft(tmp_path: Path) -> None:
-    write_watched(tmp_path / "data", watched_events(40))
-    settings = (
-        *PLAIN,
-        "tokenizer.alignment=null",
-        "rsft.session_gap=2500",
-        "rsft.train.epochs=1",
-        "reward=null",
-        "align.rewards.p_score=0",
-        "align.rewards.hit=1",
-        "align.rollouts.group_size=4",
-        "align.steps=1",
-        "after_training=[align]",
-    )
-    assert main(["run", *configured("watched", tmp_path / "data", *settings), "--runs", str(tmp_path)]) == 0
+def test_alignment_starts_from_the_better_sessions_where_the_config_names_them(watched: Path, tmp_path: Path) -> None:
+    settings = typed(watched, "rsft.train.epochs=1", "align.steps=1", "after_training=[align]")
+    assert main(["run", *settings, "--runs", str(tmp_path)]) == 0
     results = results_of(tmp_path / "watched")
     assert list(results["models"])[:3] == ["onerec", "onerec_rsft", "onerec_aligned"]
     took = [results["models"][name]["train_seconds"] for name in ("onerec", "onerec_rsft", "onerec_aligned")]

@@ -16,10 +16,8 @@ from onerec.data.split import split_sequences
 from onerec.data.stream import order_events
 from onerec.data.windows import Windows, epoch_batches, every_position_windows, one_target_windows
 from onerec.errors import UserError
-from onerec.model.generator import Generator
 from onerec.run.run import Run
 from onerec.run.stages.generator import generator_windows
-from onerec.train.trainer import TrainConfig, Trainer
 from rl.config.rsft import RsftConfig
 from rl.rsft.sessions import (
     ChosenTargets,
@@ -31,7 +29,6 @@ from rl.rsft.sessions import (
     sessions_by_pause,
     sessions_of,
 )
-from tokenizer.semantic_ids import SemanticIds
 
 GAP = RsftConfig(session_gap=2500)
 users = st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=9), min_size=1, max_size=5)
@@ -161,21 +158,6 @@ def test_held_out_events_do_not_change_the_sessions(tmp_path: Path) -> None:
     first, second = (rsft_windows(run) for run in runs)
     assert np.array_equal(first.chosen_E, second.chosen_E)
     assert np.array_equal(first.starts, second.starts)
-
-
-def test_the_trainer_trains_on_kept_windows(tmp_path: Path) -> None:
-    run = opened(write_watched(tmp_path / "watched", watched_events()), tmp_path / "run")
-    codes = np.stack([np.arange(40) // 8, np.arange(40) % 8], axis=1).astype(np.int32)
-    torch.manual_seed(0)
-    model = Generator(
-        run.config.generator, SemanticIds(pl.Series(range(40)), codes, codes, [5, 8]), run.reading.vocabulary
-    )
-    windows = rsft_windows(run)
-    config = TrainConfig(epochs=2, batch_size=4, learning_rate=0.01, average_decay=0.0)
-    before = model.decoder.level_embeddings.detach().clone()
-    trainer = Trainer(model, windows, config, tmp_path / "t", lambda _: {"ndcg@10": 0.0}, seed=1, label="rsft")
-    assert trainer.run().finished
-    assert not torch.equal(before, trainer.bare_model.decoder.level_embeddings)  # type: ignore[union-attr]
 
 
 def refused(tmp_path: Path, events: pl.DataFrame, config: RsftConfig, without: str | None = None) -> str:
