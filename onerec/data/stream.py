@@ -173,14 +173,12 @@ def make_stream(
 def training_stream(stream: Stream, trained_E: np.ndarray) -> Stream:
     """The part of a stream that training sees. Users keep their positions."""
     kept = np.concatenate([[0], np.cumsum(trained_E)])
-    offsets = kept[stream.offsets].astype(np.int64)
-    return Stream(
-        stream.item_index[trained_E],
-        offsets,
-        stream.is_target_E[trained_E],
-        stream.features_EF[trained_E],
-        stream.users_UF,
-        stream.lifelong,
+    return replace(
+        stream,
+        item_index=stream.item_index[trained_E],
+        offsets=kept[stream.offsets].astype(np.int64),
+        is_target_E=stream.is_target_E[trained_E],
+        features_EF=stream.features_EF[trained_E],
     )
 
 

@@ -14,14 +14,7 @@ from onerec.data.event_log import EventLog
 from onerec.data.features import PathwaysConfig
 from onerec.data.requests import evaluation_requests
 from onerec.data.split import Sequences, split_sequences, training_sequences
-from onerec.data.stream import (
-    Stream,
-    fit_vocabulary,
-    make_stream,
-    order_events,
-    stream_windows,
-    training_stream,
-)
+from onerec.data.stream import Stream, fit_vocabulary, make_stream, order_events, stream_windows, training_stream
 from onerec.data.windows import every_position_windows
 
 SPEC = DatasetSpec.model_validate(

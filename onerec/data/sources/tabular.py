@@ -79,12 +79,11 @@ def tabular_spec(flags: Mapping[str, Any], columns: Path | None = None) -> Tabul
             raise UserError(f"{columns}: must be a mapping such as {{user: customer, item: article, time: bought_at}}")
     given = {key: value for key, value in flags.items() if value is not None and value is not False and value != []}
     spec = parse_section(TabularSpec, {**told, **given}, where)
-    for key in ("item_id", "text", "categorical", "numeric"):
-        if getattr(spec, key) and spec.items is None:
-            raise UserError(f'{where}: "{key}" describes the items file, but there is none; add --items FILE')
-    for key in ("user_id", "user_categorical", "user_numeric"):
-        if getattr(spec, key) and spec.users is None:
-            raise UserError(f'{where}: "{key}" describes the users file, but there is none; add --users FILE')
+    described = {"items": ("item_id", "text", "categorical", "numeric")}
+    for table, keys in (described | {"users": ("user_id", "user_categorical", "user_numeric")}).items():
+        for key in keys:
+            if getattr(spec, key) and getattr(spec, table) is None:
+                raise UserError(f'{where}: "{key}" describes the {table} file, but there is none; add --{table} FILE')
     return spec
 
 
