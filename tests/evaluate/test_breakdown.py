@@ -34,25 +34,6 @@ def test_measured_keys_are_training_events_of_the_target_and_lengths_of_historie
     }
 
 
-def test_cold_and_seen_targets_split_all_cases() -> None:
-    ranks, counts = np.array([0, 2, 2, 4], dtype=np.int32), np.array([0, 2, 1, 0])
-    rows = breakdown.by_bucket(ranks, np.arange(4), counts, breakdown.COLD_BUCKETS, samples=20)
-    assert [(row["bucket"], row["cases"]) for row in rows] == [("cold", 2), ("seen in training", 2)]
-    assert rows[0]["recall@10"]["value"] == 0.5
-    assert rows[1]["recall@10"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-
-
-def test_buckets_without_cases_are_left_out_and_the_rest_add_up() -> None:
-    generator = np.random.default_rng(0)
-    ranks = generator.integers(0, 51, size=500).astype(np.int32)
-    counts, user = generator.integers(6, 60, size=500), generator.integers(80, size=500)
-    rows = breakdown.by_bucket(ranks, user, counts, breakdown.POPULARITY_BUCKETS, samples=50)
-    assert [row["bucket"] for row in rows] == ["6-20", "21-100"]
-    assert sum(row["cases"] for row in rows) == 500
-    hits = sum(row["cases"] * row["recall@10"]["value"] for row in rows)
-    assert hits == pytest.approx(((ranks > 0) & (ranks <= 10)).sum())
-
-
 def test_intervals_resample_the_users_of_the_bucket() -> None:
     generator = np.random.default_rng(1)
     ranks = generator.integers(0, 20, size=300).astype(np.int32)
