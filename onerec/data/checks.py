@@ -65,6 +65,17 @@ def first_row(table: Table, broken: pl.Expr, user: str | None = None) -> tuple[i
     return (first + 1, count) if count else None
 
 
+def refuse_rows(table: Table, file: Path, column: str, broken: pl.Expr, message: str, user: str | None = None) -> None:
+    """Raise UserError if `broken` is true in a row; `user` as in `first_row`.
+
+    `message` follows the place. In it, {value} stands for the cell of the first such row, and {rows} for the number of such rows.
+    """
+    if found := first_row(table, broken, user):
+        row, count = found
+        said = message.format(value=value_of(table, column, row), rows=counted(count, "such row"))
+        raise UserError(f"{place(file, column, row)}: {said}")
+
+
 def value_of(table: Table, column: str, row: int) -> Any:
     """One cell for a message; rows are counted from 1."""
     return table.value(column, row - 1) if isinstance(table, EventLog) else table[column][row - 1]
@@ -94,12 +105,7 @@ def check_ids(frame: Table, file: Path, column: str, what: str) -> None:
         )
     if kind == pl.String:
         broken = broken | (pl.col(column).str.strip_chars() == "")
-    if found := first_row(frame, broken):
-        row, count = found
-        raise UserError(
-            f"{place(file, column, row)}: the {what} id is empty ({counted(count, 'such row')}); "
-            "fill it in or remove the row"
-        )
+    refuse_rows(frame, file, column, broken, f"the {what} id is empty ({{rows}}); fill it in or remove the row")
 
 
 def check_unique_ids(frame: pl.DataFrame, file: Path, column: str, what: str) -> None:
@@ -156,10 +162,9 @@ def check_time_type(events: Table, file: Path, column: str) -> None:
             f"{place(file, column)}: times must be numbers (seconds or milliseconds) or datetimes, not {kind}; "
             "convert them, for example with `onerec data import`"
         )
-    if kind.is_float() and (found := first_row(events, ~pl.col(column).is_finite())):
-        raise UserError(
-            f"{place(file, column, found[0])}: the time is not a finite number; correct it or remove the row"
-        )
+    if kind.is_float():
+        message = "the time is not a finite number; correct it or remove the row"
+        refuse_rows(events, file, column, ~pl.col(column).is_finite(), message)
 
 
 def backwards(user: str, time: str) -> pl.Expr:
@@ -204,21 +209,12 @@ def check_periods(events: Table, file: Path, user: str, column: str, ordered: bo
     """Periods must be keys of PERIODS. In ordered data, a user's periods must never fall."""
     if events.schema[column] != pl.String:
         raise UserError(f"{place(file, column)}: periods must be strings, not {events.schema[column]}; convert them")
-    known = list(PERIODS)
-    if found := first_row(events, ~pl.col(column).is_in(known) | pl.col(column).is_null()):
-        row, count = found
-        raise UserError(
-            f'{place(file, column, row)}: unknown period "{value_of(events, column, row)}" ({counted(count, "such row")}); '
-            f"use {', '.join(known)}"
-        )
-    if not ordered:
-        return
-    part = pl.col(column).replace_strict(PERIODS, return_dtype=pl.Int8)
-    if found := first_row(events, part < part.shift(1).over(user), user):
-        raise UserError(
-            f'{place(file, column, found[0])}: period "{value_of(events, column, found[0])}" comes after a later period '
-            "of the same user; sort the events by user and time"
-        )
+    unknown = ~pl.col(column).is_in(list(PERIODS)) | pl.col(column).is_null()
+    refuse_rows(events, file, column, unknown, f'unknown period "{{value}}" ({{rows}}); use {", ".join(PERIODS)}')
+    if ordered:
+        part = pl.col(column).replace_strict(PERIODS, return_dtype=pl.Int8)
+        message = 'period "{value}" comes after a later period of the same user; sort the events by user and time'
+        refuse_rows(events, file, column, part < part.shift(1).over(user), message, user)
 
 
 def check_signal(events: Table, file: Path, column: str) -> None:
@@ -228,12 +224,8 @@ def check_signal(events: Table, file: Path, column: str) -> None:
         return
     if not kind.is_numeric():
         raise UserError(f"{place(file, column)}: signals must be 0 or 1, not {kind}; convert them")
-    if found := first_row(events, (pl.col(column) != 0) & (pl.col(column) != 1)):
-        row, count = found
-        raise UserError(
-            f"{place(file, column, row)}: a signal is 0 or 1 (or empty if unknown), not {value_of(events, column, row)} "
-            f"({counted(count, 'such row')}); correct it, or remove the column from the signals"
-        )
+    message = "a signal is 0 or 1 (or empty if unknown), not {value} ({rows}); correct it, or remove the column from the signals"
+    refuse_rows(events, file, column, (pl.col(column) != 0) & (pl.col(column) != 1), message)
 
 
 def check_numeric(frame: Table, file: Path, column: str) -> None:
@@ -242,8 +234,9 @@ def check_numeric(frame: Table, file: Path, column: str) -> None:
         raise UserError(
             f"{place(file, column)}: must hold numbers, not {kind}; convert them, or do not list the column as numeric"
         )
-    if kind.is_float() and (found := first_row(frame, ~pl.col(column).is_finite())):
-        raise UserError(f"{place(file, column, found[0])}: not a finite number; leave the cell empty if it is unknown")
+    if kind.is_float():
+        message = "not a finite number; leave the cell empty if it is unknown"
+        refuse_rows(frame, file, column, ~pl.col(column).is_finite(), message)
 
 
 def check_text(frame: pl.DataFrame, file: Path, column: str) -> None:

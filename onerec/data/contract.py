@@ -233,11 +233,11 @@ def check_tables(
     folder: Path, spec: DatasetSpec, events: EventLog, items: pl.DataFrame, users: pl.DataFrame | None
 ) -> None:
     """Run all checks on tables. `folder` holds the vector files and gives messages their file names."""
-    check_items(folder / "items.parquet", spec.items, items)
+    _check_described(items, folder / "items.parquet", spec.items, "item")
     for name in spec.items.vectors:
         checks.check_vectors(folder / name, items.height)
     if users is not None and spec.users is not None:
-        check_users(folder / "users.parquet", spec.users, users)
+        _check_described(users, folder / "users.parquet", spec.users, "user")
     check_events(folder / "events.parquet", spec, events)
     checks.check_known_ids(
         events, folder / "events.parquet", spec.events.item, items[spec.items.id], folder / "items.parquet", "item"
@@ -248,36 +248,17 @@ def check_tables(
         )
 
 
-def check_items(file: Path, spec: ItemColumns, items: pl.DataFrame) -> None:
-    """Check for one row per item and for columns of the right types."""
-    checks.check_not_empty(items, file)
-    checks.check_column(items, file, spec.id, "items.id")
-    _check_features(items, file, "items", spec.text, spec.categorical, spec.numeric)
-    for key, columns in (("videos", spec.videos), ("images", spec.images)):
-        for column in columns:
-            checks.check_column(items, file, column, f"items.{key}")
-            checks.check_text(items, file, column)
-    checks.check_ids(items, file, spec.id, "item")
-    checks.check_unique_ids(items, file, spec.id, "item")
-
-
-def check_users(file: Path, spec: UserColumns, users: pl.DataFrame) -> None:
-    """Check for one row per user and for columns of the right types. Users may have no events."""
-    checks.check_not_empty(users, file)
-    checks.check_column(users, file, spec.id, "users.id")
-    _check_features(users, file, "users", [], spec.categorical, spec.numeric)
-    checks.check_ids(users, file, spec.id, "user")
-    checks.check_unique_ids(users, file, spec.id, "user")
-
-
-def _check_features(
-    frame: pl.DataFrame, file: Path, section: str, text: list[str], categorical: list[str], numeric: list[str]
-) -> None:
-    kinds = (("text", text, checks.check_text), ("categorical", categorical, checks.check_categorical))
-    for key, columns, check in (*kinds, ("numeric", numeric, checks.check_numeric)):
-        for column in columns:
-            checks.check_column(frame, file, column, f"{section}.{key}")
+def _check_described(frame: pl.DataFrame, file: Path, spec: ItemColumns | UserColumns, what: str) -> None:
+    """Check for one row per item or user, and for columns of the right types. `what` is "item" or "user"."""
+    checks.check_not_empty(frame, file)
+    checks.check_column(frame, file, spec.id, f"{what}s.id")
+    kinds = {"text": checks.check_text, "categorical": checks.check_categorical, "numeric": checks.check_numeric}
+    for key, check in (kinds | {"videos": checks.check_text, "images": checks.check_text}).items():
+        for column in getattr(spec, key, []):
+            checks.check_column(frame, file, column, f"{what}s.{key}")
             check(frame, file, column)
+    checks.check_ids(frame, file, spec.id, what)
+    checks.check_unique_ids(frame, file, spec.id, what)
 
 
 def check_events(file: Path, spec: DatasetSpec, events: EventLog) -> None:

@@ -102,6 +102,10 @@ def missing_file(path: Path) -> UserError:
     return UserError(f"{path}: missing; a dataset folder needs this file (see docs/data.md)")
 
 
+def short_reason(error: Exception) -> str:
+    """The message of another library's error on one line, of 200 characters at most."""
+    return " ".join(str(error).split())[:200]
+
+
 def broken_file(path: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
-    return UserError(f"{path}: broken, or not a Parquet file ({reason}); write the file again")
+    return UserError(f"{path}: broken, or not a Parquet file ({short_reason(error)}); write the file again")

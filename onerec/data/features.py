@@ -81,6 +81,11 @@ class FeatureColumn(BaseModel):
         return 1 if self.edges is None else 2 + len(self.edges)
 
     @classmethod
+    def of(cls, shown: pl.Series, category: bool) -> Self:
+        """A column of the values or of buckets of the numbers in `shown`."""
+        return cls.of_category(shown.name, shown) if category else cls.of_number(shown.name, shown)
+
+    @classmethod
     def of_category(cls, name: str, shown: pl.Series, least: int = 1) -> Self:
         """A column of the values that occur at least `least` times in `shown`."""
         counts = shown.alias("value").cast(pl.String).drop_nulls().value_counts(name="cells")
@@ -135,22 +140,10 @@ class FeatureVocabulary:
             UserError: a name that is not in dataset.yaml.
         """
         spec, names = dataset.spec, feature_names(dataset, config)
-        signals = set(spec.events.signals)
-        event = [
-            FeatureColumn.of_category(name, training_events[name])
-            if name in signals
-            else FeatureColumn.of_number(name, training_events[name])
-            for name in names["event"]
-        ]
+        event = [FeatureColumn.of(training_events[name], name in spec.events.signals) for name in names["event"]]
         user = []
         if dataset.users is not None and spec.users is not None:
-            categories = set(spec.users.categorical)
-            user = [
-                FeatureColumn.of_category(name, dataset.users[name])
-                if name in categories
-                else FeatureColumn.of_number(name, dataset.users[name])
-                for name in names["user"]
-            ]
+            user = [FeatureColumn.of(dataset.users[name], name in spec.users.categorical) for name in names["user"]]
         # A value that only one item has says no more than the item itself.
         item = [
             FeatureColumn.of_category(name, _split_cells(dataset.items[name])["value"], least=2)

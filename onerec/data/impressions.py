@@ -20,7 +20,7 @@ from onerec.data.padding import batches_of_like_length, padded_places
 from onerec.data.requests import Requests
 from onerec.data.split import TEST, VALID, Sequences
 from onerec.data.stream import EventOrder, Stream, make_stream, order_events, training_stream
-from onerec.data.windows import Windows, every_position_windows
+from onerec.data.windows import Windows, every_position_windows, moved
 from onerec.errors import UserError
 
 NEXT_ITEM = "next_item"
@@ -49,14 +49,7 @@ class ImpressionBatch:
 
     def to(self, device: torch.device | str) -> "ImpressionBatch":
         """The same on `device`."""
-        return ImpressionBatch(
-            self.items_BT.to(device),
-            self.features_BTF.to(device),
-            self.users_BU.to(device),
-            self.candidates_BX.to(device),
-            self.counts_BX.to(device),
-            self.labels_BXO.to(device),
-        )
+        return moved(self, device)
 
 
 @dataclass(frozen=True)
@@ -271,11 +264,4 @@ def impression_windows(log: ImpressionLog, learnt_E: np.ndarray, length: int) ->
     labels_EO = np.where(learnt_E[:, None], log.labels_EO, np.nan)[kept_E]
     stream = training_stream(log.stream, kept_E)
     plain = every_position_windows(stream.item_index, stream.offsets, length)
-    windows = ImpressionWindows(stream.item_index, plain.starts, plain.stops, plain.first_targets, stream, labels_EO)
-    some = windows.target_counts > 0
-    return replace(
-        windows,
-        starts=windows.starts[some],
-        stops=windows.stops[some],
-        first_targets=windows.first_targets[some],
-    )
+    return ImpressionWindows(**vars(plain), stream=stream, labels_EO=labels_EO).with_targets()

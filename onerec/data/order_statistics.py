@@ -41,9 +41,8 @@ def _at_rank(read: Callable[[], Iterable[pl.Series]], samples: list[tuple[list[A
         found = ((bisect_right(sample, value), step) for sample, step, _ in samples)
         return sum((count - 1) * step + 1 for count, step in found if count)
 
-    low = candidates[
-        bisect_right(candidates, rank, key=most_below) - 1
-    ]  # at most `rank` values are smaller, so the value sought is no smaller
+    # At most `rank` values are smaller than this one, so the value sought is no smaller.
+    low = candidates[bisect_right(candidates, rank, key=most_below) - 1]
     above = bisect_left(candidates, rank + 1, key=least_up_to)
     inside = pl.col("value") >= low
     if above < len(candidates):

@@ -158,12 +158,9 @@ def evaluation_requests(
 
 
 def requests_at(sequences: Sequences, target_events: np.ndarray, dropped: int = 0) -> Requests:
-    """Requests for targets at given positions of the sequences. The history holds all earlier events of the user.
+    """Requests for the targets at int64 positions of the sequences, none of which is a user's first event.
 
-    Args:
-        sequences: of all users.
-        target_events: int64 positions in the sequences; none is a user's first event.
-        dropped: as in `Requests`.
+    Each history holds all earlier events of the user. `dropped` is that of `Requests`.
     """
     users = np.searchsorted(sequences.offsets, target_events, side="right") - 1
     targets = sequences.item_index[target_events].astype(np.int32)

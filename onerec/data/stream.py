@@ -173,14 +173,12 @@ def make_stream(
 def training_stream(stream: Stream, trained_E: np.ndarray) -> Stream:
     """The part of a stream that training sees. Users keep their positions."""
     kept = np.concatenate([[0], np.cumsum(trained_E)])
-    offsets = kept[stream.offsets].astype(np.int64)
-    return Stream(
-        stream.item_index[trained_E],
-        offsets,
-        stream.is_target_E[trained_E],
-        stream.features_EF[trained_E],
-        stream.users_UF,
-        stream.lifelong,
+    return replace(
+        stream,
+        item_index=stream.item_index[trained_E],
+        offsets=kept[stream.offsets].astype(np.int64),
+        is_target_E=stream.is_target_E[trained_E],
+        features_EF=stream.features_EF[trained_E],
     )
 
 
@@ -206,7 +204,7 @@ class StreamWindows(Windows):
         starts_B = np.where(rows >= 0, self.starts[rows], 0)
         places_BT, inside_BT = padded_places(starts_B, plain.lengths_B.numpy())
         next_counts_BT = torch.from_numpy(self.stream.is_target_E[places_BT + inside_BT])
-        users_B = _users_at(self.stream, starts_B)
+        users_B = np.searchsorted(self.stream.offsets, starts_B, side="right") - 1
         return replace(
             plain,
             counted_BT=plain.counted_BT & next_counts_BT,
@@ -225,15 +223,4 @@ def stream_windows(stream: Stream, length: int, *, causal: bool, earlier_positiv
     """
     make = every_position_windows if causal else one_target_windows
     plain = make(stream.item_index, stream.offsets, length)
-    windows = StreamWindows(plain.item_index, plain.starts, plain.stops, plain.first_targets, stream, earlier_positives)
-    kept = windows.target_counts > 0
-    return replace(
-        windows,
-        starts=windows.starts[kept],
-        stops=windows.stops[kept],
-        first_targets=windows.first_targets[kept],
-    )
-
-
-def _users_at(stream: Stream, places: np.ndarray) -> np.ndarray:
-    return np.searchsorted(stream.offsets, places, side="right") - 1
+    return StreamWindows(**vars(plain), stream=stream, earlier_positives=earlier_positives).with_targets()

@@ -3,7 +3,8 @@
 Seed and epoch fix every choice. A resumed run, or a run on more processes, therefore sees the same targets in the same order.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,7 +12,15 @@ from torch import Tensor
 
 from onerec.data.padding import padded_places
 
+B = TypeVar("B")
+
 POOL_BATCHES = 32  # windows of so many batches are sorted by length together, so that batches need little padding
+
+
+def moved(batch: B, device: torch.device | str) -> B:
+    """A dataclass of tensors on `device`. Its fields may also be such dataclasses, or None."""
+    parts = (getattr(batch, field.name) for field in fields(cast(Any, batch)))
+    return type(batch)(*(None if part is None else part.to(device) for part in parts))
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Lifelong:
 
     def to(self, device: torch.device | str) -> "Lifelong":
         """The same on `device`."""
-        return Lifelong(*(getattr(self, part.name).to(device) for part in fields(self)))
+        return moved(self, device)
 
 
 @dataclass(frozen=True)
@@ -58,14 +67,7 @@ class ContextFeatures:
 
     def to(self, device: torch.device | str) -> "ContextFeatures":
         """The same on `device`."""
-        return ContextFeatures(
-            self.features_BTF.to(device),
-            self.users_BU.to(device),
-            self.positive_items_BP.to(device),
-            self.positive_features_BPF.to(device),
-            self.positive_filled_BP.to(device),
-            None if self.lifelong is None else self.lifelong.to(device),
-        )
+        return moved(self, device)
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
-        return Batch(
-            self.items_BT.to(device),
-            self.targets_BT.to(device),
-            self.counted_BT.to(device),
-            self.lengths_B.to(device),
-            None if self.context_features is None else self.context_features.to(device),
-        )
+        return moved(self, device)
 
 
 @dataclass(frozen=True)
@@ -117,6 +113,11 @@ class Windows:
     def target_counts(self) -> np.ndarray:
         """Number of targets that count in each window."""
         return self.stops - self.first_targets
+
+    def with_targets(self) -> Self:
+        """The windows in which a target counts."""
+        kept = self.target_counts > 0
+        return replace(self, starts=self.starts[kept], stops=self.stops[kept], first_targets=self.first_targets[kept])
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The windows in `rows`, padded to the longest of them. Row -1 stands for an empty window."""

@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onerec.evaluate.bootstrap import Interval, interval
-
-PERCENTILES = (2.5, 97.5)
+from onerec.evaluate.bootstrap import PERCENTILES, Interval, interval
 
 
 def auc(labels_E: np.ndarray, scores_E: np.ndarray) -> float:

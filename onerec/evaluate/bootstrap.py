@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Interval = dict[str, float]
 
-_PERCENTILES = (2.5, 97.5)
+PERCENTILES = (2.5, 97.5)
 _CELLS_PER_CHUNK = 1 << 21  # 16 MB of resampled user counts at a time, for any number of users
 
 
@@ -42,7 +42,7 @@ def intervals(
         return {}
     sums_UF, counts_U = _sums_per_user(values, user_C)
     means_SF = _resampled_means(sums_UF, counts_U, samples, seed)
-    low_F, high_F = np.percentile(means_SF, _PERCENTILES, axis=0)
+    low_F, high_F = np.percentile(means_SF, PERCENTILES, axis=0)
     value_F = sums_UF.sum(axis=0) / counts_U.sum()
     return {
         name: {"value": float(value), "low": float(low), "high": float(high)}
@@ -76,13 +76,6 @@ def paired_intervals(
     return intervals({name: np.subtract(first[name], second[name]) for name in shared}, user_C, samples, seed)
 
 
-def paired_interval(
-    first_C: ArrayLike, second_C: ArrayLike, user_C: NDArray[np.integer], samples: int = 1000, seed: int = 0
-) -> Interval:
-    """The 95 % interval of one difference, first minus second; see `paired_intervals`."""
-    return paired_intervals({"figure": first_C}, {"figure": second_C}, user_C, samples, seed)["figure"]
-
-
 def intervals_over_seeds(
     values: Mapping[str, ArrayLike], user_C: NDArray[np.integer], samples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
@@ -110,18 +103,11 @@ def intervals_over_seeds(
     means_BFS = _resampled_means(*_sums_per_user(rows, user_C), samples, seed).reshape(samples, len(values), -1)
     drawn_BS = np.random.default_rng(seed + 1).integers(means_BFS.shape[2], size=(samples, means_BFS.shape[2]))
     drawn_BF = np.take_along_axis(means_BFS, drawn_BS[:, None], axis=2).mean(axis=2)
-    low_F, high_F = np.percentile(drawn_BF, _PERCENTILES, axis=0)
+    low_F, high_F = np.percentile(drawn_BF, PERCENTILES, axis=0)
     return {
         name: {"value": float(np.mean(np.asarray(values_SC, dtype=np.float64))), "low": float(low), "high": float(high)}
         for (name, values_SC), low, high in zip(values.items(), low_F, high_F, strict=True)
     }
-
-
-def interval_over_seeds(
-    values_SC: ArrayLike, user_C: NDArray[np.integer], samples: int = 1000, seed: int = 0
-) -> Interval:
-    """The 95 % interval of one figure; see `intervals_over_seeds`."""
-    return intervals_over_seeds({"figure": values_SC}, user_C, samples, seed)["figure"]
 
 
 def _sums_per_user(

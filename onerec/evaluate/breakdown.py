@@ -38,41 +38,6 @@ def training_counts(item_index: NDArray[np.integer], item_count: int) -> NDArray
     return np.bincount(item_index, minlength=item_count).astype(np.int64)
 
 
-def by_popularity(
-    ranks_C: NDArray[np.integer],
-    user_C: NDArray[np.integer],
-    target_C: NDArray[np.integer],
-    training_counts_N: NDArray[np.integer],
-    samples: int = 1000,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Figures by the number of training events of the target; rows as in `by_bucket`."""
-    return by_bucket(ranks_C, user_C, training_counts_N[target_C], POPULARITY_BUCKETS, samples, seed)
-
-
-def by_history_length(
-    ranks_C: NDArray[np.integer],
-    user_C: NDArray[np.integer],
-    history_offsets: NDArray[np.integer],
-    samples: int = 1000,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Figures by the number of events before the target; rows as in `by_bucket`. `history_offsets` has C + 1 entries."""
-    return by_bucket(ranks_C, user_C, np.diff(history_offsets), HISTORY_BUCKETS, samples, seed)
-
-
-def by_cold(
-    ranks_C: NDArray[np.integer],
-    user_C: NDArray[np.integer],
-    target_C: NDArray[np.integer],
-    training_counts_N: NDArray[np.integer],
-    samples: int = 1000,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Figures for targets without training events, and for all other targets; rows as in `by_bucket`."""
-    return by_bucket(ranks_C, user_C, training_counts_N[target_C], COLD_BUCKETS, samples, seed)
-
-
 def by_bucket(
     ranks_C: NDArray[np.integer],
     user_C: NDArray[np.integer],
@@ -81,7 +46,8 @@ def by_bucket(
     samples: int = 1000,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Figures for each bucket of cases. An integer key assigns cases to buckets.
+    """Figures for each bucket of cases. An integer key assigns cases to buckets: the number of training events of the target, or
+    of events in the history.
 
     Returns:
         rows {"bucket": name, "cases": int, "recall@10": {"value", "low", "high"}, "ndcg@10": {…}} in the order of `buckets`.

@@ -37,8 +37,7 @@ def id_ranks_of(
     Open implementations of generative retrieval report figures from these more generous ranks. They never replace `ranks_of`.
 
     Args:
-        items_CK: as in `ranks_of`.
-        target_C: as in `ranks_of`.
+        items_CK, target_C: as in `ranks_of`.
         group_N: each item's collision group, a number per distinct code sequence of the quantizer.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 
 from onerec.data.requests import Requests
 from onerec.evaluate.bootstrap import intervals, paired_intervals
-from onerec.evaluate.breakdown import by_cold, by_history_length, by_popularity
+from onerec.evaluate.breakdown import COLD_BUCKETS, HISTORY_BUCKETS, POPULARITY_BUCKETS, Buckets, by_bucket
 from onerec.evaluate.metrics import CUTOFFS, case_metrics, coverage, id_case_metrics, id_ranks_of, ranks_of
 
 LIST_LENGTH = max(CUTOFFS)
@@ -55,13 +55,14 @@ class Measure:
     def breakdowns(self, items_CK: np.ndarray) -> dict[str, Any]:
         """Recall@10 and NDCG@10 by the target's popularity, by history length, and for cold against other targets."""
         requests = self.requests
-        ranks, users_C = ranks_of(items_CK, requests.targets_C), requests.users_C
-        options = (self.samples, self.seed)
-        return {
-            "by_popularity": by_popularity(ranks, users_C, requests.targets_C, self.training_counts_N, *options),
-            "by_history_length": by_history_length(ranks, users_C, requests.history_offsets, *options),
-            "by_cold": by_cold(ranks, users_C, requests.targets_C, self.training_counts_N, *options),
+        counts_C = self.training_counts_N[requests.targets_C]
+        keys: dict[str, tuple[np.ndarray, Buckets]] = {
+            "by_popularity": (counts_C, POPULARITY_BUCKETS),
+            "by_history_length": (requests.history_lengths_C, HISTORY_BUCKETS),
+            "by_cold": (counts_C, COLD_BUCKETS),
         }
+        cases = (ranks_of(items_CK, requests.targets_C), requests.users_C)
+        return {name: by_bucket(*cases, *key, self.samples, self.seed) for name, key in keys.items()}
 
     def paired(
         self,

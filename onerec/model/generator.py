@@ -99,15 +99,7 @@ class Generator(nn.Module, ModelHubMixin):
             return None
         if pathways.lifelong is not None:
             lifelong = LifelongTokens(pathways.lifelong.tokens, pathways.lifelong.layers, joined_width, layer_sizes)
-        return PrefixTokens(
-            user_sizes,
-            pathways.feature_width,
-            pathways.feature_dropout,
-            pathways.positive_length,
-            joined_width,
-            self.config.width,
-            lifelong,
-        )
+        return PrefixTokens(user_sizes, pathways, joined_width, self.config.width, lifelong)
 
     def _make_decoder(self, layer_sizes: LayerSizes, level_sizes: tuple[int, ...]) -> CodeDecoder:
         config = self.config

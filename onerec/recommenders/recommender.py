@@ -52,10 +52,8 @@ class TrainingData:
     seed: int
 
 
-class FittedRecommender(Recommender, Protocol):
-    """A recommender without training: it is fitted again whenever lists are made, and nothing is stored.
-
-    `section` is the value of `baselines.<name>` in the config.
+class Baseline(Recommender, Protocol):
+    """A recommender that every run compares with its generator.
 
     Attributes:
         name: in config, results and folders.
@@ -68,22 +66,21 @@ class FittedRecommender(Recommender, Protocol):
     description: str
     reads_vectors: bool
 
+
+class FittedRecommender(Baseline, Protocol):
+    """A recommender without training: it is fitted again whenever lists are made, and nothing is stored.
+
+    `section` is the value of `baselines.<name>` in the config.
+    """
+
     @classmethod
     def fit(cls, section: Any, data: TrainingData) -> Self:
         """The recommender, ready to recommend."""
         ...
 
 
-class TrainedRecommender(Recommender, Protocol):
-    """A recommender around a network. Its config section has a key `train` with a `TrainConfig`.
-
-    Attributes are those of `FittedRecommender`.
-    """
-
-    name: str
-    label: str
-    description: str
-    reads_vectors: bool
+class TrainedRecommender(Baseline, Protocol):
+    """A recommender around a network. Its config section has a key `train` with a `TrainConfig`."""
 
     def __init__(self, model: nn.Module, batch_size: int) -> None: ...
 

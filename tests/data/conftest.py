@@ -17,7 +17,14 @@ SPEC: dict[str, Any] = {
         "period": "period",
         "signals": ["liked"],
     },
-    "items": {"id": "item_id", "text": ["title"], "categorical": ["genre"], "numeric": ["year"]},
+    "items": {
+        "id": "item_id",
+        "text": ["title"],
+        "categorical": ["genre"],
+        "numeric": ["year"],
+        "videos": ["clip"],
+        "images": ["cover"],
+    },
     "users": {"id": "user_id", "categorical": ["country"]},
     "split": "leave_one_out",
 }
@@ -40,6 +47,8 @@ def small_tables() -> dict[str, pl.DataFrame]:
             "title": ["one", "two", None, "four", "five"],
             "genre": ["a", "a b", "b", None, "c"],
             "year": [1990.0, None, 1992.0, 1993.0, 1994.0],
+            "clip": ["a.mp4", None, "c.mp4", None, None],
+            "cover": ["a.png", "", "c.png", "", ""],
         }
     )
     users = pl.DataFrame({"user_id": [3, 5, 7, 9], "country": ["FR", "DE", None, "IT"]})

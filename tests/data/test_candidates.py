@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onerec.data.candidates import Candidates, Lists, best_of
+from onerec.data.candidates import Candidates, best_of
 
 
 @given(st.integers(0, 10_000), st.integers(1, 9), st.integers(0, 4))
@@ -23,9 +23,3 @@ def test_the_best_are_taken_in_order_and_equal_ones_keep_theirs(seed: int, k: in
         assert list(zip(best.items_CK[row].tolist(), best.scores_CK[row].tolist(), strict=True)) == expected
     assert best.found_CK.tolist() == (best.items_CK >= 0).tolist()
     assert (best.items_CK.dtype, best.scores_CK.dtype, best.items_CK.shape) == (np.int32, np.float32, (requests, k))
-
-
-def test_empty_lists_hold_no_item() -> None:
-    lists = Lists.empty(2, 3)
-    assert not lists.found_CK.any()
-    assert np.isneginf(lists.scores_CK).all()

@@ -11,26 +11,23 @@ import yaml
 from polars.testing import assert_frame_equal
 from safetensors.numpy import save_file
 
-from onerec.data.contract import DatasetSpec, read_dataset, read_spec, write_dataset
+from onerec.data.contract import DatasetSpec, read_dataset, write_dataset
 from onerec.errors import UserError
 
 REAL_DATA = os.environ.get("ONEREC_DATA")
 
 
-def test_reads_what_was_written(small_folder: Path, tmp_path: Path) -> None:
+def test_reads_what_was_written_and_hashes_content_alone(small_folder: Path, tmp_path: Path) -> None:
     first = read_dataset(small_folder)
-    second = write_dataset(tmp_path / "copy", first.spec, first.events, first.items, first.users)
+    second, third = (
+        write_dataset(tmp_path / name, first.spec, first.events, first.items, first.users) for name in "ab"
+    )
     assert second.spec == first.spec
+    assert "vectors" not in (tmp_path / "a" / "dataset.yaml").read_text()  # empty keys are left out
     assert_frame_equal(second.events, first.events)
     assert_frame_equal(second.items, first.items)
     assert first.users is not None and second.users is not None
     assert_frame_equal(second.users, first.users)
-
-
-def test_hash_depends_on_content_alone(small_folder: Path, tmp_path: Path) -> None:
-    first = read_dataset(small_folder)
-    second = write_dataset(tmp_path / "a", first.spec, first.events, first.items, first.users)
-    third = write_dataset(tmp_path / "b", first.spec, first.events, first.items, first.users)
     assert second.sha256 == third.sha256
     changed = first.items.with_columns(year=pl.col("year") + 1)
     assert write_dataset(tmp_path / "b", first.spec, first.events, changed, first.users).sha256 != second.sha256
@@ -47,12 +44,6 @@ def test_hash_covers_vector_files(small_folder: Path) -> None:
     assert read_dataset(small_folder).sha256 != before
 
 
-def test_spec_survives_yaml(small_folder: Path, tmp_path: Path) -> None:
-    spec = read_spec(small_folder / "dataset.yaml")
-    (tmp_path / "dataset.yaml").write_text(spec.to_yaml())
-    assert read_spec(tmp_path / "dataset.yaml") == spec
-
-
 def test_writing_bad_tables_leaves_the_old_folder_alone(small_folder: Path) -> None:
     good = read_dataset(small_folder)
     broken = good.events.with_columns(item_id=pl.col("item_id") + 50)
@@ -61,18 +52,14 @@ def test_writing_bad_tables_leaves_the_old_folder_alone(small_folder: Path) -> N
     assert read_dataset(small_folder).sha256 == good.sha256
 
 
-def test_users_file_goes_when_the_new_dataset_has_none(small_folder: Path) -> None:
+def test_users_file_goes_when_the_new_dataset_has_none(small_folder: Path, tmp_path: Path) -> None:
     good = read_dataset(small_folder)
+    with pytest.raises(UserError, match="go together"):
+        write_dataset(tmp_path / "x", good.spec, good.events, good.items)
     spec = good.spec.model_copy(update={"users": None})
     assert write_dataset(small_folder, spec, good.events, good.items).users is None
     assert not (small_folder / "users.parquet").exists()
     assert not [path for path in small_folder.iterdir() if path.name.endswith(".tmp")]
-
-
-def test_users_table_and_section_go_together(small_folder: Path, tmp_path: Path) -> None:
-    good = read_dataset(small_folder)
-    with pytest.raises(UserError, match="go together"):
-        write_dataset(tmp_path / "x", good.spec, good.events, good.items)
 
 
 def test_dictionary_strings_and_mixed_integer_widths_are_fine(small_folder: Path) -> None:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onerec.data import event_log, mapped_arrays, split
-from onerec.data.contract import Dataset, DatasetSpec, check_events, check_tables, read_dataset
-from onerec.data.event_log import ROW, EventLog
+from onerec.data.contract import Dataset, DatasetSpec, check_events, check_tables, read_dataset, read_spec
+from onerec.data.event_log import EventLog
 from onerec.data.order_statistics import values_at_ranks
 from onerec.data.requests import evaluation_requests
 from onerec.data.sequence_files import complete_folder, open_sequences
@@ -54,11 +54,7 @@ def logs(draw: Any, in_order: bool = True) -> pl.DataFrame:
     """Interleaved users with a few repeated reports; out of order, anything may be wrong."""
     count = draw(st.integers(1, 40))
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    user, time, period = (
-        generator.integers(0, 6, count),
-        generator.integers(0, 8, count),
-        generator.integers(0, 3, count),
-    )
+    user, time, period = (generator.integers(0, kinds, count) for kinds in (6, 8, 3))
     if in_order:
         for one in range(6):
             time[user == one], period[user == one] = np.sort(time[user == one]), np.sort(period[user == one])
@@ -196,24 +192,7 @@ def test_files_that_are_not_there_are_missing_and_broken_ones_are_broken(tmp_pat
     data[4:200] = bytes(196)  # the footer stays whole
     (folder / "events.parquet").write_bytes(data)
     with pytest.raises(UserError, match="broken, or not a Parquet file"):
-        check_events(folder / "events.parquet", spec_of(False).model_copy(update={"events": plain_columns()}), log)
-
-
-def plain_columns() -> Any:
-    return DatasetSpec.model_validate(
-        {"name": "made", "events": {"user": "user", "item": "item", "time": "time"}, "items": {"id": "item"}}
-    ).events
-
-
-def test_pieces_and_slices_hold_every_row_once() -> None:
-    log = EventLog(pl.DataFrame({"user": [f"u{row % 7}" for row in range(100)], "item": range(100)}))
-    with rows_at_a_time(9):
-        pieces, slices = list(log.pieces(["item"])), list(log.slices_of_users("user", ["user", "item"]))
-    assert [piece[ROW].to_list() for piece in pieces] == [list(range(a, min(a + 9, 100))) for a in range(0, 100, 9)]
-    assert sorted(row for part in slices for row in part[ROW]) == list(range(100))
-    assert all(part[ROW].is_sorted() for part in slices)
-    homes = [set(part["user"]) for part in slices]
-    assert sum(map(len, homes)) == 7  # nobody is in two slices
+        check_events(folder / "events.parquet", read_spec(folder / "dataset.yaml"), log)
 
 
 def test_a_full_disk_is_told_before_the_array_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from onerec.data.impressions import (
     users_of_half,
 )
 from onerec.data.requests import UNKNOWN, evaluation_requests
-from onerec.data.split import TEST, TRAIN, VALID, split_sequences
+from onerec.data.split import TEST, TRAIN, split_sequences
 from onerec.data.stream import fit_vocabulary, make_stream, order_events
 from onerec.errors import UserError
 
@@ -130,9 +130,8 @@ def test_histories_end_before_the_target_by_event_and_by_stream(
     again = log.histories_of(replace(nameless, stream=stream, stream_ends_C=order.places_S[requests.target_events_C]))
     assert again is not None
     np.testing.assert_array_equal(again, (users, ends))
-    last = np.append(
-        requests.users_C[1:] != requests.users_C[:-1], True
-    )  # of each user one, with the whole log before it
+    # Of each user one request, with the whole log before it.
+    last = np.append(requests.users_C[1:] != requests.users_C[:-1], True)
     of_all = nameless.pick(np.flatnonzero(last))
     at_end = log.histories_of(replace(of_all, stream=stream, stream_ends_C=stream.offsets[of_all.users_C + 1]))
     assert at_end is not None
@@ -169,6 +168,7 @@ def test_windows_hold_every_chosen_impression_once_with_its_past(length: int, lo
     kept = np.flatnonzero(log.parts_E != TEST)
     firsts = log.stream.offsets[:-1]
     expected = sorted(set(np.flatnonzero(learnt & (log.parts_E != TEST))) - set(firsts))
+    assert len(windows.item_index) == len(kept) and int(windows.stops.max()) < len(kept)
     batch = windows.batch(np.append(np.arange(len(windows)), -1))
     asked = (~batch.labels_BXO.isnan()).any(dim=-1).nonzero().tolist()
     places = []
@@ -187,11 +187,3 @@ def test_windows_hold_every_chosen_impression_once_with_its_past(length: int, lo
     assert sorted(places) == expected
     np.testing.assert_array_equal(windows.target_counts, np.bincount([row for row, _ in asked], minlength=len(windows)))
     assert batch.labels_BXO[-1].isnan().all()
-
-
-def test_nothing_of_the_test_part_is_in_a_window(log: ImpressionLog) -> None:
-    windows = impression_windows(log, np.ones(len(log.parts_E), bool), 50)
-    assert len(windows.item_index) == (log.parts_E != TEST).sum()
-    assert int(windows.stops.max()) < len(windows.item_index)
-    assert int(windows.target_counts.sum()) == 20 * (HISTORY + LATER - 1)
-    assert VALID in log.parts_E

@@ -1,5 +1,6 @@
 """Splits against a slow reference in plain Python, and what must hold for every split."""
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from request_cases import histories_of
 
-from onerec.data.contract import Dataset, DatasetSpec, read_dataset
+from onerec.data.contract import Dataset, DatasetSpec
 from onerec.data.event_log import EventLog
 from onerec.data.requests import evaluation_requests
 from onerec.data.split import (
@@ -174,7 +175,7 @@ def test_by_time_default_shares() -> None:
 def test_events_without_a_time_are_the_oldest() -> None:
     dataset = dataset_of([(0, item, item, 0, 0) for item in range(10)])
     events = dataset.events.with_columns(pl.when(pl.col("time") < 4).then(None).otherwise(pl.col("time")).alias("time"))
-    dataset = Dataset(dataset.folder, dataset.spec, EventLog(events), dataset.items, None, "0")
+    dataset = replace(dataset, log=EventLog(events))
     assert split_sequences(dataset, method="by_time").part.tolist() == [0] * 8 + [1, 2]
     with pytest.raises(UserError, match=r"4 of 10 events have no time.*cuts"):
         split_sequences(dataset, method="by_time", fractions=(0.3, 0.3))
@@ -183,9 +184,7 @@ def test_events_without_a_time_are_the_oldest() -> None:
 def test_datetime_cuts() -> None:
     dataset = dataset_of([(0, item, item, 0, 0) for item in range(4)])
     days = pl.Series("time", [datetime(2024, 1, day) for day in (1, 2, 3, 4)])
-    dataset = Dataset(
-        dataset.folder, dataset.spec, EventLog(dataset.events.with_columns(days)), dataset.items, None, "0"
-    )
+    dataset = replace(dataset, log=EventLog(dataset.events.with_columns(days)))
     cuts = (datetime(2024, 1, 3), datetime(2024, 1, 4))
     assert split_sequences(dataset, method="by_time", cuts=cuts).part.tolist() == [0, 0, 1, 2]
     with pytest.raises(UserError, match="own unit"):
@@ -217,22 +216,15 @@ def test_sets_have_no_next_item() -> None:
     ("arguments", "message"),
     [
         ({"method": "leave_one_uot"}, 'did you mean "leave_one_out"'),
-        ({"positive": "likd"}, 'did you mean "liked"'),
+        ({"positive": "likd"}, 'signals has no "likd"; did you mean "liked"'),
+        ({"positive": "liked"}, "never 1"),
         ({"method": "by_time", "cuts": (9, 3)}, "validation must begin before"),
         ({"method": "by_time", "fractions": (0.9, 0.2)}, "leave some for test"),
     ],
 )
 def test_wrong_arguments_are_explained(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        split_sequences(dataset_of([(0, 1, 1, 0, 1), (0, 2, 2, 0, 1)]), **arguments)
-
-
-def test_signal_that_is_never_one(small_folder: Path) -> None:
-    dataset = dataset_of([(0, 1, 1, 0, 0)])
-    with pytest.raises(UserError, match="never 1"):
-        split_sequences(dataset, positive="liked")
-    with pytest.raises(UserError, match="signals has no"):
-        split_sequences(read_dataset(small_folder), positive="shared")
+        split_sequences(dataset_of([(0, 1, 1, 0, 0), (0, 2, 2, 0, 0)]), **arguments)
 
 
 def users_with_parts(ordered: bool) -> Sequences:

@@ -14,14 +14,7 @@ from onerec.data.event_log import EventLog
 from onerec.data.features import PathwaysConfig
 from onerec.data.requests import evaluation_requests
 from onerec.data.split import Sequences, split_sequences, training_sequences
-from onerec.data.stream import (
-    Stream,
-    fit_vocabulary,
-    make_stream,
-    order_events,
-    stream_windows,
-    training_stream,
-)
+from onerec.data.stream import Stream, fit_vocabulary, make_stream, order_events, stream_windows, training_stream
 from onerec.data.windows import every_position_windows
 
 SPEC = DatasetSpec.model_validate(
@@ -138,22 +131,6 @@ def test_of_several_reports_of_an_impression_only_the_positive_one_is_read() -> 
 def test_events_without_a_time_are_never_reports_of_one_another() -> None:
     _, stream, _, _ = streamed(logged([(0, 5, None, 1), (0, 5, None, 0), (0, 5, None, 1)]))
     assert stream.item_index.tolist() == [5, 5, 5]
-
-
-def test_events_need_no_features() -> None:
-    dataset = logged([(0, item, item, 1) for item in range(9)])
-    sequences = split_sequences(dataset, positive="liked")
-    order = order_events(dataset, sequences, "positive")
-    stream = make_stream(dataset, sequences, order, fit_vocabulary(dataset, PathwaysConfig(positive_length=3), order))
-    assert stream.features_EF.shape == (9, 0)
-    assert stream.context_features(np.array([[4]]), np.array([4]), np.array([0]), 3).positive_items_BP.tolist() == [
-        [1, 2, 3]
-    ]
-
-
-def test_users_without_a_positive_event_are_absent() -> None:
-    _, stream, _, _ = streamed(logged([(3, 5, 1, 0), (1, 6, 2, 1), (3, 7, 3, 0), (1, 8, 4, 0)]))
-    assert stream.item_index.tolist() == [6, 8]
 
 
 @pytest.mark.parametrize("earlier", [0, 1, 3])

@@ -51,10 +51,11 @@ def test_an_epoch_shows_every_window_once_in_a_seeded_order(rows: list[list[int]
     assert all((a == b).all() for a, b in zip(batches, again, strict=True))
 
 
-def test_epochs_differ() -> None:
+def test_epochs_differ_and_an_empty_share_counts_nothing() -> None:
     windows = one_target_windows(*flat([list(range(50))]), 5)
     first, second = (np.concatenate(epoch_batches(windows, 4, seed=0, epoch=epoch)) for epoch in (0, 1))
     assert (first != second).any()
+    assert not windows.batch(np.array([-1])).counted_BT.any()
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
@@ -63,9 +64,3 @@ def test_shares_cover_a_batch_and_are_never_empty(parts: int) -> None:
     shares = [share_of_batch(rows, part, parts) for part in range(parts)]
     assert all(len(share) for share in shares)
     assert sorted(row for share in shares for row in share.tolist() if row >= 0) == rows.tolist()
-
-
-def test_an_empty_share_counts_nothing() -> None:
-    windows = one_target_windows(*flat([[1, 2, 3]]), 5)
-    batch = windows.batch(np.array([-1]))
-    assert not batch.counted_BT.any()

@@ -90,8 +90,8 @@ def test_intervals_cover_what_they_promise() -> None:
 
 
 def test_calibration_by_hand() -> None:
-    labels = np.array([0.0, 0, 1, 1])
-    found = calibration(labels, np.array([0.1, 0.3, 0.6, 0.8]), bins=2)
+    labels = np.array([1.0, 0, 1, 0])
+    found = calibration(labels, np.array([0.6, 0.1, 0.8, 0.3]), bins=2)
     # predicted .45 on average against .5; the halves are .2 and .3 off
     assert found["observed"] == 0.5
     assert found["ratio"] == pytest.approx(0.9)

@@ -1,15 +1,16 @@
 import numpy as np
 import pytest
+from request_cases import requests_of
 
 from onerec.evaluate import breakdown
 from onerec.evaluate.bootstrap import interval
+from onerec.evaluate.ranking import Measure
 
 
 def test_every_case_lands_in_the_bucket_its_words_say() -> None:
     counts = np.array([0, 1, 5, 6, 20, 21, 100, 101, 9999])
-    target = np.arange(9)
     ranks = np.array([0, 1, 11, 3, 0, 10, 1, 1, 0], dtype=np.int32)
-    rows = breakdown.by_popularity(ranks, np.arange(9), target, counts, samples=20)
+    rows = breakdown.by_bucket(ranks, np.arange(9), counts, breakdown.POPULARITY_BUCKETS, samples=20)
     assert [(row["bucket"], row["cases"], row["recall@10"]["value"]) for row in rows] == [
         ("0 (cold)", 1, 0.0),
         ("1-5", 2, 0.5),
@@ -20,33 +21,17 @@ def test_every_case_lands_in_the_bucket_its_words_say() -> None:
     assert rows[2]["ndcg@10"]["value"] == pytest.approx(1 / np.log2(4) / 2)
 
 
-def test_history_buckets_use_the_length_of_each_history() -> None:
-    lengths = np.array([1, 5, 6, 10, 11, 20, 21, 50, 51])
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    rows = breakdown.by_history_length(np.ones(9, dtype=np.int32), np.arange(9), offsets, samples=20)
-    assert {row["bucket"]: row["cases"] for row in rows} == {"1-5": 2, "6-10": 2, "11-20": 2, "21-50": 2, "over 50": 1}
-
-
-def test_cold_and_seen_targets_split_all_cases() -> None:
-    counts = breakdown.training_counts(np.array([1, 1, 2]), 4)
-    assert counts.tolist() == [0, 2, 1, 0]
-    ranks = np.array([0, 2, 2, 4], dtype=np.int32)
-    rows = breakdown.by_cold(ranks, np.arange(4), np.array([0, 1, 2, 3]), counts, samples=20)
-    assert [(row["bucket"], row["cases"]) for row in rows] == [("cold", 2), ("seen in training", 2)]
-    assert rows[0]["recall@10"]["value"] == 0.5
-    assert rows[1]["recall@10"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-
-
-def test_buckets_without_cases_are_left_out_and_the_rest_add_up() -> None:
-    generator = np.random.default_rng(0)
-    ranks = generator.integers(0, 51, size=500).astype(np.int32)
-    counts = generator.integers(6, 60, size=100)
-    target, user = generator.integers(100, size=500), generator.integers(80, size=500)
-    rows = breakdown.by_popularity(ranks, user, target, counts, samples=50)
-    assert [row["bucket"] for row in rows] == ["6-20", "21-100"]
-    assert sum(row["cases"] for row in rows) == 500
-    hits = sum(row["cases"] * row["recall@10"]["value"] for row in rows)
-    assert hits == pytest.approx(((ranks > 0) & (ranks <= 10)).sum())
+def test_measured_keys_are_training_events_of_the_target_and_lengths_of_histories() -> None:
+    lengths = [1, 5, 6, 10, 11, 20, 21, 50, 51]
+    requests = requests_of([[0] * length for length in lengths], [0, 0, 0, 1, 1, 2, 2, 2, 2])
+    counts = breakdown.training_counts(np.array([1] * 6 + [2]), 3)
+    assert counts.tolist() == [0, 6, 1]
+    found = Measure(requests, counts, np.arange(3), samples=20, seed=0).breakdowns(np.ones((9, 1), np.int32))
+    assert {name: {row["bucket"]: row["cases"] for row in rows} for name, rows in found.items()} == {
+        "by_popularity": {"0 (cold)": 3, "1-5": 4, "6-20": 2},
+        "by_history_length": {"1-5": 2, "6-10": 2, "11-20": 2, "21-50": 2, "over 50": 1},
+        "by_cold": {"cold": 3, "seen in training": 6},
+    }
 
 
 def test_intervals_resample_the_users_of_the_bucket() -> None:

@@ -85,12 +85,8 @@ def test_evaluation_counts_nothing_and_moves_nothing() -> None:
     layer = make_experts().eval()
     layer(torch.randn(20, WIDTH))
     assert not layer.take_loads().any()
-    balance = ExpertBalance(layer)
-    balance.step()
+    ExpertBalance(layer).step()
     assert not layer.bias_E.any()
-
-
-def test_a_model_without_experts_has_no_figures() -> None:
-    balance = ExpertBalance(torch.nn.Linear(2, 2))
-    balance.step()
-    assert balance.figures() == {}
+    without_experts = ExpertBalance(torch.nn.Linear(2, 2))
+    without_experts.step()
+    assert without_experts.figures() == {}

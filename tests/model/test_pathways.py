@@ -156,7 +156,7 @@ def test_every_parameter_gets_a_gradient(settings: dict[str, object]) -> None:
     model, stream = make_model(**settings).train(), make_stream()
     stop = int(
         np.flatnonzero(stream.is_target_E[:12])[-1]
-    )  # bidirectional contexts have only the target behind the window
+    )  # bidirectional contexts know only the target behind the window
     model(one_window(stream, 5, stop).batch(np.array([0]))).sum().backward()
     assert parameters_without_gradient(model) == []
     for rows in (np.array([0]), np.array([-1])):

@@ -11,7 +11,7 @@ from request_cases import requests_of
 from onerec.data.candidates import Candidates, Lists
 from onerec.data.requests import Requests
 from onerec.recommenders import cascade as cascade_module
-from onerec.recommenders.cascade import Cascade, Cut, keep_best
+from onerec.recommenders.cascade import Cascade, Cut
 
 ITEMS = 15
 
@@ -101,13 +101,3 @@ def test_a_scorer_behind_a_cut_reads_the_candidates_own_scores_and_features() ->
         assert dict(zip(lists.items_CK[row].tolist(), lists.scores_CK[row].tolist(), strict=True)) == scores | (
             {} if len(scores) == 4 else {-1: -np.inf}
         )
-
-
-def test_the_best_are_kept_with_what_belongs_to_them() -> None:
-    items_CK, own_CK = np.array([[5, 6, 7, -1]], np.int32), np.array([[-1.0, -2.0, -3.0, -np.inf]], np.float32)
-    candidates = Candidates(items_CK, own_CK, {"a": items_CK * 10.0, "b": own_CK * 2})
-    kept = keep_best(candidates, np.array([[0.0, 3.0, 3.0, -np.inf]]), 2)
-    assert kept.items_CK.tolist() == [[6, 7]]
-    assert kept.scores_CK.tolist() == [[-2.0, -3.0]]
-    assert {name: values.tolist() for name, values in kept.features.items()} == {"a": [[60, 70]], "b": [[-4, -6]]}
-    assert keep_best(candidates, own_CK, 9).items_CK.tolist() == items_CK.tolist()

@@ -77,12 +77,6 @@ def test_equals_the_formula_event_by_event(config: CoOccurrenceConfig, exclude_s
         assert sorted(items[items >= 0].tolist()) == sorted(left)
 
 
-def test_order_of_events_matters() -> None:
-    lists = lists_of([[0, 1, 2]] * 3, [[1], [2]], 1, CoOccurrenceConfig(window=1, session_weight=0.0))
-    assert lists.items_CK[0].tolist() == [2]
-    assert lists.scores_CK[1, 0] < 0  # nothing ever followed item 2: a popularity fill
-
-
 def test_fill_is_by_popularity_below_every_scored_item() -> None:
     lists = lists_of([[0, 1], [2, 3], [2, 3], [3], [4]], [[0], []], 4, items=6)
     assert lists.items_CK[0].tolist()[:3] == [1, 3, 2]

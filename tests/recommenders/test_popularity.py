@@ -19,12 +19,6 @@ def test_counts_decide_and_scores_are_counts() -> None:
     assert lists.scores_CK.tolist() == [[3.0, 2.0, 1.0, 0.0]]
 
 
-def test_seen_items_leave_the_list_only_when_asked() -> None:
-    recommender, requests = counted([2, 2, 2, 0, 0, 3], 4), requests_of([[2, 2, 3], [], [0]])
-    assert recommender.recommend(requests, 2, exclude_seen=True).items_CK.tolist() == [[0, 1], [2, 0], [2, 3]]
-    assert recommender.recommend(requests, 2, exclude_seen=False).items_CK.tolist() == [[2, 0]] * 3
-
-
 @pytest.mark.parametrize("cells", [1, 1 << 22])
 def test_chunks_do_not_change_the_result(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(popularity_module, "_CELLS_PER_CHUNK", cells)

@@ -13,6 +13,7 @@ import polars as pl
 
 from onerec.data import checks
 from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns, write_dataset
+from onerec.data.event_log import short_reason
 from onerec.errors import UserError
 
 REVIEW_SCHEMA = {"reviewerID": pl.String, "asin": pl.String, "unixReviewTime": pl.Int64, "overall": pl.Float64}
@@ -72,18 +73,10 @@ def read_reviews(path: Path) -> tuple[pl.DataFrame, int]:
     try:
         raw = pl.scan_ndjson(path, schema=REVIEW_SCHEMA).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{path}: not JSON lines ({reason}); give the unchanged review file from Amazon's data page"
-        ) from error
+        raise _not_json(path, "review", error) from error
     checks.check_not_empty(raw, path)
     for column in ("reviewerID", "asin", "unixReviewTime"):
-        if found := checks.first_row(raw, pl.col(column).is_null()):
-            row, count = found
-            raise UserError(
-                f"{checks.place(path, column, row)}: missing ({checks.counted(count, 'such row')}); "
-                "is this the review file?"
-            )
+        checks.refuse_rows(raw, path, column, pl.col(column).is_null(), "missing ({rows}); is this the review file?")
     events = raw.select(
         pl.col("reviewerID").alias("user_id"),
         pl.col("asin").alias("item_id"),
@@ -123,7 +116,7 @@ def read_metadata(path: Path, asins: pl.Series) -> pl.DataFrame:
         wanted = asins.rename("item_id").to_frame().lazy()
         known = lines.join(wanted, on="item_id", how="semi", maintain_order="left").collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); download it again") from error
+        raise UserError(f"{path}: cannot be read ({short_reason(error)}); download it again") from error
     known = known.unique("item_id", keep="first", maintain_order=True)
     if known.is_empty():
         raise UserError(f"{path}: no line describes an item of the reviews; give the metadata of the same category")
@@ -147,10 +140,7 @@ def _parse_strict(known: pl.DataFrame, path: Path) -> pl.DataFrame:
     try:
         fields = known.select("item_id", pl.col("line").str.json_decode(STRICT_SCHEMA).alias("fields")).unnest("fields")
     except pl.exceptions.PolarsError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{path}: not JSON lines ({reason}); give the unchanged metadata file from Amazon's data page"
-        ) from error
+        raise _not_json(path, "metadata", error) from error
     return fields.select(
         "item_id",
         "title",
@@ -178,6 +168,11 @@ def _parse_loose(known: pl.DataFrame, path: Path) -> pl.DataFrame:
         texts = [str(fields.get(key) or "") for key in ("title", "brand", "description")]
         rows.append((asin, texts[0], "; ".join(paths), texts[1], texts[2]))
     return pl.DataFrame(rows, schema=["item_id", "title", "categories", "brand", "description"], orient="row")
+
+
+def _not_json(path: Path, kind: str, error: Exception) -> UserError:
+    reason = short_reason(error)
+    return UserError(f"{path}: not JSON lines ({reason}); give the unchanged {kind} file from Amazon's data page")
 
 
 def _check_file(path: Path) -> None:

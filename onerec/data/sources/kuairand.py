@@ -14,15 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from onerec.data import checks
-from onerec.data.contract import (
-    Dataset,
-    DatasetSpec,
-    EventColumns,
-    ItemColumns,
-    UserColumns,
-    read_dataset,
-    write_spec,
-)
+from onerec.data.contract import Dataset, DatasetSpec, EventColumns, ItemColumns, UserColumns, read_dataset, write_spec
 from onerec.errors import UserError
 from onerec.files import write_file
 
@@ -189,18 +181,15 @@ def _write_events(logs: list[Path], target: Path, slices: Path, count: int) -> N
     raw = slices / "raw.parquet"
     events.sink_parquet(raw)
     checks.check_not_empty(pl.scan_parquet(raw).head(1).collect(), logs[0])
-    edges = (
-        pl.scan_parquet(raw)
-        .select(pl.col("user_id").min().alias("low"), pl.col("user_id").max().alias("high"))
-        .collect()
-    )
-    low, high = edges["low"][0] or 0, edges["high"][0] or 0
+    user = pl.col("user_id")
+    edges = pl.scan_parquet(raw).select(user.min().alias("low"), user.max().alias("high")).collect().row(0)
+    low, high = (edge or 0 for edge in edges)
     width = (high - low) // count + 1
     for number in range(count):
         start = low + number * width
         # Rows without a user id go into the first slice; later checks report them.
-        mine = pl.col("user_id").is_between(start, start + width - 1)
-        mine = mine | pl.col("user_id").is_null() if number == 0 else mine
+        mine = user.is_between(start, start + width - 1)
+        mine = mine | user.is_null() if number == 0 else mine
         part = pl.scan_parquet(raw).filter(mine).sort("user_id", "time_ms", maintain_order=True)
         part.sink_parquet(slices / f"part{number:02d}.parquet")
     parts = sorted(slices.glob("part*.parquet"))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
-from onerec.data.checks import check_not_empty, counted, first_row, place
-from onerec.data.event_log import plain_strings
+from onerec.data.checks import check_not_empty, counted, first_row, place, refuse_rows
+from onerec.data.event_log import plain_strings, short_reason
 from onerec.errors import UserError
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
@@ -41,7 +41,7 @@ def _read_parquet(path: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path}: broken, or not a Parquet file ({_short(error)}); write it again") from error
+        raise UserError(f"{path}: broken, or not a Parquet file ({short_reason(error)}); write it again") from error
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
@@ -54,7 +54,7 @@ def _read_csv(path: Path) -> pl.DataFrame:
     try:
         frame = pl.read_csv(path, separator=separator, infer_schema=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path}: damaged CSV ({_short(error)}); look for an unclosed quote") from error
+        raise UserError(f"{path}: damaged CSV ({short_reason(error)}); look for an unclosed quote") from error
     for name in frame.columns:
         if "_duplicated_" in name and name not in header:
             raise UserError(f'{path}: two columns are called "{name.split("_duplicated_")[0]}"; rename one')
@@ -70,7 +70,7 @@ def _lines(path: Path) -> pl.DataFrame:
                 f"{path}, line {line}: not UTF-8; convert the file, for example with "
                 f"`iconv -f latin1 -t utf-8 {path.name} > fixed.csv`"
             ) from error
-        raise UserError(f"{path}: cannot be read ({_short(error)}); write it again") from error
+        raise UserError(f"{path}: cannot be read ({short_reason(error)}); write it again") from error
 
 
 def _first_undecodable_line(path: Path) -> int | None:
@@ -125,11 +125,7 @@ def _read_json_lines(path: Path) -> pl.DataFrame:
     try:
         return pl.read_ndjson(path, infer_schema_length=None)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path}: damaged JSON lines ({_short(error)}); write it again") from error
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: damaged JSON lines ({short_reason(error)}); write it again") from error
 
 
 def as_ids(values: pl.Series) -> pl.Series:
@@ -158,11 +154,7 @@ def as_numbers(frame: pl.DataFrame, file: Path, column: str, hint: str) -> pl.Se
     text = pl.col(column).str.strip_chars()
     told = {"true": "1", "false": "0"}
     numbers = text.str.to_lowercase().replace(told).cast(pl.Float64, strict=False)
-    if found := first_row(frame, numbers.is_null() & (text != "")):
-        row, count = found
-        raise UserError(
-            f'{place(file, column, row)}: "{values[row - 1]}" is no number ({counted(count, "such row")}); {hint}'
-        )
+    refuse_rows(frame, file, column, numbers.is_null() & (text != ""), f'"{{value}}" is no number ({{rows}}); {hint}')
     return frame.select(numbers)[column]
 
 
@@ -176,12 +168,8 @@ def as_times(frame: pl.DataFrame, file: Path, column: str) -> pl.Series:
         UserError: with the row, for a missing time and for anything else.
     """
     values = frame[column]
-    if found := first_row(frame, pl.col(column).is_null() | (pl.col(column).cast(pl.String).str.strip_chars() == "")):
-        row, count = found
-        raise UserError(
-            f"{place(file, column, row)}: the time is missing ({counted(count, 'such row')}); "
-            "fill it in or remove the row"
-        )
+    missing = pl.col(column).is_null() | (pl.col(column).cast(pl.String).str.strip_chars() == "")
+    refuse_rows(frame, file, column, missing, "the time is missing ({rows}); fill it in or remove the row")
     if values.dtype.is_temporal() and values.dtype in (pl.Date, pl.Datetime):
         return values.cast(pl.Datetime("ms")).cast(pl.Int64)
     if values.dtype == pl.String:
@@ -193,8 +181,8 @@ def as_times(frame: pl.DataFrame, file: Path, column: str) -> pl.Series:
             return _moments(frame, file, column)
         values = numbers
     if values.dtype.is_float():
-        if found := first_row(values.to_frame(), ~pl.col(column).is_finite()):
-            raise UserError(f"{place(file, column, found[0])}: the time is not a finite number; correct it")
+        message = "the time is not a finite number; correct it"
+        refuse_rows(values.to_frame(), file, column, ~pl.col(column).is_finite(), message)
         fractional = bool((values != values.floor()).any())
         return ((values * 1000).round() if fractional else values).cast(pl.Int64)
     if not values.dtype.is_integer():

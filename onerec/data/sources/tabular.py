@@ -79,12 +79,11 @@ def tabular_spec(flags: Mapping[str, Any], columns: Path | None = None) -> Tabul
             raise UserError(f"{columns}: must be a mapping such as {{user: customer, item: article, time: bought_at}}")
     given = {key: value for key, value in flags.items() if value is not None and value is not False and value != []}
     spec = parse_section(TabularSpec, {**told, **given}, where)
-    for key in ("item_id", "text", "categorical", "numeric"):
-        if getattr(spec, key) and spec.items is None:
-            raise UserError(f'{where}: "{key}" describes the items file, but there is none; add --items FILE')
-    for key in ("user_id", "user_categorical", "user_numeric"):
-        if getattr(spec, key) and spec.users is None:
-            raise UserError(f'{where}: "{key}" describes the users file, but there is none; add --users FILE')
+    described = {"items": ("item_id", "text", "categorical", "numeric")}
+    for table, keys in (described | {"users": ("user_id", "user_categorical", "user_numeric")}).items():
+        for key in keys:
+            if getattr(spec, key) and getattr(spec, table) is None:
+                raise UserError(f'{where}: "{key}" describes the {table} file, but there is none; add --{table} FILE')
     return spec
 
 
@@ -196,13 +195,8 @@ def _read_items(spec: TabularSpec, events: pl.DataFrame) -> tuple[pl.DataFrame, 
     for flag, columns in (("--text", spec.text), ("--categorical", spec.categorical), ("--numeric", spec.numeric)):
         for column in columns:
             checks.check_column(table, file, column, flag)
-    events, items = _same_kind(events, spec.item, table, key)
-    checks.check_ids(items, file, key, "item")
-    checks.check_unique_ids(items, file, key, "item")
-    for column in spec.numeric:
-        hint = "correct it, or name the column under --categorical"
-        items = items.with_columns(as_numbers(items, file, column, hint).alias(column))
-        checks.check_numeric(items, file, column)
+    events, items = _with_shared_ids(events, spec.item, table, file, key, "item")
+    items = _with_numbers(items, file, spec.numeric, "--categorical")
     items = items.with_columns(pl.col(name).cast(pl.String) for name in spec.text if not items.schema[name].is_nested())
     kept = list(dict.fromkeys([key, *spec.text, *spec.categorical, *spec.numeric]))
     checks.check_known_ids(events, spec.file, spec.item, items[key], file, "item")
@@ -219,9 +213,7 @@ def _read_users(
     file, key = spec.users, spec.user_id or spec.user
     table = read_table(file)
     checks.check_column(table, file, key, "--user-id")
-    events, users = _same_kind(events, spec.user, table, key)
-    checks.check_ids(users, file, key, "user")
-    checks.check_unique_ids(users, file, key, "user")
+    events, users = _with_shared_ids(events, spec.user, table, file, key, "user")
     categorical, numeric = spec.user_categorical, spec.user_numeric
     if not categorical and not numeric:
         kinds = {name: kind for name, kind in users.schema.items() if name != key}
@@ -230,23 +222,32 @@ def _read_users(
         notices.append(f"{file}: user features are the columns {', '.join(categorical + numeric) or '(none)'}")
     for column in [*categorical, *numeric]:
         checks.check_column(users, file, column, "the users section")
-    for column in numeric:
-        hint = "correct it, or name the column under user_categorical"
-        users = users.with_columns(as_numbers(users, file, column, hint).alias(column))
-        checks.check_numeric(users, file, column)
+    users = _with_numbers(users, file, numeric, "user_categorical")
     checks.check_known_ids(events, spec.file, spec.user, users[key], file, "user")
     columns_of = UserColumns(id=key, categorical=categorical, numeric=numeric)
     return events, users.select([key, *categorical, *numeric]), columns_of
 
 
-def _same_kind(events: pl.DataFrame, column: str, table: pl.DataFrame, key: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Ids that are integers in one file and text in the other (because one id is "x9") become text in both."""
+def _with_shared_ids(
+    events: pl.DataFrame, column: str, table: pl.DataFrame, file: Path, key: str, what: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Both tables with ids of one kind: integers in one file and text in the other (because one id is "x9") become text."""
     table = table.with_columns(as_ids(table[key]))
     if events.schema[column].is_integer() and table.schema[key] == pl.String:
-        return events.with_columns(pl.col(column).cast(pl.String)), table
-    if events.schema[column] == pl.String and table.schema[key].is_integer():
-        return events, table.with_columns(pl.col(key).cast(pl.String))
+        events = events.with_columns(pl.col(column).cast(pl.String))
+    elif events.schema[column] == pl.String and table.schema[key].is_integer():
+        table = table.with_columns(pl.col(key).cast(pl.String))
+    checks.check_ids(table, file, key, what)
+    checks.check_unique_ids(table, file, key, what)
     return events, table
+
+
+def _with_numbers(table: pl.DataFrame, file: Path, columns: list[str], otherwise: str) -> pl.DataFrame:
+    for column in columns:
+        hint = f"correct it, or name the column under {otherwise}"
+        table = table.with_columns(as_numbers(table, file, column, hint).alias(column))
+        checks.check_numeric(table, file, column)
+    return table
 
 
 def _notice_short_histories(events: pl.DataFrame, spec: TabularSpec, notices: list[str]) -> None:

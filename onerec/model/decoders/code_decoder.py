@@ -197,8 +197,7 @@ class CodeDecoder(nn.Module):
 
         Args:
             inputs_BPLD: on level 0, `last_state` of the state of the last visible item. On the other levels, the embedding of
-            the
-                true code of the level before.
+                the true code of the level before.
             positions_BP: for each target, the position of the last history item it may see.
             counted_BP: boolean, the targets that count in the loss. Only these count as load for experts. None: all.
         """

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from onerec.data.features import PathwaysConfig
 from onerec.data.windows import Batch, ContextFeatures, Lifelong
 from onerec.model.history.item_tokens import ItemTokens
 from onerec.model.history.lifelong import AMOUNTS, LifelongTokens
@@ -34,7 +35,7 @@ class PrefixTokens(nn.Module):
     """Make the tokens before the history. Each of the three pathways is optional.
 
     - The user: one token from the user's features, if `user_sizes` is not empty.
-    - Positive feedback: one token per positive event from before the window, if `positive_length` > 0.
+    - Positive feedback: one token per positive event from before the window, if `pathways.positive_length` > 0.
     - Lifelong: all events from before the window, compressed, if `lifelong` is given.
 
     The first two have a Dense-LeakyReLU-Dense projection of their own, then a norm. Items and events share their embeddings
@@ -42,9 +43,8 @@ class PrefixTokens(nn.Module):
 
     Args:
         user_sizes: number of codes of each user feature.
-        feature_width: width of one user feature's embedding.
-        feature_dropout: probability that a user loses all features in training, so that the model learns unknown users.
-        positive_length: largest number of positive events.
+        pathways: width and dropout of the user's features, and the largest number of positive events. Users lose their features
+            in training so that the model learns unknown users.
         joined_width: width of an event's embeddings side by side.
         width: model width D.
         lifelong: compresses all events from before the window; None where they are not read.
@@ -53,19 +53,18 @@ class PrefixTokens(nn.Module):
     def __init__(
         self,
         user_sizes: list[int],
-        feature_width: int,
-        feature_dropout: float,
-        positive_length: int,
+        pathways: PathwaysConfig,
         joined_width: int,
         width: int,
         lifelong: LifelongTokens | None = None,
     ) -> None:
         super().__init__()
-        self.user_count, self.dropout, self.positive_length = len(user_sizes), feature_dropout, positive_length
-        self.users = FeatureEmbeddings(user_sizes, feature_width) if user_sizes else None
+        self.user_count, self.dropout = len(user_sizes), pathways.feature_dropout
+        self.positive_length = pathways.positive_length
+        self.users = FeatureEmbeddings(user_sizes, pathways.feature_width) if user_sizes else None
         self.user_project = projection(self.users.width, width) if self.users is not None else None
         # Of the positive events. Saved models hold its parameters under this name.
-        self.older_project = projection(joined_width, width) if positive_length else None
+        self.older_project = projection(joined_width, width) if self.positive_length else None
         self.lifelong = lifelong
 
     def forward(self, batch: Batch, tokens: ItemTokens) -> Prefix:

@@ -70,8 +70,7 @@ class SelfAttention(nn.Module):
 
         Args:
             past: keys and values of each earlier token, oldest first, each `[B, K or 1, heads, head width]`. The keys are
-            rotated
-                by their position relative to the newest token.
+                rotated by their position relative to the newest token.
 
         Returns:
             The output `[B, K, D]`, and the newest token's own keys (not rotated) and values.
