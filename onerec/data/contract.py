@@ -233,19 +233,16 @@ def check_tables(
     folder: Path, spec: DatasetSpec, events: EventLog, items: pl.DataFrame, users: pl.DataFrame | None
 ) -> None:
     """Run all checks on tables. `folder` holds the vector files and gives messages their file names."""
-    _check_described(items, folder / "items.parquet", spec.items, "item")
+    events_file, items_file, users_file = (folder / f"{name}.parquet" for name in ("events", "items", "users"))
+    _check_described(items, items_file, spec.items, "item")
     for name in spec.items.vectors:
         checks.check_vectors(folder / name, items.height)
     if users is not None and spec.users is not None:
-        _check_described(users, folder / "users.parquet", spec.users, "user")
-    check_events(folder / "events.parquet", spec, events)
-    checks.check_known_ids(
-        events, folder / "events.parquet", spec.events.item, items[spec.items.id], folder / "items.parquet", "item"
-    )
+        _check_described(users, users_file, spec.users, "user")
+    check_events(events_file, spec, events)
+    checks.check_known_ids(events, events_file, spec.events.item, items[spec.items.id], items_file, "item")
     if users is not None and spec.users is not None:
-        checks.check_known_ids(
-            events, folder / "events.parquet", spec.events.user, users[spec.users.id], folder / "users.parquet", "user"
-        )
+        checks.check_known_ids(events, events_file, spec.events.user, users[spec.users.id], users_file, "user")
 
 
 def _check_described(frame: pl.DataFrame, file: Path, spec: ItemColumns | UserColumns, what: str) -> None:

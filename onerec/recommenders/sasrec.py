@@ -89,17 +89,14 @@ class SASRecRecommender:
 
     @staticmethod
     def width(section: SASRecSection) -> int:
-        """The model's width, by which the number of threads is chosen."""
         return section.model.width
 
     @staticmethod
     def build(section: SASRecSection, data: TrainingData) -> SASRec:
-        """A model to train."""
         return SASRec(section.model, data.item_count)
 
     @staticmethod
     def windows(section: SASRecSection, data: TrainingData) -> Windows:
-        """What it trains on."""
         return every_position_windows(data.item_index, data.offsets, section.model.history_length)
 
     @torch.inference_mode()

@@ -25,6 +25,8 @@ ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 ARCHIVE_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
 WHEEL_REQUIREMENT = "recbole==1.2.1"
 WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+EVENT_COLUMNS = ["user_id", "item_id", "rating", "timestamp"]
+USER_COLUMNS = ["user_id", "age", "gender", "occupation", "zip_code"]
 
 SPEC = DatasetSpec(
     name="movielens-100k",
@@ -48,9 +50,7 @@ def fetch_movielens_100k(out: Path, archive: Path | None = None) -> Dataset:
     Raises:
         UserError: `archive` is neither of the two, or no download succeeds.
     """
-    if archive is not None:
-        return convert_movielens(_known_archive(Path(archive)), out)
-    return convert_movielens(_cached_or_downloaded(), out)
+    return convert_movielens(_cached_or_downloaded() if archive is None else _known_archive(Path(archive)), out)
 
 
 def convert_movielens(archive: Path, out: Path) -> Dataset:
@@ -64,35 +64,32 @@ def convert_movielens(archive: Path, out: Path) -> Dataset:
             else:
                 parts = [opened.read(names[f"ml-100k.{end}"]) for end in ("inter", "item", "user")]
                 events, items, users = _wheel_tables(*parts)
+            users = users.select(pl.col("user_id", "age").cast(pl.Int32), "gender", "occupation").sort("user_id")
     except (zipfile.BadZipFile, KeyError, OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"{archive}: not a readable MovieLens-100K archive ({error}); download it again") from error
-    return write_dataset(out, SPEC, _in_order(events), _tidy_items(items), users.sort("user_id"))
+    return write_dataset(out, SPEC, _in_order(events), _tidy_items(items), users)
 
 
 def _official_tables(data: bytes, item: bytes, user: bytes, genre: bytes) -> tuple[pl.DataFrame, ...]:
     """The three tables from GroupLens's files, which are separated by tabs and bars, in latin-1, with a 0/1 column per genre."""
-    events = _table(data, "\t", ["user_id", "item_id", "rating", "timestamp"])
-    names = (
-        _table(genre, "|", ["genre", "number"]).drop_nulls().sort(pl.col("number").cast(pl.Int64))["genre"].to_list()
-    )
+    events = _table(data, "\t", EVENT_COLUMNS)
+    genres = _table(genre, "|", ["genre", "number"]).drop_nulls().sort(pl.col("number").cast(pl.Int64))
+    names = genres["genre"].to_list()
     films = _table(item, "|", ["item_id", "title", "released", "video_released", "url", *names])
     flags = [pl.when(pl.col(name) == "1").then(pl.lit(name)) for name in names]
     items = films.select("item_id", "title", pl.concat_str(flags, separator=",", ignore_nulls=True).alias("genres"))
-    users = _table(user, "|", ["user_id", "age", "gender", "occupation", "zip_code"])
-    return events, items, _user_columns(users)
+    return events, items, _table(user, "|", USER_COLUMNS)
 
 
 def _wheel_tables(inter: bytes, item: bytes, user: bytes) -> tuple[pl.DataFrame, ...]:
     """The same tables from recbole's atomic files, which are UTF-8 with a typed header and keep years apart from titles."""
-    events = _table(inter, "\t", ["user_id", "item_id", "rating", "timestamp"], header=True)
+    events = _table(inter, "\t", EVENT_COLUMNS, header=True)
     films = _table(item, "\t", ["item_id", "title", "year", "genres"], header=True)
     # recbole misspells the one film that GroupLens calls "unknown".
-    title = (
-        pl.when(pl.col("title") == "unkonwn").then(pl.lit("unknown")).otherwise(pl.format("{} ({})", "title", "year"))
-    )
+    unknown = pl.when(pl.col("title") == "unkonwn").then(pl.lit("unknown"))
+    title = unknown.otherwise(pl.format("{} ({})", "title", "year"))
     items = films.select("item_id", title.alias("title"), pl.col("genres").str.replace_all(" ", ","))
-    users = _table(user, "\t", ["user_id", "age", "gender", "occupation", "zip_code"], header=True)
-    return events, items, _user_columns(users)
+    return events, items, _table(user, "\t", USER_COLUMNS, header=True)
 
 
 def _table(content: bytes, separator: str, columns: list[str], header: bool = False) -> pl.DataFrame:
@@ -133,10 +130,6 @@ def _tidy_items(items: pl.DataFrame) -> pl.DataFrame:
         title.str.extract(dated, 2).cast(pl.Int32).alias("year"),
         pl.col("genres").fill_null("unknown"),
     ).sort("item_id")
-
-
-def _user_columns(users: pl.DataFrame) -> pl.DataFrame:
-    return users.select(pl.col("user_id", "age").cast(pl.Int32), "gender", "occupation")
 
 
 def cache_folder() -> Path:
