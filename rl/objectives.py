@@ -42,7 +42,7 @@ class PolicyLoss:
 
 
 def group_advantages(rewards_BG: Tensor, counted_BG: Tensor | None = None, *, scale: bool = True) -> Tensor:
-    """How much better each generation is than its group: (r - mean) / std.
+    """How much better each generation is than its group: (r - mean) / std, `[B, G]`.
 
     If all rewards of a group are equal, its advantages are 0. The variance divides by G - 1. trl computes the same standard
     deviation, but divides by std + 0.0001.
@@ -53,9 +53,6 @@ def group_advantages(rewards_BG: Tensor, counted_BG: Tensor | None = None, *, sc
         rewards_BG: G rewards for each of B users.
         counted_BG: boolean, the generations that make up the group; others get advantage 0. None: all.
         scale: divide by the group's standard deviation. Otherwise, groups whose rewards differ more weigh more.
-
-    Returns:
-        advantages `[B, G]`.
     """
     if counted_BG is None:
         counted_BG = torch.ones_like(rewards_BG, dtype=torch.bool)

@@ -16,7 +16,6 @@ def history_means(unit_ND: np.ndarray, requests: Requests, decay: float) -> np.n
 
     Args:
         unit_ND: vectors of all items, of length one or zero.
-        requests: with the histories.
         decay: weight of an event relative to the next newer one; the newest weighs 1.
     """
     lengths_C = np.minimum(requests.history_lengths_C, HISTORY_EVENTS)
@@ -39,10 +38,8 @@ def likeness_features(
     """Each item's cosine with the mean of the history, and its largest cosine with an event, float32 `[C, K]` each.
 
     Args:
-        unit_ND: vectors of all items, of length one or zero.
-        requests: with the histories.
         items_CK: items to compare, none of them missing.
-        decay: as in `history_means`.
+        unit_ND, decay: as in `history_means`.
     """
     lengths_C, newest_C = np.minimum(requests.history_lengths_C, HISTORY_EVENTS), requests.history_offsets[1:] - 1
     mean_CK, most_CK = np.empty(items_CK.shape, np.float32), np.empty(items_CK.shape, np.float32)

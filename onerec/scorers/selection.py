@@ -97,8 +97,6 @@ def fit_selection(
 
     Args:
         candidates: of the generator, for `fitting.requests`.
-        features: of candidates.
-        fitting: requests to fit on.
 
     Returns:
         the scorer and its figures: "cases"; "proposed", the share of targets among the candidates; "generated" and "selected",

@@ -12,7 +12,7 @@ from onerec.files import write_json
 from onerec.report.charts import Interval
 from onerec.report.values import figure, signed, with_interval
 from onerec.run.lists import lists_of
-from onerec.run.models import EVALUATED_PARTS, P_SCORE, Judge, Model
+from onerec.run.models import EVALUATED_PARTS, P_SCORE, Model
 from onerec.run.results import dataset_facts, generator_ids, judged_figures, measures_of, protocol_of, run_facts
 from onerec.run.run import Run
 from onerec.run.stages.generator import GeneratorStage, seconds_of, training_facts
@@ -29,14 +29,7 @@ CHANGES = {RSFT: "RSFT - before", AFTER: "aligned - before"}
 
 
 def evaluate_alignment(run: Run, command: str) -> dict[str, Any]:
-    """Measure the generator that alignment started from and the aligned one.
-
-    Writes `results.json` into the stage's folder and returns its content.
-
-    Args:
-        run: with an aligned generator.
-        command: what the user typed.
-    """
+    """Measure the generator that alignment started from and the aligned one; see `compare_generators`."""
     config = config_of(run)
     start, after = alignment_start(config), aligned_name(config)
     before = generator_as_trained(run) if config.rsft is None else rsft_model(run)
@@ -69,7 +62,8 @@ def compare_generators(run: Run, both: dict[str, Model], notes: list[str], comma
         command: what the user typed.
     """
     before, after = both.values()
-    measures, judge = measures_of(run, generator_ids(run)), _judge(run)
+    measures, judging = measures_of(run, generator_ids(run)), judging_name(config_of(run))
+    judge = judge_named(run, judging) if judging is not None and run.artefact(judging).done else None
     lists = {model.name: lists_of(run, model) for model in both.values()}
     models: dict[str, Any] = {
         model.name: {
@@ -99,11 +93,6 @@ def compare_generators(run: Run, both: dict[str, Model], notes: list[str], comma
     }
     write_json(run.artefact(list(both)[-1]).folder / "results.json", results)
     return results
-
-
-def _judge(run: Run) -> Judge | None:
-    name = judging_name(config_of(run))
-    return None if name is None or not run.artefact(name).done else judge_named(run, name)
 
 
 def _pair(before: str, after: str, part: str) -> str:

@@ -15,7 +15,7 @@ from onerec.data.contract import Dataset
 from onerec.data.impressions import parts_of_impressions
 from onerec.data.requests import Requests, requests_before
 from onerec.data.split import TRAIN, Sequences, items_of, rows_of
-from onerec.data.stream import EventOrder, Stream
+from onerec.data.stream import Stream
 from onerec.errors import UserError
 from onerec.model.generator import Generator
 from onerec.run.run import Run
@@ -86,7 +86,8 @@ def training_exposures(run: Run) -> Exposures:
     places_E = np.flatnonzero(parts_of_impressions(run.dataset, sequences, order, run.config.dataset.split) == TRAIN)
     users_E = np.searchsorted(order.offsets, places_E, side="right") - 1
     advantages_E = logged_advantages(run.dataset, order.rows_E[places_E], users_E, config, config.dislike)
-    ends_E = sequences.offsets[users_E] + positives_before(order, places_E, users_E)
+    positives_before = np.concatenate([[0], np.cumsum(order.is_target_E)])
+    ends_E = sequences.offsets[users_E] + positives_before[places_E] - positives_before[order.offsets[users_E]]
     begins_E, reading_ends_E = (order.offsets, places_E) if reads_all else (sequences.offsets, ends_E)
     kept_E = (advantages_E != 0) & (reading_ends_E > begins_E[users_E])
     if not kept_E.any():
@@ -158,13 +159,6 @@ def time_batches(dataset: Dataset, rows_E: np.ndarray, size: int) -> np.ndarray:
     ranks_E = np.empty(len(rows_E), dtype=np.int64)
     ranks_E[order_E] = np.arange(len(rows_E))
     return np.minimum(ranks_E // size, max(len(rows_E) // size - 1, 0))
-
-
-def positives_before(order: EventOrder, places_E: np.ndarray, users_E: np.ndarray) -> np.ndarray:
-    """Positive events that a user has before a place in the order of all events, int64 `[E]`."""
-    before = np.concatenate([[0], np.cumsum(order.is_target_E)])
-    counts_E: np.ndarray = before[places_E] - before[order.offsets[users_E]]
-    return counts_E
 
 
 def exposure_loss(

@@ -38,11 +38,7 @@ class AlignRewards:
     in_class_N: Tensor | None = None
 
     def __call__(self, prompts: Requests, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum, float32 `[B, G]`, and each reward before it is weighted.
-
-        Raises:
-            UserError: a reward is not finite.
-        """
+        """The sum, float32 `[B, G]`, and each reward before it is weighted. Raises UserError if a reward is not finite."""
         parts = {name: self.rewards[name](prompts, rollouts) for name in self.weights}
         for name, part_BG in parts.items():
             if not bool(part_BG.isfinite().all()):

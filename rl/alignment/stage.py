@@ -133,12 +133,9 @@ def aligned_model(run: Run) -> Model:
 
 
 def align_generator(run: Run) -> Path:
-    """Align the trained generator, or continue where a killed run stopped. Missing reward models are trained first.
+    """Align the trained generator, or continue where a killed run stopped, and return the stage's folder.
 
-    If the config has a section rsft, alignment starts from the generator after RSFT.
-
-    Returns:
-        the stage's folder.
+    Missing reward models are trained first. If the config has a section rsft, alignment starts from the generator after RSFT.
 
     Raises:
         UserError: the generator to start from is not trained, there are several processes, the log lacks what exposures need, or
@@ -177,9 +174,5 @@ def align_exposures(run: Run) -> Exposures | None:
 
 
 def load_aligned(run: Run, objective: str) -> GeneratorRecommender:
-    """The generator that was aligned by an objective, ready to recommend. Other settings of the config do not matter.
-
-    Raises:
-        UserError: there is none, or it was made from another generator than the run's.
-    """
+    """The generator that was aligned by an objective, ready to recommend. Raises UserError; see `load_later`."""
     return load_later(run, f"aligned_{objective}", f"onerec align --objective {objective}")

@@ -83,7 +83,6 @@ def trl_config(generator: Generator, folder: Path, **settings: Any) -> GRPOConfi
     by which `loss_type="dr_grpo"` divides. Sizes are trl's: `per_device_train_batch_size` counts generations and not users.
 
     Args:
-        generator: the policy.
         folder: trl's output folder.
         settings: fields of `GRPOConfig`; they override the defaults.
     """
@@ -103,11 +102,7 @@ class GeneratorModel(PreTrainedModel):
     """A generator as the model that trl trains. They share their weights.
 
     The generator stays in eval mode, because with dropout ratios would not start at 1. trl reads `training` of this module to
-    tell training from evaluation.
-
-    Args:
-        generator: the policy.
-        free: score codes without the trie.
+    tell training from evaluation. `free` scores codes without the trie.
     """
 
     config_class = PreTrainedConfig

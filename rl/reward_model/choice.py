@@ -22,11 +22,7 @@ def reward_section(config: AlignmentRunConfig) -> RewardConfig:
 
 
 def selecting_name(config: AlignmentRunConfig) -> str:
-    """The reward model that may give rewards and select. It is never the one that judges.
-
-    Raises:
-        UserError: the config says reward: null.
-    """
+    """The reward model that may give rewards and select, never the one that judges. Raises as `reward_section` does."""
     section, judge_half = reward_section(config), config.align.judge_half
     return stage_name(section.half if judge_half is None else OTHER_HALF[judge_half])
 

@@ -83,7 +83,8 @@ class RewardStage(Stage):
             label_rates(log, learnt_E, section.negatives),
             negative_weights(run.training[0], len(run.item_ids)),
         )
-        places = even_places(judged_E, VALIDATION_IMPRESSIONS)
+        judged = np.flatnonzero(judged_E)
+        places = judged[even_rows(len(judged), VALIDATION_IMPRESSIONS)]
         trainer = Trainer(
             model,
             impression_windows(log, learnt_E, section.history_length),
@@ -185,12 +186,6 @@ def validating_users(log: ImpressionLog, section: RewardConfig) -> np.ndarray:
     return validating_U | ~users_of_half(log.user_ids, section.half)
 
 
-def even_places(chosen_E: np.ndarray, at_most: int) -> np.ndarray:
-    """Places of the chosen impressions, an even sample of at most `at_most`."""
-    places = np.flatnonzero(chosen_E)
-    return places[even_rows(len(places), at_most)]
-
-
 def label_rates(log: ImpressionLog, learnt_E: np.ndarray, negatives: int) -> torch.Tensor:
     """The share of ones among each objective's training labels, float32 `[O]`; 0 for an objective without labels."""
     if log.objectives == [NEXT_ITEM]:
@@ -212,8 +207,6 @@ def judge_impressions(
     """The model's scores of impressions, each with the history before it.
 
     Args:
-        model: to judge with.
-        log: of the impressions.
         places: of the impressions in the log, `[C]`.
         negatives: random items per impression, where the objective is the next item.
 
@@ -226,14 +219,8 @@ def judge_impressions(
     if model.objectives == [NEXT_ITEM]:
         draw, device = torch.Generator().manual_seed(0), model.vectors_ND.device
         nothing = torch.zeros(len(places), 1, dtype=torch.long)
-        alone = ImpressionBatch(
-            nothing,
-            nothing[..., None],
-            nothing,
-            torch.from_numpy(candidates_CX.astype(np.int64)),
-            nothing,
-            torch.from_numpy(labels_CXO),
-        )
+        items_CX = torch.from_numpy(candidates_CX.astype(np.int64))
+        alone = ImpressionBatch(nothing, nothing[..., None], nothing, items_CX, nothing, torch.from_numpy(labels_CXO))
         drawn, _, labels = model.with_negatives(alone.to(device), negatives, draw)
         candidates_CX, labels_CXO = drawn.cpu().numpy(), labels.cpu().numpy()
     return PreferenceScore(model, log).judge_places(log, users_C, places, candidates_CX), labels_CXO

@@ -20,7 +20,6 @@ def format_advantages(rollouts: Rollouts, chosen: int, by: Literal["random", "mo
     does with illegal generations; nothing is punished here.
 
     Args:
-        rollouts: the generations.
         chosen: K, generations per group that may earn it (the report: 5 of 128). A smaller group counts whole.
         by: how they are chosen. "random" draws from torch's own generator. "most_probable" is for comparison: the report found
             that legality then falls again.

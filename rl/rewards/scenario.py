@@ -21,8 +21,6 @@ def hold_class_down(
     A reward below zero stays as it is, because a smaller penalty would favour the class.
 
     Args:
-        rewards_BG: what each generation earns.
-        rollouts: the generations.
         in_class_N: boolean, for each item of the catalogue.
         factor: alpha, from 0 to below 1. The report gives no value for it or for f.
         most: f, the largest share of the legal generations that the class may have.

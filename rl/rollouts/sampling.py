@@ -126,14 +126,9 @@ class _Walk(Generic[Cache]):
 def sample_codes(
     bound: BoundGenerator, group_size: int, truncation: Truncation, make_draw: Callable[[], Draw]
 ) -> tuple[Tensor, Tensor]:
-    """Sample among all codes of every level, whether they lead to an item or not.
+    """Sample codes, int64 `[B, G, L]`, among all of every level, whether they lead to an item or not.
 
-    Args:
-        bound: a generator with `softmax: full`, bound to the batch's histories.
-        group_size, truncation, make_draw: as for `sample_items`; draws are with replacement.
-
-    Returns:
-        codes int64 and log-probabilities float32 as there, both `[B, G, L]`.
+    The arguments and log-probabilities are those of `sample_items`; draws are with replacement.
 
     Raises:
         UserError: the generator has no distribution over all codes (`BoundGenerator.code_log_probabilities`).

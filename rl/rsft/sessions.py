@@ -30,13 +30,11 @@ class Sessions:
     Attributes:
         rows_E: rows of events.parquet, user by user, oldest first: all exposures up to a user's last training target.
         numbers_E: the session of each row, counted from 0.
-        play_time_S: total play time of each session, in the column's unit.
         dropped_S: boolean, sessions whose events are dropped as targets.
     """
 
     rows_E: np.ndarray
     numbers_E: np.ndarray
-    play_time_S: np.ndarray
     dropped_S: np.ndarray
 
     @property
@@ -80,7 +78,7 @@ def rank_sessions(dataset: Dataset, order: EventOrder, config: RsftConfig, seed:
         time_E = _known_values(dataset, "time", columns.time, rows_E, why)
         numbers_E = sessions_by_pause(users_E, time_E, config.session_gap)
     play_time_S = np.bincount(numbers_E, weights=play_time_E)
-    return Sessions(rows_E, numbers_E, play_time_S, lower_sessions(play_time_S, config.dropped_share, seed))
+    return Sessions(rows_E, numbers_E, lower_sessions(play_time_S, config.dropped_share, seed))
 
 
 def sessions_by_pause(users_E: np.ndarray, time_E: np.ndarray, gap: float) -> np.ndarray:
@@ -159,11 +157,7 @@ def sessions_of(run: Run, config: RsftConfig) -> Sessions:
 
 
 def kept_windows(run: Run, sessions: Sessions) -> ChosenTargets:
-    """The training windows of a run's generator, with targets in kept sessions only.
-
-    Raises:
-        UserError: no target is left.
-    """
+    """The training windows of a run's generator, with targets in kept sessions only. Raises UserError if no target is left."""
     kept_R = np.zeros(run.dataset.events.height, dtype=bool)
     kept_R[sessions.kept_rows] = True
     windows = generator_windows(run)

@@ -101,10 +101,7 @@ def rsft_section(config: AlignmentRunConfig) -> RsftConfig:
 
 
 def train_rsft(run: Run) -> Path:
-    """Continue the training of the trained generator; see `RsftStage`.
-
-    Returns:
-        the stage's folder.
+    """Continue the training of the trained generator, and return the stage's folder; see `RsftStage`.
 
     Raises:
         UserError: the config has no section rsft, the generator is not trained, the log lacks play times or what sessions need,

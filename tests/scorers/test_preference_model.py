@@ -150,12 +150,8 @@ def test_history_signals_and_user_are_read() -> None:
     model, batch = make_model(), make_batch([6])
     asked = (batch.candidates_BX, batch.counts_BX)
     before = model.judge(batch, *asked).score_BX
-    changed = [
-        replace(batch, items_BT=(batch.items_BT + 1) % ITEMS),
-        replace(batch, features_BTF=(batch.features_BTF + 1) % 3),
-        replace(batch, users_BU=(batch.users_BU + 1) % 4),
-    ]
-    for other in changed:
+    for part, size in (("items_BT", ITEMS), ("features_BTF", 3), ("users_BU", 4)):
+        other = replace(batch, **{part: (getattr(batch, part) + 1) % size})
         assert ((model.judge(other, *asked).score_BX - before).abs() > 1e-3).all()
 
 
@@ -251,9 +247,7 @@ def test_a_dataset_without_features_works() -> None:
     model = PreferenceModel(
         RewardConfig(width=16), [NEXT_ITEM], vocabulary, torch.randn(ITEMS, 5), torch.tensor([0.2]), torch.ones(ITEMS)
     )
-    batch = make_batch([4], objectives=1)
-    bare = replace(
-        batch, features_BTF=torch.zeros(1, 4, 0, dtype=torch.long), users_BU=torch.zeros(1, 0, dtype=torch.long)
-    )
+    nothing = torch.zeros(1, 4, 0, dtype=torch.long)
+    bare = replace(make_batch([4], objectives=1), features_BTF=nothing, users_BU=nothing[:, 0])
     assert model(bare).isfinite().all()
     assert (model(bare) > 0).all()

@@ -14,7 +14,6 @@ from align_cases import (
     curves,
     expected_reward,
     likes_and_dislikes,
-    likes_odd_items,
     make_loop,
     policy_of,
     settings,
@@ -35,9 +34,8 @@ every_kind = pytest.mark.parametrize("kind", list(KINDS))
 def test_every_objective_raises_a_planted_reward_on_both_decoders(kind: str, objective: str, tmp_path: Path) -> None:
     policy = policy_of(kind)
     before = expected_reward(policy)
-    make_loop(
-        tmp_path, policy, settings(objective=objective, steps=25, next_code={"batch_size": 8, "weight": 0.1})
-    ).run()
+    config = settings(objective=objective, steps=25, next_code={"batch_size": 8, "weight": 0.1})
+    make_loop(tmp_path, policy, config).run()
     assert expected_reward(policy) > before + 0.1
     assert not policy.training
     lines = curves(tmp_path)
@@ -147,10 +145,6 @@ def test_the_reference_of_ipa_is_refreshed_every_epoch(tmp_path: Path) -> None:
     assert at_one == [1, 4, 7]
 
 
-def likes_what_is_no_item(prompts: Any, rollouts: Any) -> torch.Tensor:
-    return (~rollouts.legal).float()
-
-
 def test_alignment_stops_when_legality_collapses_and_saves_the_policy(tmp_path: Path) -> None:
     policy = policy_of("encoder_decoder", **FREE)
     config = settings(
@@ -162,7 +156,7 @@ def test_alignment_stops_when_legality_collapses_and_saves_the_policy(tmp_path: 
         limits={"legality": 0.05, "patience": 3, "entropy": 0.0},
         checkpoint_every=1000,
     )
-    loop = make_loop(tmp_path, policy, config, likes_what_is_no_item)
+    loop = make_loop(tmp_path, policy, config, lambda _, made: (~made.legal).float())
     with pytest.raises(UserError, match=r"legality has collapsed.*align\.limits\.legality.*align\.format\.weight"):
         loop.run()
     lines = curves(tmp_path)
@@ -178,12 +172,11 @@ def test_alignment_stops_when_entropy_collapses(figure: str, tmp_path: Path) -> 
     more = {"steps": 300, "learning_rate": 0.02, "refresh_every": 1, "limits": {"entropy": 0.5, "patience": 2}}
     config = settings(**changed, **more, next_code={"weight": 0.0})
     exposures = small_exposures((np.arange(ITEMS) == 7).astype(np.int8)) if changed else None
-
-    def likes_one_item(prompts: Any, rollouts: Any) -> torch.Tensor:
-        return (rollouts.items_BG == rollouts.items_BG.min()).float()
-
+    loop = make_loop(
+        tmp_path, policy_of("lazy"), config, lambda _, made: (made.items_BG == made.items_BG.min()).float(), exposures
+    )
     with pytest.raises(UserError, match=r"entropy has collapsed.*learning_rate"):
-        make_loop(tmp_path, policy_of("lazy"), config, likes_one_item, exposures).run()
+        loop.run()
     lines = curves(tmp_path)
     assert lines[-1][figure] < 0.5 * lines[0][figure]
 
@@ -216,7 +209,7 @@ def test_the_format_reward_keeps_free_generations_legal(tmp_path: Path) -> None:
             limits={"legality": 0.0, "entropy": 0.0},
             steps=40,
         )
-        make_loop(folder, policy, config, likes_odd_items).run()
+        make_loop(folder, policy, config).run()
         lines = curves(folder)
         assert ("format_loss" in lines[0]) == (weight > 0)
         ends[weight] = np.mean([line["legality"] for line in lines[-5:]])

@@ -24,7 +24,6 @@ from rl.config.run import AlignmentRunConfig, config_of
 from rl.reward_model.choice import judging_name, rewarding_name
 from rl.reward_model.selection import RewardSelectionStage
 
-USERS = 150
 ALIGN = (
     "reward.train.epochs=5",
     "align.rollouts.group_size=8",
@@ -76,8 +75,7 @@ def test_the_command_needs_only_a_trained_generator(
     start, aligned = (
         Generator.from_pretrained(runs / "planted" / name / "model") for name in ("generator", folder.name)
     )
-    moved = [not one.equal(other) for one, other in zip(start.parameters(), aligned.parameters(), strict=True)]
-    assert any(moved)
+    assert not all(one.equal(other) for one, other in zip(start.parameters(), aligned.parameters(), strict=True))
 
     before_again = file_states(folder / "model")
     assert main(command(runs, planted, "--objective", "gbpo")) == 0

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -124,15 +124,11 @@ def test_batches_follow_each_other_in_time(times: list[int | None], size: int) -
     timed = SPEC.model_copy(update={"events": EventColumns(user="user", item="item", time="time")})
     rows_E = np.random.default_rng(0).permutation(len(times))
 
-    class Log:
-        def __init__(self, spec: Any) -> None:
-            self.spec, self.events = spec, events
-
-    batches = time_batches(Log(timed), rows_E, size)  # type: ignore[arg-type]
+    batches = time_batches(SimpleNamespace(spec=timed, events=events), rows_E, size)  # type: ignore[arg-type]
     ordered = sorted(range(len(times)), key=lambda e: (-1 if times[rows_E[e]] is None else times[rows_E[e]], rows_E[e]))
     assert batches[ordered].tolist() == [min(n // size, max(len(times) // size - 1, 0)) for n in range(len(times))]
     untimed = SPEC.model_copy(update={"events": EventColumns(user="user", item="item")})
-    in_file = time_batches(Log(untimed), rows_E, size)  # type: ignore[arg-type]
+    in_file = time_batches(SimpleNamespace(spec=untimed, events=events), rows_E, size)  # type: ignore[arg-type]
     assert (np.diff(in_file[np.argsort(rows_E)]) >= 0).all()
 
 

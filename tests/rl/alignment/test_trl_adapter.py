@@ -59,14 +59,21 @@ def likes_odd_items(prompts: Requests, rollouts: Rollouts) -> Tensor:
 
 
 def make_trainer(
-    folder: Path, generator: Generator, objective: Any = None, rewards: Any = None, **settings: Any
+    folder: Path,
+    generator: Generator,
+    objective: Any = None,
+    rewards: Any = None,
+    rollout: Any = None,
+    kind: type[TrlAdapter] = TrlAdapter,
+    free: bool = False,
+    **settings: Any,
 ) -> TrlAdapter:
     """Eight generations a step, and two steps for each sixteen generations: in the second, ratios are no longer 1."""
     chosen = {"per_device_train_batch_size": 8, "steps_per_generation": 2, "num_generations": GROUP, "max_steps": 2}
     quiet = {"learning_rate": 0.01, "logging_steps": 1, "disable_tqdm": True}
     args = trl_config(generator, folder, **{**chosen, **quiet, **settings})
-    rewards = rewards or {"odd": likes_odd_items}
-    return TrlAdapter(generator, make_prompts(USERS), random_items(generator), rewards, args, objective=objective)
+    made = (rollout or random_items(generator), rewards or {"odd": likes_odd_items})
+    return kind(generator, make_prompts(USERS), *made, args, free=free, objective=objective)
 
 
 def logged(trainer: TrlAdapter, name: str) -> list[float]:
@@ -125,8 +132,8 @@ class Compared(TrlAdapter):
 @every_kind
 def test_trls_grpo_equals_ours(kind: str, tmp_path: Path) -> None:
     generator = make_generator(**KINDS[kind])
-    args = make_trainer(tmp_path, generator, loss_type="grpo", num_iterations=2, max_steps=4).args
-    trainer = Compared(generator, make_prompts(USERS), random_items(generator), {"odd": likes_odd_items}, args)
+    trainer = make_trainer(tmp_path, generator, kind=Compared, loss_type="grpo", num_iterations=2, max_steps=4)
+    assert isinstance(trainer, Compared)
     trainer.differences, trainer.ratios = [], []
     trainer.train()
     assert len(trainer.differences) == 8 and max(trainer.differences) <= 1e-6
@@ -145,8 +152,7 @@ def test_inputs_of_a_loss_are_those_of_the_rollouts(tmp_path: Path) -> None:
         made.append((prompts, random_items(snapshot)(prompts, group)))
         return made[-1][1]
 
-    trainer = make_trainer(tmp_path, generator)
-    trainer.rollout = from_snapshot
+    trainer = make_trainer(tmp_path, generator, rollout=from_snapshot)
     repeated = [{"prompt": row} for row in (6, 2, 5, 0) for _ in range(GROUP)]
     trainer.model.train()
     steps = [trainer._prepare_inputs(repeated)]
@@ -203,18 +209,13 @@ def test_free_policies_train_on_generations_that_are_no_items(tmp_path: Path) ->
         items = [[known.get(tuple(one), -1) for one in user] for user in codes.tolist()]
         return scored(generator, prompts, codes, torch.tensor(items), free=True)
 
-    def legality(prompts: Requests, rollouts: Rollouts) -> Tensor:
-        return rollouts.legal.float()
-
     def legal_share() -> float:
         items = torch.arange(len(known)).expand(USERS, -1)
         shares = item_log_probabilities(generator, batch_of(generator, make_prompts(USERS)), items).exp()
         return float(shares.sum(dim=1).mean())
 
-    args, before = make_trainer(tmp_path, generator, max_steps=30).args, legal_share()
-    trainer = TrlAdapter(
-        generator, make_prompts(USERS), rollout, {"legality": legality}, args, free=True, objective=gbpo
-    )
+    before, rewards = legal_share(), {"legality": lambda prompts, rollouts: rollouts.legal.float()}
+    trainer = make_trainer(tmp_path, generator, gbpo, rewards, rollout, free=True, max_steps=30)
     trainer.train()
     assert 0 < logged(trainer, "rewards/legality/mean")[0] < 1
     assert legal_share() > before + 0.1
@@ -257,14 +258,12 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
             items_BG = (torch.from_numpy(prompts.targets_C)[:, None].long() * 7 + torch.arange(group) * 5) % ITEMS
             return scored(model, prompts, model.tokens.codes_NL[items_BG], items_BG)
 
-        trainer = make_trainer(folder, generator, **settings)
-        trainer.rollout = rollout
+        trainer = make_trainer(folder, generator, rollout=rollout, **settings)
         if interrupted:
             trainer.args.max_steps = 2
             trainer.train()
             torch.nn.init.normal_(generator.decoder.heads[0].weight)  # a fresh process has other weights
-            trainer = make_trainer(folder, generator, **settings)
-            trainer.rollout = rollout
+            trainer = make_trainer(folder, generator, rollout=rollout, **settings)
             trainer.train(resume_from_checkpoint=True)
         else:
             trainer.train()
@@ -292,9 +291,8 @@ def test_options_without_effect_are_refused(settings: dict[str, Any], message: s
 
 def test_bad_rewards_and_broken_groups_are_refused(tmp_path: Path) -> None:
     generator = make_generator()
-    args = make_trainer(tmp_path, generator).args
     with pytest.raises(UserError, match="this generator has generator"):
-        TrlAdapter(generator, make_prompts(USERS), random_items(generator), {"odd": likes_odd_items}, args, free=True)
+        make_trainer(tmp_path, generator, free=True)
     nowhere = {"nowhere": lambda prompts, rollouts: torch.full(rollouts.items_BG.shape, torch.nan)}
     with pytest.raises(UserError, match=r'reward "nowhere" must give a finite number .* 16 of them not finite'):
         make_trainer(tmp_path, generator, rewards=nowhere).train()

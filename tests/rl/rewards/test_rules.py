@@ -56,14 +56,11 @@ def test_the_format_reward_counts_k_of_a_group_and_never_an_illegal_one(group: i
     assert (format_advantages(legal, chosen, "random").sum(dim=1) == min(chosen, group)).all()
 
 
-def test_every_place_of_a_group_is_chosen_equally_often() -> None:
+def test_format_chooses_every_place_equally_often_or_the_most_probable_and_of_equals_the_first() -> None:
     torch.manual_seed(0)
     advantages = format_advantages(make_rollouts([[1, 2, 3, 4]] * 6000), 2, "random")
     # 1/2 each; the standard error of a share is .0065
     torch.testing.assert_close(advantages.mean(dim=0), torch.full((4,), 0.5), atol=0.03, rtol=0)
-
-
-def test_the_most_probable_can_be_chosen_instead_and_of_equals_the_first() -> None:
     rollouts = make_rollouts([[1, -1, 3, 4]], [[-3.0, -1.0, -2.0, -4.0]])
     assert format_advantages(rollouts, 2, "most_probable").tolist() == [[0, 0, 1, 0]]
     assert largest(torch.tensor([[1.0, 2.0, 2.0, 2.0]]), 2).tolist() == [[False, True, True, False]]

@@ -33,10 +33,6 @@ def group(model: Generator, histories: list[list[int]], seed: int = 0, **setting
     return generate_groups(model, requests_of(histories), RolloutConfig(**settings), seeded(seed))  # type: ignore[arg-type]
 
 
-def of_items(scores_BN: torch.Tensor, rollouts: Rollouts) -> torch.Tensor:
-    return scores_BN.gather(1, rollouts.items_BG)
-
-
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("size", [1, 4, 17])
 def test_beams_equal_beam_search_with_the_policys_log_probabilities(name: str, size: int) -> None:
@@ -55,7 +51,8 @@ def test_beams_equal_beam_search_with_the_policys_log_probabilities(name: str, s
             steps = plain_distribution(model, scores[row].double(), set())
             expected = torch.tensor([steps[item] for item in found.items_BG[row].tolist()], dtype=torch.float32).log()
             torch.testing.assert_close(found.log_probabilities_BGL[row], expected, atol=TOLERANCE, rtol=0)
-    torch.testing.assert_close(found.log_probabilities_BGL.sum(dim=-1), of_items(scores, found), atol=TOLERANCE, rtol=0)
+    expected = scores.gather(1, found.items_BG)
+    torch.testing.assert_close(found.log_probabilities_BGL.sum(dim=-1), expected, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("method", ["sample", "without_replacement"])
@@ -65,7 +62,7 @@ def test_samples_have_the_policys_log_probabilities_at_temperature_one(name: str
     found = group(model, HISTORIES, method=method, group_size=9, batch_size=2)
     assert found.legal.all()
     assert torch.equal(found.codes_BGL, model.tokens.codes_NL[found.items_BG])
-    expected = of_items(scores_of_all(model, requests_of(HISTORIES)), found)
+    expected = scores_of_all(model, requests_of(HISTORIES)).gather(1, found.items_BG)
     torch.testing.assert_close(found.log_probabilities_BGL.sum(dim=-1), expected, atol=TOLERANCE, rtol=0)
 
 

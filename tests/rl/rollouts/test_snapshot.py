@@ -34,8 +34,7 @@ def test_weights_are_those_of_the_last_multiple(refresh_every: int) -> None:
 
 
 def test_training_the_policy_leaves_the_snapshot_alone() -> None:
-    policy = small_generator(1)
-    policy.train()
+    policy = small_generator(1).train()
     snapshot = Snapshot(policy, 100)
     behaviour = snapshot.generator_at(0)
     assert behaviour.trie is policy.trie
