@@ -207,7 +207,8 @@ def smaller(svg: str) -> str:
     """The same picture with an element a line and coordinates to a tenth of a point; words stay as they are."""
     coordinate = re.compile(r"(?<=[\s\"(-])\d+\.\d{2,}")
     lines = re.sub(r'"[^"]*"', lambda value: " ".join(value[0].split()), re.sub(r"\n +", "\n", svg))
-    lines = re.sub(r"(<g\b[^>]*>)\n", r"\1", lines.replace("\n</g>", "</g>"))  # a group begins and ends with its elements
+    # A group begins and ends with its elements.
+    lines = re.sub(r"(<g\b[^>]*>)\n", r"\1", lines.replace("\n</g>", "</g>"))
     return coordinate.sub(lambda number: f"{float(number[0]):.1f}", lines)
 
 
