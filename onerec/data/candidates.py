@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 
 NO_ITEM = -1
+ITEM_SCORE = "item_score"  # the feature of candidates that a generator's item scorer gives
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from onerec.data.candidates import Candidates, Lists
+from onerec.data.candidates import ITEM_SCORE, Candidates, Lists
 from onerec.data.requests import Requests
 from onerec.decode.beam_search import beam_search
 from onerec.model.bound_generator import BoundGenerator, bind
 from onerec.model.generator import Generator
 from onerec.recommenders.content_knn import ContentKNN
-
-ITEM_SCORE = "item_score"
 
 
 @dataclass

@@ -66,7 +66,8 @@ def reopen_run(folder: Path, overrides: Sequence[str]) -> Run:
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(f"{folder}: not a run folder (no {CONFIG_FILE}); `onerec run CONFIG` makes one")
     stored = load_config(folder / CONFIG_FILE)
-    run = make_run(load_config(folder / CONFIG_FILE, overrides), folder, trained_with=stored)
+    config = load_config(folder / CONFIG_FILE, overrides) if overrides else stored
+    run = make_run(config, folder, trained_with=stored)
     if not run.artefact(GeneratorStage.name).done:
         raise UserError(
             f"{folder}: its generator is not trained to the end with the data and config on file; run it again"

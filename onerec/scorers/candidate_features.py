@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onerec.data.candidates import Candidates
+from onerec.data.candidates import ITEM_SCORE, Candidates
 from onerec.data.requests import Requests
 from onerec.scorers.co_occurrence import CoOccurrence, CoOccurrenceConfig
 from onerec.scorers.content_likeness import likeness_features
@@ -63,7 +63,7 @@ class CandidateFeatures:
     def names(self) -> list[str]:
         """The names of the features in their order; `log_probability` is the first."""
         likeness = [f"{name}_{how}" for name in self._unit for how in ("mean", "most")]
-        generated = ["log_probability", "item_score"] if self.item_scores else ["log_probability"]
+        generated = ["log_probability", ITEM_SCORE] if self.item_scores else ["log_probability"]
         together = ["co_occurrence", "co_occurrence_root", "never_together", "directly_after"]
         new = ["new", "new_content_mean", "new_content_most"] if self.new_items_M is not None else []
         return [*generated, *together, *likeness, *new]
@@ -75,7 +75,7 @@ class CandidateFeatures:
         after_CK = self.directly_after.scores_of(requests, items_CK)
         columns = [np.where(found_CK, candidates.scores_CK, 0)]
         if self.item_scores:
-            columns.append(candidates.features["item_score"])
+            columns.append(candidates.features[ITEM_SCORE])
         columns += [_logarithm(together_CK, self.co_occurrence), np.sqrt(together_CK), together_CK <= 0]
         columns.append(_logarithm(after_CK, self.directly_after))
         for unit_ND in self._unit.values():

@@ -46,6 +46,7 @@ class AlignStage(Stage):
         self.start, self.rewarding = alignment_start(config), rewarding_name(config) if config.reward else None
         self.needs = (self.start,) if self.rewarding is None else (self.start, self.rewarding)
         self.behind = tuple(dict.fromkeys((GeneratorStage.name, *self.needs, self.name)))
+        self._exposures: Exposures | None = None
 
     def asked(self, run: Run) -> bool:
         return aligns(config_of(run))
@@ -67,7 +68,7 @@ class AlignStage(Stage):
 
     def make(self, run: Run, folder: Path) -> Facts:
         config, seed = config_of(run).align, run.config.seed
-        exposures = align_exposures(run)
+        exposures = self.exposures(run)
         set_threads(run.config.threads, run.config.generator.width)
         torch.manual_seed(seed)
         policy = load_generator(run, self.start).generator
@@ -100,6 +101,12 @@ class AlignStage(Stage):
             "prompts": 0 if rewards is None else len(prompts),
         }
         return facts if exposures is None else {**facts, "exposures": exposures.facts}
+
+    def exposures(self, run: Run) -> Exposures | None:
+        """The exposures to learn from, found once; see `align_exposures`."""
+        if self._exposures is None:
+            self._exposures = align_exposures(run)
+        return self._exposures
 
     def models(self, run: Run) -> Iterable[Model]:
         if run.artefact(self.name).done:
@@ -146,8 +153,9 @@ def align_generator(run: Run) -> Path:
     check_alignment_start(run)
     config = config_of(run)
     name, rewarding, judging = aligned_name(config), rewarding_name(config), judging_name(config)
-    if not run.artefact(name).done:
-        align_exposures(run)  # refuses a log without play times before any reward model is trained
+    stage = run.stages[name]
+    if isinstance(stage, AlignStage) and not run.artefact(name).done:
+        stage.exposures(run)  # refuses a log without play times before any reward model is trained
     if rewarding is not None:
         for reward_model in (rewarding, judging):
             if reward_model is not None:

@@ -13,16 +13,13 @@ import torch
 
 from onerec.data.windows import Windows
 from onerec.errors import UserError
-from onerec.model.generator import Generator
 from onerec.recommenders.generator import GeneratorRecommender
 from onerec.run.models import Model
 from onerec.run.run import TRAINING_FILE, Facts, Run, Stage
 from onerec.run.stages.generator import (
-    MODEL_FOLDER,
     GeneratorStage,
     check_trained,
     generator_model,
-    generator_recommender,
     generator_windows,
     load_generator,
     train_generator,
@@ -152,8 +149,7 @@ def load_later(run: Run, folder: str, command: str) -> GeneratorRecommender:
         raise UserError(f"{path}: no generator there, or not trained to the end; `{command}` makes one") from error
     if facts["generator"] != run.key(GeneratorStage.name):
         raise UserError(f"{path}: made from another generator than the run's; run `{command}` again")
-    generator = Generator.from_pretrained(path / MODEL_FOLDER).to(run.state.device)
-    return generator_recommender(run, generator, run.config.recommend.beam_width)
+    return load_generator(run, folder)
 
 
 def load_rsft(run: Run) -> GeneratorRecommender:

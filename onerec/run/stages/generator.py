@@ -100,8 +100,7 @@ def load_generator(run: Run, stage: str = GeneratorStage.name, beam_width: int |
         stage: that trained it.
         beam_width: of its beam; None takes the config's.
     """
-    folder = run.folder / run.stages[stage].name / MODEL_FOLDER
-    generator = Generator.from_pretrained(folder).to(run.state.device)
+    generator = Generator.from_pretrained(run.folder / stage / MODEL_FOLDER).to(run.state.device)
     return generator_recommender(run, generator, beam_width or run.config.recommend.beam_width)
 
 
