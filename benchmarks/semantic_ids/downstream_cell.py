@@ -128,8 +128,7 @@ def tokenize(run: "Run", row: DownstreamRow, vectors_ND: np.ndarray, behaviour_N
         source={"vectors": row.vectors},
     )
     artefact = run.artefact("semantic_ids")
-    artefact.begin()
-    ids.save(artefact.folder / IDS_FOLDER)
+    ids.save(artefact.begin() / IDS_FOLDER)
     artefact.finish(time.perf_counter() - started)
     return ids
 

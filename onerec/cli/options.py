@@ -69,6 +69,8 @@ def add_run_options(parser: argparse.ArgumentParser, tracked: bool) -> None:
     """Add overrides, the folder of runs and, for commands that train, the tracker."""
     add_overrides(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds run folders (default: runs)")
+    text = "make stages anew without a question if settings or data have changed, however long they took"
+    parser.add_argument("--redo", action="store_true", help=text)
     parser.set_defaults(track=None)
     if tracked:
         parser.add_argument("--track", choices=["wandb"], help="mirror training metrics to this tracker")
@@ -87,4 +89,5 @@ def open_configured(parsed: argparse.Namespace) -> "Run":
     from onerec.run.opening import open_run
 
     config = load_config(parsed.config, parsed.overrides)
-    return open_run(config, parsed.runs / config.name, wandb_project="onerec" if parsed.track == "wandb" else None)
+    wandb_project = "onerec" if parsed.track == "wandb" else None
+    return open_run(config, parsed.runs / config.name, wandb_project, redo=parsed.redo)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onerec.cli.options import add_config_command, open_configured
-from onerec.errors import UserError
 
 if TYPE_CHECKING:
     from onerec.run.run import Run
@@ -73,10 +72,7 @@ def append(run: "Run") -> None:
 def inspect(parsed: argparse.Namespace) -> None:
     """`onerec tokenize inspect RUN`."""
     from onerec.report.inspect.ids import write_page
-    from onerec.run.config_files import load_config
-    from onerec.run.opening import CONFIG_FILE, make_run
+    from onerec.run.opening import make_run, stored_config
 
-    if not (parsed.run / CONFIG_FILE).is_file():
-        raise UserError(f"{parsed.run}: not a run folder (no {CONFIG_FILE}); `onerec tokenize CONFIG` makes one")
-    run = make_run(load_config(parsed.run / CONFIG_FILE), parsed.run)
+    run = make_run(stored_config(parsed.run), parsed.run)
     run.say(f"page: {write_page(run)}")

@@ -1,12 +1,11 @@
 """Datasets that were checked before. While their files do not change, checks and hashing are skipped."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from onerec.data.contract import Dataset, file_names, read_dataset, read_parquet, read_spec
 from onerec.data.event_log import EventLog
-from onerec.files import write_json
+from onerec.files import read_sealed, write_sealed
 
 
 def read_checked(folder: Path, note: Path) -> Dataset:
@@ -25,11 +24,11 @@ def read_checked(folder: Path, note: Path) -> Dataset:
         if list(remembered["files"]) == file_names(spec):
             users = None if spec.users is None else read_parquet(folder / "users.parquet")
             log, items = EventLog.of_file(folder / "events.parquet"), read_parquet(folder / "items.parquet")
-            return Dataset(folder, spec, log, items, users, remembered["sha256"])
+            return Dataset(folder, spec, log, items, users, remembered["content"])
     before = _states(folder, file_names(read_spec(folder / "dataset.yaml"))) if folder.is_dir() else {}
     dataset = read_dataset(folder)
     if before == _states(folder, file_names(dataset.spec)):  # no file changed during the checks
-        write_json(note, {"sha256": dataset.sha256, "files": before})
+        write_sealed(note, {"content": dataset.sha256, "files": before})
     return dataset
 
 
@@ -46,8 +45,5 @@ def _states(folder: Path, names: list[str]) -> dict[str, list[int] | None]:
 
 
 def _read(note: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(note.read_text(encoding="utf-8"))
-        return content if isinstance(content["files"], dict) and isinstance(content["sha256"], str) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    content = read_sealed(note) or {}
+    return content if {"files", "content"} <= content.keys() else {}

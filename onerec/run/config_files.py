@@ -12,6 +12,7 @@ from onerec.data.contract import parse_section
 from onerec.errors import UserError
 from onerec.run.config import RunConfig
 from onerec.run.plugins import config_class
+from tokenizer.common.integrity import SEAL, unsealed
 
 
 def shipped_config(name: str) -> Path:
@@ -50,9 +51,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: a run config is a mapping of keys; see configs/demo.yaml for an example")
+    if path.suffix == ".json" and SEAL in content and (content := unsealed(content)) is None:
+        raise UserError(
+            f'{path}: changed since it was written; to use it as a config of your own, remove its key "{SEAL}"'
+        )
+    return config_from(content, overrides, str(path))
+
+
+def config_from(content: dict[str, Any], overrides: Sequence[str], where: str) -> RunConfig:
+    """A run config from plain values and overrides. `where` begins messages. Raises UserError as `load_config` does."""
     for override in overrides:
         _apply(content, override)
-    return parse_section(config_class(), content, str(path))
+    return parse_section(config_class(), content, where)
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

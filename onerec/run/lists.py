@@ -19,8 +19,10 @@ def lists_of(run: Run, model: Model) -> dict[str, np.ndarray]:
         set_threads(run.config.threads, run.config.generator.width)
         asked = {part: run.requests(part) for part in EVALUATED_PARTS}  # type: ignore[arg-type]
         made = make_lists(model, asked, LIST_LENGTH, exclude_seen=exclude_seen)
-        artefact.begin()  # only now: loading may make a stage again whose folder holds the lists
-        np.savez(artefact.folder / LISTS_FILE, **made)  # type: ignore[arg-type]
+        run.hold()
+        artefact.recover()
+        folder = artefact.begin()  # only now: loading may make a stage again whose folder holds the lists
+        np.savez(folder / LISTS_FILE, **made)  # type: ignore[arg-type]
         artefact.finish(float(made["fit_seconds"] + made["seconds"]))
     with np.load(artefact.folder / LISTS_FILE) as stored:
         return dict(stored)

@@ -85,7 +85,7 @@ def judged_figures(
 
 def generator_ids(run: Run) -> SemanticIds:
     """The semantic IDs that the generator was trained with."""
-    return SemanticIds.load(run.folder / "generator" / "model" / "semantic_ids")
+    return SemanticIds.load(run.intact("generator") / "model" / "semantic_ids")
 
 
 def measures_of(run: Run, ids: SemanticIds) -> dict[str, Measure]:

@@ -3,8 +3,9 @@
 A run knows no stage and no model by name. `onerec.run.opening` gives it the stages of this package and of all plugins.
 """
 
+import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import polars as pl
 from accelerate import PartialState
+from filelock import BaseFileLock
 from rich.console import Console
 
 from onerec.data.checked import read_checked
@@ -24,15 +26,17 @@ from onerec.data.sources.movielens import fetch_movielens_100k
 from onerec.data.split import Sequences
 from onerec.errors import UserError
 from onerec.files import write_json
-from onerec.run.artefact import Artefact, key_of
+from onerec.locks import hold_folder
+from onerec.run.artefact import Artefact, check_intact, key_of
 from onerec.run.config import RunConfig
 from onerec.run.models import Model
 from onerec.run.reading import Reading
 from onerec.train.runtime import compute_on_cpu
+from tokenizer.errors import TokenizerError
 
 Facts = dict[str, Any]
 TRAINING_FILE = "training.json"  # the facts that a stage returns
-CHECKPOINT_FILE = "checkpoint.pt"
+ASKED_SECONDS = 120.0  # work that took longer is not replaced without a question
 DATASET_FILE = "dataset.json"  # the checked files of the dataset, and their hash
 
 
@@ -98,6 +102,8 @@ class Run:
         stages: by name; each comes after the stages that it needs.
         wandb_project: the Weights & Biases project that training metrics are mirrored to, or None.
         trained_with: the config that the models were trained with, if `config` only changes how they are measured.
+        redo: whether stages that took minutes may be made anew without a question.
+        keep_config: called when a stage has been made, before it takes its place.
     """
 
     config: RunConfig
@@ -107,6 +113,10 @@ class Run:
     trained_with: RunConfig | None = None
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
     started: float = field(default_factory=time.time)
+    redo: bool = False
+    keep_config: Callable[[], None] = field(default=lambda: None)
+    _lock: BaseFileLock | None = field(default=None, init=False)
+    _agreed: set[Path] = field(default_factory=set, init=False)
     _waited_for: set[str] = field(default_factory=set, init=False)
 
     # -- stages -------------------------------------------------------------------------------------------------------
@@ -138,35 +148,76 @@ class Run:
         for needed in (*stage.after, *stage.needs):
             self.make(needed)
         if stage.processes == "main":
-            artefact.begin()
+            self._begin(artefact)
             self._fill(stage, artefact)
         elif stage.processes == "first":
             with self.state.main_process_first():
                 if not artefact.done:
-                    artefact.begin()
+                    self._begin(artefact)
                     self._fill(stage, artefact)
             self._waited_for.add(name)
         else:
             with self.state.main_process_first():
                 if self.state.is_main_process:
-                    artefact.begin()
+                    self._begin(artefact)
             self._fill(stage, artefact)
             self.state.wait_for_everyone()  # otherwise a fast process might still see it unfinished
         return artefact.folder
 
+    def _begin(self, artefact: Artefact) -> None:
+        self.hold()
+        artefact.recover()
+        self._agree_to_replace([artefact])
+        if artefact.damage:
+            self.say(f"{artefact.damage}; it is made again")
+        artefact.begin()
+
     def _fill(self, stage: Stage, artefact: Artefact) -> None:
+        if artefact.done:  # a killed command had made it and not put it in its place
+            return
+        folder = artefact.working
         try:
-            facts = stage.make(self, artefact.folder)
-        except UserError:
+            facts = stage.make(self, folder)
+        except (UserError, TokenizerError):
             if self.state.is_main_process:
                 artefact.give_up()
             raise
         if stage.processes == "all" and not self.state.is_main_process:
             return
         if facts:
-            write_json(artefact.folder / TRAINING_FILE, facts)
-        (artefact.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+            write_json(folder / TRAINING_FILE, facts)
+        self.keep_config()
         artefact.finish(facts.get("train_seconds"))
+
+    def hold(self) -> None:
+        """Have the run's folder to this process alone until it ends. Raises UserError if another command holds it."""
+        if self._lock is None and self.state.is_main_process:
+            self._lock = hold_folder(self.folder, " ".join(["onerec", *sys.argv[1:2]]))
+
+    def intact(self, name: str) -> Path:
+        """The folder of a finished stage, whatever its key. Raises UserError if a file is not the one that was made."""
+        check_intact(self.folder / name)
+        return self.folder / name
+
+    def _agree_to_replace(self, artefacts: Iterable[Artefact]) -> None:
+        """Say what would be made anew, and ask if minutes of work would be deleted. Raises UserError if the answer is no."""
+        at_stake = {one.folder: one.seconds_at_stake for one in artefacts}
+        at_stake = {folder: seconds for folder, seconds in at_stake.items() if seconds and folder not in self._agreed}
+        if not at_stake:
+            return
+        took = ", ".join(
+            f"{folder.relative_to(self.folder)} ({duration(seconds)})" for folder, seconds in at_stake.items()
+        )
+        if self.redo or sum(at_stake.values()) < ASKED_SECONDS:
+            self.say(f"made anew, since settings or data have changed: {took}")
+        elif not (sys.stdin and sys.stdin.isatty()) or not _yes(
+            f"{self.folder}: other settings or data made {took}. Replace?"
+        ):
+            raise UserError(
+                f"{self.folder}: other settings or data made {took}; add --redo to make it anew, or name=… to keep both; "
+                "nothing was changed"
+            )
+        self._agreed.update(at_stake)
 
     def make_all(self, names: Iterable[str] | None = None) -> None:
         """Make the stages that the config asks for, or those among `names`.
@@ -177,9 +228,12 @@ class Run:
         asked = [self.stages[name] for name in names or self.stages if self.stages[name].asked(self)]
         for stage in asked:
             stage.check(self)
+        if self.state.is_main_process:
+            self._agree_to_replace(self.artefact(stage.name) for stage in asked if stage.stored)
         for stage in asked:
             if stage.stored:
                 self.make(stage.name)
+        self.keep_config()
 
     def models(self) -> dict[str, Model]:
         """The recommenders of all stages that the config asks for, by name."""
@@ -259,3 +313,18 @@ class Run:
                 "leave-one-out needs users with at least three events"
             )
         return self.reading.of(asked)
+
+
+def duration(seconds: float) -> str:
+    """A duration for readers, such as "2 h 5 min", "3 min" or "12 s"."""
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def _yes(question: str) -> bool:
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

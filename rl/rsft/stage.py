@@ -4,7 +4,6 @@ In the Technical Report (arXiv 2506.13695, post-training), RSFT and alignment ru
 the next-code loss of alignment uses only the targets that RSFT keeps.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from onerec.run.stages.generator import (
     generator_windows,
     load_generator,
     train_generator,
+    training_facts,
 )
 from onerec.train.runtime import set_threads
 from rl.config.rsft import RsftConfig
@@ -143,10 +143,9 @@ def load_later(run: Run, folder: str, command: str) -> GeneratorRecommender:
         UserError: there is none, or it was made from another generator than the run's.
     """
     path = run.folder / folder
-    try:
-        facts = json.loads((path / TRAINING_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no generator there, or not trained to the end; `{command}` makes one") from error
+    if not (path / TRAINING_FILE).is_file():
+        raise UserError(f"{path}: no generator there, or not trained to the end; `{command}` makes one")
+    facts = training_facts(path)
     if facts["generator"] != run.key(GeneratorStage.name):
         raise UserError(f"{path}: made from another generator than the run's; run `{command}` again")
     return load_generator(run, folder)

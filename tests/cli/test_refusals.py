@@ -1,12 +1,14 @@
 """Mistakes on the command line and in datasets end with one line that says what to do, never with a traceback."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from command_line import GENERATOR_ONLY, TinyRun, configured, file_states, results_of
+from command_line import GENERATOR_ONLY, TinyRun, configured, environment, file_states, results_of
 
 from onerec.cli import main
 from onerec.data.contract import DatasetSpec, write_dataset
@@ -133,7 +135,7 @@ def test_a_log_that_cannot_be_split_is_refused(
     events = pl.DataFrame(columns)
     dataset = tmp_path / "small"
     write_dataset(dataset, DatasetSpec.model_validate(spec), events, events.select(pl.col("item").unique().sort()))
-    command = ["run", *configured("small", dataset, *GENERATOR_ONLY), "--runs", str(tmp_path)]
+    command = ["run", *configured("small", dataset, *GENERATOR_ONLY), "--runs", str(tmp_path / "runs")]
     assert f"{dataset}: {words}" in refusal(command, capsys)
 
 
@@ -157,3 +159,83 @@ def test_settings_that_do_not_fit_the_data_are_refused(
     command = ["train", *configured("unfit", tiny_run.dataset, override), "--runs", str(tmp_path)]
     message = refusal(command, capsys)
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("command", "override"),
+    [
+        ("run", "dataset.positive=typo"),
+        ("run", "dataset.folder=typo"),
+        ("run", "tokenizer.quantizer.level_sizes=[2,2]"),
+        ("run", "generator.width=18"),
+        ("tokenize", "tokenizer.quantizer.level_sizes=[2,2]"),
+        ("align", "align.rewards.hit=1"),  # without the run's own overrides
+    ],
+)
+def test_a_refused_command_leaves_a_finished_run(
+    command: str, override: str, tiny_copy: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {name: state for name, state in file_states(tiny_copy.folder).items() if ".lock" not in name}
+    config, *own = configured("tiny", tiny_copy.dataset)
+    if command == "align":
+        own = ["name=tiny", f"dataset.folder={tiny_copy.dataset}"]
+    refusal([command, config, *own, override, "--runs", str(tiny_copy.folder.parent)], capsys)
+    after = file_states(tiny_copy.folder)
+    assert {name: after.get(name) for name in before} == before
+    assert main(["recommend", str(tiny_copy.folder), "--history", "1"]) == 0
+
+
+def test_a_project_with_folders_of_the_same_names_is_left_alone(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("generator", "sequences", "lists"):
+        (tmp_path / "project" / name).mkdir(parents=True)
+        (tmp_path / "project" / name / "mine.py").write_text("dear to me")
+    before = file_states(tmp_path)
+    command = ["run", *configured("project", tiny_run.dataset), "--runs", str(tmp_path)]
+    assert "is not a run folder" in refusal(command, capsys)
+    assert file_states(tmp_path) == before
+
+
+def test_hours_of_work_are_not_replaced_without_a_question(
+    tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("onerec.run.run.ASKED_SECONDS", 0.01)
+    command = ["train", *configured("tiny", tiny_copy.dataset, "train.learning_rate=0.02")]
+    command += ["--runs", str(tiny_copy.folder.parent)]
+    before = file_states(tiny_copy.folder / "generator")
+    message = refusal(command, capsys)
+    assert "add --redo to make it anew" in message and "nothing was changed" in message
+    assert file_states(tiny_copy.folder / "generator") == before
+    assert main([*command, "--redo"]) == 0
+    assert file_states(tiny_copy.folder / "generator") != before
+
+
+def test_a_folder_that_another_command_holds_is_refused(tiny_copy: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
+    held = "import sys, time; from pathlib import Path; from onerec.locks import hold_folder; "
+    held += "hold_folder(Path(sys.argv[1]), 'onerec train'); print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", held, str(tiny_copy.folder)], stdout=subprocess.PIPE, env=environment()
+    )
+    try:
+        assert holder.stdout and holder.stdout.readline() == b"held\n"
+        command = ["train", *configured("tiny", tiny_copy.dataset, "train.learning_rate=0.02")]
+        message = refusal([*command, "--runs", str(tiny_copy.folder.parent)], capsys)
+        assert f"in use by `onerec train` (process {holder.pid} on " in message
+        assert main(["recommend", str(tiny_copy.folder), "--history", "1"]) == 0  # needs no lock
+    finally:
+        holder.kill()
+        holder.wait()
+    assert main([*command, "--runs", str(tiny_copy.folder.parent)]) == 0  # nothing is left to be removed by hand
+
+
+def test_a_changed_file_of_a_run_is_found_and_running_again_repairs_it(
+    tiny_copy: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tiny_copy.folder / "generator" / "model" / "model.safetensors"
+    made = weights.read_bytes()
+    weights.write_bytes(made[:-5] + bytes([made[-5] ^ 1]) + made[-4:])
+    for command in (["recommend", str(tiny_copy.folder), "--history", "1"], ["evaluate", str(tiny_copy.folder)]):
+        assert f"{weights}: not the file that was saved" in refusal(command, capsys)
+    assert main(["run", *configured("tiny", tiny_copy.dataset), "--runs", str(tiny_copy.folder.parent)]) == 0
+    assert weights.read_bytes() == made

@@ -160,4 +160,4 @@ def test_inspect_needs_a_run_with_ids(opened: Shop, tmp_path: Path, capsys: pyte
     assert "not a run folder" in capsys.readouterr().err
     (opened.artefact / "ids" / "item_codes.parquet").unlink()
     assert main(["tokenize", "inspect", str(opened.runs / "shop")]) == 2
-    assert "item_codes.parquet: not found" in capsys.readouterr().err
+    assert "item_codes.parquet: missing" in capsys.readouterr().err

@@ -70,8 +70,11 @@ def test_alignment_by_rules_kept_a_place_for_the_reward_model(run: Run, tmp_path
 def test_a_folder_with_such_keys_opens_and_any_other_is_refused(run: Run) -> None:
     generator = Artefact(run.folder / "generator", former_keys(run)["generator"])
     generator.begin()
+    run.keep_config()
     generator.finish()
     check_trained(reopen_run(run.folder, []))
-    Artefact(run.folder / "generator", "another").finish()
+    another = Artefact(run.folder / "generator", key_of("another"))
+    another.begin()
+    another.finish()
     with pytest.raises(UserError, match="its generator is not trained to the end"):
         reopen_run(run.folder, [])

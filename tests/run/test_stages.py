@@ -7,6 +7,7 @@ import pytest
 from command_line import CONFIGS, TinyRun, configured, file_states
 
 from onerec.cli import main
+from onerec.errors import UserError
 from onerec.files import write_json
 from onerec.run.artefact import Artefact, key_of
 from onerec.run.config_files import load_config
@@ -113,11 +114,13 @@ def test_selection_keeps_what_it_counted(
     assert "recommended next" in capsys.readouterr().out
 
 
-def test_a_selection_without_its_counts_says_so(tiny_copy: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_selection_without_its_counts_is_made_again(tiny_copy: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tiny_copy.folder / "selection"
+    scorer = (folder / "scorer.json").read_bytes()
     (folder / "new_items.npy").unlink()
-    assert main(["recommend", str(tiny_copy.folder), "--history", "1"]) == 2
-    assert capsys.readouterr().err.startswith(f"onerec: {folder}: no readable counts (")
+    assert main(["recommend", str(tiny_copy.folder), "--history", "1"]) == 0
+    assert f"{folder / 'new_items.npy'}: missing; it is made again" in capsys.readouterr().out
+    assert (folder / "scorer.json").read_bytes() == scorer
 
 
 def test_a_finished_stage_leaves_no_checkpoint_behind(tiny_run: TinyRun) -> None:
@@ -126,17 +129,74 @@ def test_a_finished_stage_leaves_no_checkpoint_behind(tiny_run: TinyRun) -> None
     assert not [name for name in names if name.endswith((".tmp", ".partial"))]
 
 
-@pytest.mark.parametrize(("key", "finished", "kept"), [("a", False, True), ("a", True, False), ("b", False, False)])
-def test_only_an_unfinished_attempt_with_the_same_key_is_continued(
-    key: str, finished: bool, kept: bool, tmp_path: Path
+def test_only_an_unfinished_attempt_with_the_same_key_is_continued(tmp_path: Path) -> None:
+    first, other = Artefact(tmp_path / "stage", key_of("a")), Artefact(tmp_path / "stage", key_of("b"))
+    (first.begin() / "checkpoint.pt").write_text("weights")
+    assert (first.begin() / "checkpoint.pt").exists()
+    assert not (other.begin() / "checkpoint.pt").exists()
+
+
+def test_a_finished_artefact_stays_until_its_successor_is_finished(tmp_path: Path) -> None:
+    first, other = Artefact(tmp_path / "stage", key_of("a")), Artefact(tmp_path / "stage", key_of("b"))
+    (first.begin() / "weights").write_text("of a")
+    first.finish(7.0)
+    assert other.seconds_at_stake == 7.0
+    (other.begin() / "weights").write_text("of b")
+    assert first.done and (tmp_path / "stage" / "weights").read_text() == "of a"
+    assert (other.begin() / "weights").read_text() == "of b"  # a killed attempt goes on
+    other.finish()
+    assert other.done and not first.done and (tmp_path / "stage" / "weights").read_text() == "of b"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stage"]
+
+
+@pytest.mark.parametrize("renames", [1, 2])
+def test_a_kill_between_the_renames_loses_nothing(
+    renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Artefact(tmp_path / "stage", "a")
-    first.begin()
-    (first.folder / "checkpoint.pt").write_text("weights")
-    if finished:
-        first.finish()
-    Artefact(tmp_path / "stage", key).begin()
-    assert (first.folder / "checkpoint.pt").exists() == kept
+    first, other = Artefact(tmp_path / "stage", key_of("a")), Artefact(tmp_path / "stage", key_of("b"))
+    for artefact, text in ((first, "of a"), (other, "of b")):
+        (artefact.begin() / "weights").write_text(text)
+        if artefact is first:
+            first.finish()
+    rename, done = Path.rename, []
+
+    def killed(self: Path, target: Path) -> Path:
+        if len(done) == renames - 1:
+            raise KeyboardInterrupt
+        done.append(target)
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            other.finish()
+    again = Artefact(tmp_path / "stage", key_of("b"))
+    again.recover()
+    assert again.done and (tmp_path / "stage" / "weights").read_text() == "of b"
+
+
+@pytest.mark.parametrize("change", ["flip", "truncate", "remove"])
+def test_an_artefact_whose_file_has_changed_is_not_done(change: str, tmp_path: Path) -> None:
+    artefact = Artefact(tmp_path / "stage", key_of("a"))
+    file = artefact.begin() / "weights"
+    file.write_bytes(b"12345")
+    artefact.finish()
+    assert artefact.done and artefact.damage is None
+    if change == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(b"12325" if change == "flip" else b"123")
+    assert not artefact.done
+    assert str(file) in str(artefact.damage)
+
+
+@pytest.mark.parametrize("foreign", ["stage", ".stage.new"])
+def test_files_of_somebody_else_are_left_alone(foreign: str, tmp_path: Path) -> None:
+    (tmp_path / foreign).mkdir()
+    (tmp_path / foreign / "mine.txt").write_text("dear to me")
+    with pytest.raises(UserError, match="not made by this program"):
+        Artefact(tmp_path / "stage", key_of("a")).begin()
+    assert (tmp_path / foreign / "mine.txt").read_text() == "dear to me"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"key": "a"}'])

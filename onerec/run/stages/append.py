@@ -15,7 +15,6 @@ from onerec.run.artefact import STAGE_FILE, Artefact
 from onerec.run.run import Run
 from onerec.run.stages.semantic_ids import ENCODER_FOLDER, IDS_FOLDER, SemanticIdsStage
 from tokenizer.append import append_items, in_order_of
-from tokenizer.common.files import replacing_folder
 from tokenizer.item_encoder import ItemEncoder
 from tokenizer.semantic_ids import SemanticIds
 
@@ -58,10 +57,12 @@ def append_new_items(run: Run) -> dict[str, Any] | None:
     encoder.vectors_ND, encoder.behaviour_ND = encoder.vectors_ND[rows_N], encoder.behaviour_ND[rows_N]
     ids = in_order_of(ids, run.item_ids)
     seconds = stage.seconds_on_file + time.perf_counter() - started
-    with replacing_folder(stage.folder, STAGE_FILE, "semantic IDs") as written:
-        ids.save(written / IDS_FOLDER)
-        encoder.save(written / ENCODER_FOLDER)
-        Artefact(written, stage.key, stage.recipe).finish(seconds)
+    run.hold()
+    written = stage.begin()
+    ids.save(written / IDS_FOLDER)
+    encoder.save(written / ENCODER_FOLDER)
+    run.keep_config()
+    stage.finish(seconds)
     return report
 
 

@@ -13,6 +13,7 @@ from onerec.data.windows import Windows, every_position_windows, one_target_wind
 from onerec.errors import UserError
 from onerec.model.generator import Generator
 from onerec.recommenders.generator import GeneratorRecommender
+from onerec.run.artefact import check_intact
 from onerec.run.models import Model
 from onerec.run.run import TRAINING_FILE, Facts, Run, Stage
 from onerec.run.stages.semantic_ids import semantic_ids
@@ -100,7 +101,7 @@ def load_generator(run: Run, stage: str = GeneratorStage.name, beam_width: int |
         stage: that trained it.
         beam_width: of its beam; None takes the config's.
     """
-    generator = Generator.from_pretrained(run.folder / stage / MODEL_FOLDER).to(run.state.device)
+    generator = Generator.from_pretrained(run.intact(stage) / MODEL_FOLDER).to(run.state.device)
     return generator_recommender(run, generator, beam_width or run.config.recommend.beam_width)
 
 
@@ -142,6 +143,7 @@ def check_trained(run: Run) -> None:
 
 def training_facts(folder: Path) -> dict[str, Any]:
     """The facts that a stage wrote about its training."""
+    check_intact(folder)
     facts: dict[str, Any] = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
     return facts
 

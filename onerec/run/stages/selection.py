@@ -12,6 +12,7 @@ from onerec.errors import UserError
 from onerec.recommenders.cascade import Cascade
 from onerec.recommenders.content_knn import ContentKNN
 from onerec.recommenders.generator import GeneratorRecommender, GeneratorWithNewItems
+from onerec.run.artefact import check_intact
 from onerec.run.models import Model
 from onerec.run.run import Facts, Run, Stage
 from onerec.run.stages.generator import GeneratorStage, load_generator, training_facts
@@ -65,6 +66,7 @@ class SelectionStage(Stage):
 
         def facts() -> dict[str, Any]:
             known = training_facts(generator.folder)
+            check_intact(artefact.folder)
             fitted = json.loads((artefact.folder / SCORER_FILE).read_text(encoding="utf-8"))
             return {
                 **known,

@@ -52,9 +52,9 @@ class SemanticIdsStage(Stage):
 
 def item_encoder(run: Run) -> ItemEncoder:
     """The encoder that the semantic IDs were made with."""
-    return ItemEncoder.load(run.folder / SemanticIdsStage.name / ENCODER_FOLDER)
+    return ItemEncoder.load(run.intact(SemanticIdsStage.name) / ENCODER_FOLDER)
 
 
 def semantic_ids(run: Run) -> SemanticIds:
     """The run's semantic IDs; they must be made."""
-    return SemanticIds.load(run.folder / SemanticIdsStage.name / IDS_FOLDER)
+    return SemanticIds.load(run.intact(SemanticIdsStage.name) / IDS_FOLDER)
