@@ -30,6 +30,7 @@ from onerec.model.item_scorer import ItemScorer
 from onerec.model.layers.experts import ExpertsSpec
 from onerec.model.layers.features import EventFeatures
 from onerec.model.layers.layer_sizes import LayerSizes
+from tokenizer.common.integrity import check_sums, write_sums
 from tokenizer.semantic_ids import SemanticIds
 
 Ahead = Callable[[Tensor], Tensor]  # from child states to their lookahead logits, in nats
@@ -185,11 +186,15 @@ class Generator(nn.Module, ModelHubMixin):
             {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, save_directory / WEIGHTS_FILE
         )
         (save_directory / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_sums(save_directory)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
         folder = Path(model_id)
         if not folder.is_dir():
+            # A path never falls through to the Hub, whose names are `owner/name`.
+            if len(folder.parts) != 2 or folder.is_absolute() or folder.parts[0] in (".", "..", "~") or folder.parent.exists():
+                raise UserError(f"{folder}: no such folder; `onerec train` makes a generator folder")
             hub = {
                 key: options[key] for key in ("revision", "cache_dir", "force_download", "local_files_only", "token")
             }
@@ -197,10 +202,14 @@ class Generator(nn.Module, ModelHubMixin):
         for name in (CONFIG_FILE, WEIGHTS_FILE, "semantic_ids"):
             if not (folder / name).exists():
                 raise UserError(f"{folder / name}: missing; `onerec train` makes a generator folder")
+        check_sums(folder, "save the generator again, or run the command that made it")
         config = GeneratorConfig(**json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
         vocabulary = FeatureVocabulary.load(folder / FEATURES_FOLDER) if config.pathways.names_features else None
         model = cls(config, SemanticIds.load(folder / "semantic_ids"), vocabulary)
-        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        weights = load_file(folder / WEIGHTS_FILE)
+        if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+            raise UserError(f"{folder / WEIGHTS_FILE}: {broken[0]} holds numbers that are not finite; train again")
+        model.load_state_dict(weights)
         return model.eval()
 
     def teacher_forced(

@@ -65,7 +65,7 @@ class BaselinesSection(Section):
 class RunConfig(Section):
     """Everything that a run depends on. Plugins subclass this with sections of their own (`onerec.run.plugins`)."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=128)
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, gt=0)
     dataset: DatasetSection

@@ -213,7 +213,7 @@ def test_hours_of_work_are_not_replaced_without_a_question(
 
 def test_a_folder_that_another_command_holds_is_refused(tiny_copy: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     held = "import sys, time; from pathlib import Path; from onerec.locks import hold_folder; "
-    held += "hold_folder(Path(sys.argv[1]), 'onerec train'); print('held', flush=True); time.sleep(60)"
+    held += "lock = hold_folder(Path(sys.argv[1]), 'onerec train'); print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen(
         [sys.executable, "-c", held, str(tiny_copy.folder)], stdout=subprocess.PIPE, env=environment()
     )

@@ -67,7 +67,7 @@ def check_sums(folder: Path, remedy: str) -> None:
         remedy: ends the message, such as "tokenize again".
 
     Raises:
-        TokenizerError: a file is missing, was changed or was added since, or the sums are missing or damaged.
+        TokenizerError: a file is missing or was changed since, or the sums are missing or damaged.
     """
     path = folder / SUMS_FILE
     try:
@@ -77,9 +77,6 @@ def check_sums(folder: Path, remedy: str) -> None:
     hashes = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     if problem := first_difference(folder, hashes):
         raise TokenizerError(f"{problem}; {remedy}")
-    for found in sorted(folder.rglob("*")):
-        if found.is_file() and found != path and found.relative_to(folder).as_posix() not in hashes:
-            raise TokenizerError(f"{found}: not named in {SUMS_FILE}, so it was not saved with the rest; {remedy}")
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
