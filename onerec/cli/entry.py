@@ -4,12 +4,12 @@ import argparse
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any
 
+from onerec.cli.boundary import in_words
 from onerec.cli.options import CommandParser
-from onerec.errors import UserError
 from onerec.train.memory import keep_freed_memory
-from tokenizer.errors import TokenizerError
 
 # The files of the verbs, in the order of the help.
 VERBS = ("data", "config", "tokenize", "train", "run", "reward", "rsft", "align", "evaluate", "recommend")
@@ -20,6 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     # Idle OpenMP threads must sleep, not spin; libgomp reads this when torch is imported, later is too late.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that knows no UTF-8 gets escapes
+            stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
     parsed, behind = parser.parse_known_args(arguments)
     # argparse takes KEY=VALUE from before the first option only; nobody who types them behind it means anything else.
@@ -30,12 +33,21 @@ def main(arguments: list[str] | None = None) -> int:
         parsed.overrides = [*parsed.overrides, *behind]
     try:
         parsed.function(parsed)
-    except (UserError, TokenizerError) as error:
-        print(f"onerec: {error}", file=sys.stderr)
-        return 2
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads any more. Python would complain while it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
-        print("onerec: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        resumable = getattr(parsed, "track", None) is not None or hasattr(parsed, "redo")
+        safe = "the same command goes on from the last checkpoint" if resumable else "nothing is left half-made"
+        print(f"onerec: stopped; {safe}", file=sys.stderr)
         return 130
+    except Exception as error:
+        if (words := in_words(error)) is None:
+            raise
+        print(f"onerec: {words}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -163,6 +163,13 @@ def write_dataset(
     log, items = EventLog(events), plain_strings(items)
     users = None if users is None else plain_strings(users)
     check_tables(folder, spec, log, items, users)
+    if not (folder / "dataset.yaml").exists():
+        for name in ("events", "items", "users"):
+            if (folder / f"{name}.parquet").exists():
+                raise UserError(
+                    f"{folder / name}.parquet: would be overwritten, and {folder} is no dataset folder (it has no dataset.yaml); "
+                    "name another folder; nothing was changed"
+                )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.yaml").unlink(missing_ok=True)
     write_file(folder / "events.parquet", lambda path: log.whole().write_parquet(path, compression="zstd"))

@@ -193,7 +193,12 @@ class Generator(nn.Module, ModelHubMixin):
         folder = Path(model_id)
         if not folder.is_dir():
             # A path never falls through to the Hub, whose names are `owner/name`.
-            if len(folder.parts) != 2 or folder.is_absolute() or folder.parts[0] in (".", "..", "~") or folder.parent.exists():
+            if (
+                len(folder.parts) != 2
+                or folder.is_absolute()
+                or folder.parts[0] in (".", "..", "~")
+                or folder.parent.exists()
+            ):
                 raise UserError(f"{folder}: no such folder; `onerec train` makes a generator folder")
             hub = {
                 key: options[key] for key in ("revision", "cache_dir", "force_download", "local_files_only", "token")

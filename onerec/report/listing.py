@@ -14,6 +14,7 @@ from onerec.data.split import rows_of
 from onerec.errors import UserError
 from onerec.run.results import titles_of
 from onerec.run.run import Run
+from onerec.terminal import shown
 
 SHOWN_HISTORY = 10
 
@@ -42,12 +43,12 @@ def print_list(run: Run, user: str | None, request: Requests, lists: Lists, *, s
     """
     items = request.history_items
     titles, ids = titles_of(run.dataset), run.item_ids
-    who = f"user {user}" if user is not None else "this history"
+    who = f"user {shown(user)}" if user is not None else "this history"
     table = Table(title=f"{who}: the last of {len(items)} events, oldest first", title_justify="left")
     for column in ("item", "title"):
         table.add_column(column)
     for item in items[-SHOWN_HISTORY:]:
-        table.add_row(str(ids[int(item)]), titles[int(item)])
+        table.add_row(shown(ids[int(item)]), shown(titles[int(item)]))
     run.console.print(table)
     title = "recommended next" + ("; p is among the items of the beam" if selected else "")
     table = Table(title=title, title_justify="left")
@@ -55,8 +56,11 @@ def print_list(run: Run, user: str | None, request: Requests, lists: Lists, *, s
         table.add_column(column, justify=side)  # type: ignore[arg-type]
     for place, (item, score) in enumerate(zip(lists.items_CK[0], lists.scores_CK[0], strict=True), start=1):
         if item >= 0:
-            table.add_row(str(place), str(ids[int(item)]), titles[int(item)], f"{score:.3f}", f"{math.exp(score):.2%}")
-    run.console.print(table)
+            shares = f"{score:.3f}", f"{math.exp(score):.2%}"
+            table.add_row(str(place), shown(ids[int(item)]), shown(titles[int(item)]), *shares)
+    run.console.print(
+        table if table.row_count else "nothing to recommend: every item that the beam found is in the history"
+    )
 
 
 def row_of_user(run: Run, user: str) -> int:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from onerec.data.windows import Windows, epoch_batches, share_of_batch
+from onerec.errors import UserError
 from onerec.files import write_file
 from onerec.model.counting import size_without_tables
 from onerec.train.averaging import AveragedWeights
@@ -180,6 +181,8 @@ class Trainer:
                 self.accelerator.backward(loss * scale)
             loss_sum = loss_sum + loss.detach()
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        if not torch.isfinite(norm):  # a loss that is not finite has such gradients; equal in all processes
+            raise self._diverged("a gradient")
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.optimizer.step()
@@ -188,6 +191,12 @@ class Trainer:
         if self.average is not None:
             self.average.update(self.bare_model, self.position.step + 1)
         return loss_sum, norm
+
+    def _diverged(self, what: str) -> UserError:
+        return UserError(
+            f"{self.folder}: training of {self.label} stopped at step {self.position.step + 1}: {what} is not a finite number; "
+            f"lower its learning rate (its peak is {self.peak:g}) and run again; weights and checkpoints of before are kept"
+        )
 
     def _learning_rate(self) -> float:
         return learning_rate_at(
@@ -220,6 +229,8 @@ class Trainer:
         score = figures[0][self.criterion]
         if score > position.best_score:
             position.best_score, position.best_step, position.stale_validations = score, position.step, 0
+            if not all(bool(tensor.isfinite().all()) for tensor in self.judged_model.state_dict().values()):
+                raise self._diverged("a weight")
             if self.accelerator.is_main_process:
                 _save_weights(self.judged_model, self.folder / "best.safetensors")
         else:

@@ -101,6 +101,12 @@ def import_table(spec: TabularSpec) -> ImportReport:
         raise UserError("onerec data import: split by_period needs published periods; use by_time")
     if spec.split == "by_time" and spec.time is None:
         raise UserError("onerec data import: split by_time needs a time column; name it with --time")
+    for source in filter(None, (spec.file, spec.items, spec.users)):
+        for name in ("events.parquet", "items.parquet", "users.parquet", "dataset.yaml"):
+            if source.exists() and (spec.out / name).exists() and source.samefile(spec.out / name):
+                raise UserError(
+                    f"{source}: the import would overwrite this file, which it reads; name another folder for --out"
+                )
     notices: list[str] = []
     events = _read_events(spec)
     if spec.time is not None:
