@@ -1,5 +1,10 @@
-"""Checkpoints: one file with everything that the next step depends on, written under another name and then renamed."""
+"""Checkpoints: one file with everything that the next step depends on, written under another name and then renamed.
 
+The file is the zip archive that `torch.save` writes. Its comment is the SHA-256 of all bytes before the comment.
+"""
+
+import hashlib
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +13,8 @@ import torch
 
 from onerec.errors import UserError
 from onerec.files import write_file
+
+DIGITS = 64  # of a SHA-256 in hex
 
 
 @dataclass
@@ -43,7 +50,12 @@ def restore_random_states(states: dict[str, Any]) -> None:
 def write_checkpoint(path: Path, content: dict[str, Any], position: Position) -> None:
     """Write a checkpoint atomically: a crash leaves the old file or the new one, never a part of one."""
     complete = {**content, "position": asdict(position)}
-    write_file(path, lambda temporary: torch.save(complete, temporary))
+
+    def write(temporary: Path) -> None:
+        torch.save(complete, temporary)
+        _append_hash(temporary)
+
+    write_file(path, write)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], Position] | None:
@@ -54,11 +66,35 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Position] | None:
     """
     if not path.exists():
         return None
+    if not _hash_fits(path):
+        raise UserError(
+            f"{path}: damaged, or written by an earlier version; delete this file and run again to start over"
+        )
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return content, Position(**content.pop("position"))
     except Exception as error:
         raise UserError(f"{path}: this checkpoint cannot be read ({error}); delete it to start over") from error
+
+
+def _append_hash(path: Path) -> None:
+    """Give a zip archive without a comment its hash as the comment."""
+    with path.open("r+b") as file:
+        file.seek(-2, os.SEEK_END)  # the last field of the archive: the length of its comment
+        file.write(DIGITS.to_bytes(2, "little"))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0, os.SEEK_END)
+        file.write(digest.encode())
+
+
+def _hash_fits(path: Path) -> bool:
+    digest, left = hashlib.sha256(), path.stat().st_size - DIGITS
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+        return file.read() == digest.hexdigest().encode()
 
 
 def seed_dropout(seed: int, process: int) -> None:

@@ -118,7 +118,7 @@ def test_patience_stops_early(tmp_path: Path) -> None:
 
 def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
-    with pytest.raises(UserError, match=r"checkpoint\.pt: this checkpoint cannot be read"):
+    with pytest.raises(UserError, match=r"checkpoint\.pt: damaged"):
         make_trainer(tmp_path).run()
 
 
