@@ -2,8 +2,6 @@
 
 import unicodedata
 
-from rich.markup import escape
-
 _HIDDEN = {
     "Cc",
     "Cf",
@@ -20,6 +18,8 @@ def plain(text: object) -> str:
 
 def shown(text: object) -> str:
     """The same for the places where rich would read markup: "[remix]" is printed as it is written."""
+    from rich.markup import escape
+
     return escape(plain(text))
 
 

@@ -81,4 +81,4 @@ def write_watched(folder: Path, events: pl.DataFrame, spec: DatasetSpec = SPEC) 
 def opened(dataset: Dataset, runs: Path, *overrides: str, pathways: bool = True) -> Run:
     """A run over it, nothing trained."""
     path, *rest = configured("watched", dataset.folder, *PLAIN, *(READS if pathways else ()), *overrides)
-    return open_run(load_config(Path(path), rest), runs / "run")
+    return open_run(load_config(Path(path), rest), runs)

@@ -21,6 +21,7 @@ from tokenizer.common.integrity import first_difference, hashes_of, sync
 
 STAGE_FILE = "stage.json"
 CHECKPOINT_FILE = "checkpoint.pt"
+TRACKER_FOLDER = "wandb"  # the tracker writes and syncs there later, so its files have no hashes
 KEY_LENGTH = 64  # hex digits of a SHA-256
 
 
@@ -136,7 +137,9 @@ class Artefact:
         """
         working = self.working
         taken = time.perf_counter() - self._began if seconds is None else seconds
-        files = [path for path in _content(working) if path != working / CHECKPOINT_FILE]
+        left_out = (working / CHECKPOINT_FILE, working / TRACKER_FOLDER)
+        found = (path for path in _content(working) if path.is_file() and not path.is_symlink())
+        files = [path for path in found if path not in left_out and left_out[1] not in path.parents]
         for path in {*files, *(path.parent for path in files)}:
             sync(path)
         content = {"key": self.key, "recipe": self.recipe, "finished": True, "seconds": taken}

@@ -21,7 +21,6 @@ from onerec.run.config_files import load_config
 from onerec.run.opening import make_run
 from onerec.run.run import Run
 from onerec.run.stages.semantic_ids import item_encoder, semantic_ids
-from tokenizer.errors import TokenizerError
 from tokenizer.quantizers.spec import QuantizerSpec
 from tokenizer.tokenize import tokenize_items
 
@@ -207,7 +206,7 @@ def test_other_shapes_of_ids(folder: Path, tmp_path: Path, overrides: list[str])
 
 def test_a_run_without_ids_is_refused_and_nothing_is_tokenized(folder: Path, tmp_path: Path) -> None:
     config = load_config(CONFIGS / "own.yaml", [*TINY, "name=none", f"dataset.folder={folder}"])
-    with pytest.raises(TokenizerError, match="make semantic IDs with `onerec tokenize` first"):
+    with pytest.raises(UserError, match="semantic_ids: not there"):
         write_page(make_run(config, tmp_path / "none"))
     assert not (tmp_path / "none").exists()
 

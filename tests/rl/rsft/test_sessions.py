@@ -154,7 +154,7 @@ def test_datetimes_are_compared_in_seconds(tmp_path: Path) -> None:
 
 def test_held_out_events_do_not_change_the_sessions(tmp_path: Path) -> None:
     logs = {"a": watched_events(), "b": with_another_end(watched_events())}
-    runs = [opened(write_watched(tmp_path / name, log), tmp_path / name) for name, log in logs.items()]
+    runs = [opened(write_watched(tmp_path / name, log), tmp_path / f"run {name}") for name, log in logs.items()]
     first, second = (rsft_windows(run) for run in runs)
     assert np.array_equal(first.chosen_E, second.chosen_E)
     assert np.array_equal(first.starts, second.starts)
