@@ -12,7 +12,7 @@ from pydantic import Field
 from tokenizer.behaviour.alignment import Aligner, AlignmentSpec, pairs_from_behaviour
 from tokenizer.behaviour.co_occurrence import collaborative_vectors, fill_cold
 from tokenizer.common.files import replacing_folder
-from tokenizer.common.settings import Settings
+from tokenizer.common.settings import Length, Settings, Width
 from tokenizer.common.vectors import normalise_rows
 from tokenizer.content.encoder import ContentEncoder, ContentSection, ContentSpec
 from tokenizer.content.fitted_state import below
@@ -28,8 +28,8 @@ class CollaborativeSection(Settings):
     """A vector per item from co-occurrence in training histories, joined to the content vector; weight 0 leaves it out."""
 
     weight: float = Field(1.0, ge=0)
-    dimensions: int = Field(64, gt=0)
-    window: int = Field(5, gt=0)
+    dimensions: Width = 64
+    window: Length = 5
 
 
 class TokenizerSection(Settings):

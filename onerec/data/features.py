@@ -18,6 +18,7 @@ from onerec.data.checks import nearest_name
 from onerec.data.contract import Dataset, DatasetSpec
 from onerec.data.lifelong import LifelongConfig
 from onerec.errors import UserError
+from tokenizer.common.settings import Settings, Width
 
 BUCKETS = 16  # of a numeric feature, with about equally many training values each
 VALUES_PER_CELL = 8  # the most values that are read from one cell of the items table
@@ -26,7 +27,7 @@ COLUMNS_FILE, ITEM_CODES_FILE = "features.json", "item_features.safetensors"
 Names = list[str] | Literal["all"]
 
 
-class PathwaysConfig(BaseModel):
+class PathwaysConfig(Settings):
     """What the generator reads in addition to the items of positive events. The defaults add nothing.
 
     Attributes:
@@ -38,15 +39,13 @@ class PathwaysConfig(BaseModel):
         lifelong: how all events before the history are read; None if they are not.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     stream: Literal["positive", "all"] = "positive"
     event_features: Names = []
     item_features: Names = []
     user_features: Names = []
-    feature_width: int = Field(16, gt=0)
+    feature_width: Width = 16
     feature_dropout: float = Field(0.1, ge=0, lt=1)
-    positive_length: int = Field(0, ge=0)
+    positive_length: int = Field(0, ge=0, le=1_000_000)
     lifelong: LifelongConfig | None = None
 
     @property

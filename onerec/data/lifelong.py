@@ -10,18 +10,19 @@ from typing import Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from onerec.data.windows import Lifelong
 from onerec.errors import UserError
 from tokenizer.clustering.hierarchical_kmeans import hierarchical_kmeans
+from tokenizer.common.settings import Length, Settings, Width
 
 STEP_SHARE = 4  # a user is clustered again after every representatives / STEP_SHARE events
 SEED = 0
 CACHE_BYTES = 256 << 20  # of cached clusterings; a log that needs more clusters again and again
 
 
-class LifelongConfig(BaseModel):
+class LifelongConfig(Settings):
     """How much of the past is read, and how it is compressed.
 
     Attributes:
@@ -31,12 +32,10 @@ class LifelongConfig(BaseModel):
         layers: blocks of cross-attention and feed-forward network that compress them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     events: int = Field(100_000, gt=0)
-    representatives: int = Field(2000, gt=0)
-    tokens: int = Field(128, gt=0)
-    layers: int = Field(2, gt=0)
+    representatives: Length = 2000
+    tokens: Width = 128
+    layers: int = Field(2, gt=0, le=1_000)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,6 @@ class Generator(nn.Module, ModelHubMixin):
     ) -> None:
         super().__init__()
         config = config.settled(len(semantic_ids.codes_NL))
-        config.check()
         if config.pathways.names_features and vocabulary is None:
             raise UserError("generator.pathways names features, so the generator needs their vocabulary beside its IDs")
         self.config, self.semantic_ids, self.vocabulary = config, semantic_ids, vocabulary

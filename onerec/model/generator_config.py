@@ -2,29 +2,28 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
 from onerec.data.features import PathwaysConfig
 from onerec.errors import UserError
+from tokenizer.common.settings import Layers, Length, Settings, Width
 
 
-class GeneratorConfig(BaseModel):
+class GeneratorConfig(Settings):
     """Sizes and choices of encoder and decoder. Widths count features; dropouts are probabilities."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    width: int = Field(128, gt=0)
-    heads: int = Field(4, gt=0)
-    encoder_layers: int = Field(2, ge=0)
-    decoder_layers: int = Field(2, gt=0)
-    hidden_width: int = Field(256, gt=0)
+    width: Width = 128
+    heads: Width = 4
+    encoder_layers: Layers = 2
+    decoder_layers: int = Field(2, gt=0, le=1_000)
+    hidden_width: Width = 256
     decoder: Literal["encoder_decoder", "lazy"] = "encoder_decoder"
     key_value_layers: int = Field(1, gt=0)
     key_value_split: Literal[1, 2] = 1
     key_value_groups: int | None = Field(None, gt=0)
-    experts: int = Field(0, ge=0)
-    experts_active: int = Field(2, gt=0)
-    expert_hidden_width: int = Field(128, gt=0)
+    experts: int = Field(0, ge=0, le=65_536)
+    experts_active: Width = 2
+    expert_hidden_width: Width = 128
     shared_expert: bool = False
     balance_step: float = Field(0.001, ge=0)
     expert_layers: Literal["decoder", "encoder_and_decoder"] = "decoder"
@@ -38,7 +37,7 @@ class GeneratorConfig(BaseModel):
     item_loss: float = Field(0.0, ge=0)
     item_loss_sample: int = Field(16384, gt=0)
     lookahead: bool | Literal["auto"] = "auto"
-    history_length: int = Field(50, gt=0)
+    history_length: Length = 50
     pathways: PathwaysConfig = PathwaysConfig()
 
     def settled(self, item_count: int) -> Self:
@@ -48,7 +47,8 @@ class GeneratorConfig(BaseModel):
         affordable = self.item_loss > 0 and self.softmax == "legal" and item_count <= self.item_loss_sample
         return self.model_copy(update={"lookahead": affordable})
 
-    def check(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         """Raise a UserError if choices contradict each other."""
         if self.width % (2 * self.heads):
             raise UserError(f"generator.width is {self.width}; it must be a multiple of 2 x heads = {2 * self.heads}")
@@ -79,3 +79,4 @@ class GeneratorConfig(BaseModel):
                 f"generator.pathways.lifelong.events is {lifelong.events}; it must be at least the {lifelong.representatives} "
                 "representatives"
             )
+        return self

@@ -4,34 +4,42 @@ Self-Attentive Sequential Recommendation (arXiv 1808.09781), trained with cross-
 sampled negative. It shares windows, trainer, schedule and early stopping with the generator.
 """
 
+from typing import Self
+
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from onerec.data.candidates import Lists
 from onerec.data.requests import Requests
 from onerec.data.windows import Batch, Windows, every_position_windows
+from onerec.errors import UserError
 from onerec.recommenders.recommender import TrainingData
 from onerec.train.trainer import TrainConfig
+from tokenizer.common.settings import Layers, Length, Settings, Width
 
 
-class SASRecConfig(BaseModel):
+class SASRecConfig(Settings):
     """Sizes of SASRec; widths in features, dropout a probability, history_length in items."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    width: int = Field(64, gt=0)
-    heads: int = Field(2, gt=0)
-    layers: int = Field(2, gt=0)
+    width: Width = 64
+    heads: Width = 2
+    layers: Layers = 2
     dropout: float = Field(0.3, ge=0, lt=1)
-    history_length: int = Field(50, gt=0)
+    history_length: Length = 50
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.width % self.heads:
+            raise UserError(
+                f"baselines.sasrec.model.width is {self.width}; it must be a multiple of the {self.heads} heads"
+            )
+        return self
 
 
-class SASRecSection(BaseModel):
+class SASRecSection(Settings):
     """The SASRec baseline: its sizes and its own training settings."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: SASRecConfig = SASRecConfig()
     train: TrainConfig = TrainConfig()

@@ -5,26 +5,22 @@ line `train.epochs=10` overrides a key by its dotted path.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
 from onerec.data.contract import SplitMethod
+from onerec.errors import UserError
 from onerec.model.generator_config import GeneratorConfig
 from onerec.recommenders.sasrec import SASRecSection
 from onerec.scorers.co_occurrence import CoOccurrenceConfig
 from onerec.scorers.selection import SelectionSection
 from onerec.train.trainer import TrainConfig
+from tokenizer.common.settings import Length, Seed, Settings
 from tokenizer.item_encoder import TokenizerSection
 
 
-class Section(BaseModel):
-    """A part of the run config; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DatasetSection(Section):
+class DatasetSection(Settings):
     """Which dataset, which events count, and how they are split."""
 
     folder: Path
@@ -35,25 +31,34 @@ class DatasetSection(Section):
     valid_share: float = Field(0.1, gt=0, lt=1)
     targets_per_user: Literal["first", "all"] = "first"
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.train_share + self.valid_share >= 1:
+            raise UserError(
+                f"dataset.train_share {self.train_share:g} and dataset.valid_share {self.valid_share:g} leave nothing to test on; "
+                "their sum must be below 1"
+            )
+        return self
 
-class RecommendSection(Section):
+
+class RecommendSection(Settings):
     """How lists are made."""
 
-    beam_width: int = Field(100, ge=50)
+    beam_width: int = Field(100, ge=50, le=100_000)
     exclude_seen: bool = True
-    batch_size: int = Field(128, gt=0)
+    batch_size: Length = 128
 
 
-class EvaluateSection(Section):
+class EvaluateSection(Settings):
     """How results are measured."""
 
-    bootstrap_samples: int = Field(1000, ge=100)
+    bootstrap_samples: int = Field(1000, ge=100, le=1_000_000)
     validation_users: int = Field(4000, gt=0)
-    validation_beam_width: int = Field(20, ge=10)
+    validation_beam_width: int = Field(20, ge=10, le=100_000)
     examples: int = Field(6, ge=0)
 
 
-class BaselinesSection(Section):
+class BaselinesSection(Settings):
     """Which baselines run beside the generator; false or null leaves one out."""
 
     popularity: bool = True
@@ -62,12 +67,12 @@ class BaselinesSection(Section):
     sasrec: SASRecSection | None = SASRecSection()
 
 
-class RunConfig(Section):
+class RunConfig(Settings):
     """Everything that a run depends on. Plugins subclass this with sections of their own (`onerec.run.plugins`)."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=128)
-    seed: int = Field(0, ge=0)
-    threads: int | None = Field(None, gt=0)
+    seed: Seed = 0
+    threads: int | None = Field(None, gt=0, le=1024)
     dataset: DatasetSection
     tokenizer: TokenizerSection = TokenizerSection()
     generator: GeneratorConfig = GeneratorConfig()

@@ -10,11 +10,12 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import sparse
 
 from onerec.data.item_order import PopularityOrder, check_sequences
 from onerec.data.requests import Requests
+from tokenizer.common.settings import Length, Settings
 
 # A lighter event cannot change the top of a list. Without this floor, a history of a thousand events would be multiplied in full.
 _WEIGHT_FLOOR = 1e-6
@@ -23,7 +24,7 @@ CELLS_PER_CHUNK = 1 << 22  # cells of the padded score table per chunk of users,
 _ARRAYS = ("data", "indices", "indptr", "counts", "order", "median")
 
 
-class CoOccurrenceConfig(BaseModel):
+class CoOccurrenceConfig(Settings):
     """How co-occurrence is counted.
 
     Attributes:
@@ -35,14 +36,12 @@ class CoOccurrenceConfig(BaseModel):
             other, and the cost grows with the square of this.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    window: int = Field(10, gt=0)
+    window: Length = 10
     decay: float = Field(0.6, gt=0, le=1)
     session_weight: float = Field(0.5, ge=0)
-    source_exponent: float = 0.4
-    target_exponent: float = 0.35
-    session_events: int = Field(100, gt=0)
+    source_exponent: float = Field(0.4, ge=-10, le=10)
+    target_exponent: float = Field(0.35, ge=-10, le=10)
+    session_events: Length = 100
 
 
 DEFAULTS = CoOccurrenceConfig()

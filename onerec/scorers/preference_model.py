@@ -83,10 +83,7 @@ class PreferenceModel(nn.Module):
     ) -> None:
         super().__init__()
         weights = [1.0] * len(objectives) if config.weights is None else config.weights
-        if len(weights) != len(objectives):
-            raise UserError(f"reward.weights: give {len(objectives)} weights, one for each of {', '.join(objectives)}")
-        if config.width % config.heads:
-            raise UserError(f"reward.width ({config.width}) must be a multiple of reward.heads ({config.heads})")
+        config.check_weights(objectives)
         self.config, self.objectives, self.vocabulary = config, objectives, vocabulary
         width = config.width
         sizes = {kind: [column.size for column in getattr(vocabulary, kind)] for kind in ("event", "item", "user")}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from onerec.data.candidates import Candidates, best_of
 from onerec.data.requests import Requests
@@ -15,9 +15,10 @@ from onerec.evaluate.ranking import quick_figures
 from onerec.scorers.candidate_features import CandidateFeatures
 from onerec.scorers.co_occurrence import CoOccurrenceConfig
 from onerec.scorers.linear_weights import LinearWeights
+from tokenizer.common.settings import Settings
 
 
-class SelectionSection(BaseModel):
+class SelectionSection(Settings):
     """Which of the generator's candidates make the list.
 
     Attributes:
@@ -30,12 +31,10 @@ class SelectionSection(BaseModel):
         co_occurrence: how it is counted, as for the item-kNN baseline.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    beam_width: int = Field(300, ge=50)
+    beam_width: int = Field(300, ge=50, le=100_000)
     decay: float = Field(0.7, gt=0, le=1)
     fit_cases: int = Field(10000, gt=0)
-    new_items: int = Field(50, ge=0)
+    new_items: int = Field(50, ge=0, le=100_000)
     new_item_weight: float = Field(3.0, gt=0)
     co_occurrence: CoOccurrenceConfig = CoOccurrenceConfig()
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -37,22 +37,21 @@ from onerec.train.metrics_log import MetricsLog
 from onerec.train.progress import TrainingProgress
 from onerec.train.runtime import compute_on_cpu
 from onerec.train.schedule import learning_rate_at, learning_rate_for
+from tokenizer.common.settings import Length, Settings
 
 Validate = Callable[[nn.Module], dict[str, float]]
 STEPS_PER_LOG = 20
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Settings):
     """How to train. `batch_size` counts the windows of an optimizer step, over all processes and micro-batches.
 
     learning_rate: the peak; None takes the rate that `learning_rate_for` gives a model of this size.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(40, gt=0)
-    batch_size: int = Field(128, gt=0)
-    accumulation: int = Field(1, gt=0)
+    epochs: int = Field(40, gt=0, le=1_000_000)
+    batch_size: Length = 128
+    accumulation: int = Field(1, gt=0, le=10_000)
     learning_rate: float | None = Field(None, gt=0)
     final_learning_rate_share: float = Field(0.05, ge=0, le=1)
     warmup_steps: int = Field(200, ge=0)

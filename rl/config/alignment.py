@@ -5,15 +5,15 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from onerec.errors import UserError
-from onerec.run.config import Section
 from onerec.scorers.preference_config import Half
 from rl.config.rollouts import PromptConfig, RolloutConfig
+from tokenizer.common.settings import Length, Settings
 
 AlignObjective = Literal["ecpo", "gbpo", "grpo", "dpo", "ipa"]
 PREFERENCE_OBJECTIVES = ("dpo", "ipa")
 
 
-class RewardWeights(Section):
+class RewardWeights(Settings):
     """The weight of each reward in the sum that advantages are computed from; see `rl.rewards`."""
 
     p_score: float = Field(1.0, ge=0)
@@ -26,7 +26,7 @@ class RewardWeights(Section):
         return {name: weight for name, weight in self.model_dump().items() if weight > 0}
 
 
-class FormatConfig(Section):
+class FormatConfig(Settings):
     """The reward for legal codes, which has a loss of its own: its advantages are 1, and no group mean is subtracted."""
 
     weight: float = Field(0.0, ge=0)
@@ -34,7 +34,7 @@ class FormatConfig(Section):
     by: Literal["random", "most_probable"] = "random"
 
 
-class ScenarioConfig(Section):
+class ScenarioConfig(Settings):
     """A class of items whose rewards are multiplied by `factor` while its share of the generations is above `most`."""
 
     column: str
@@ -43,7 +43,7 @@ class ScenarioConfig(Section):
     most: float = Field(0.1, ge=0, le=1)
 
 
-class DurationAwareConfig(Section):
+class DurationAwareConfig(Settings):
     """Choices that the paper of the duration-aware reward leaves open.
 
     Attributes:
@@ -65,18 +65,18 @@ class ExposuresConfig(DurationAwareConfig):
     """Learning from logged exposures of the training part, rewarded by play time for their duration, with a loss of its own."""
 
     weight: float = Field(0.0, ge=0)
-    batch_size: int = Field(32, gt=0)
+    batch_size: Length = 32
     dislike: str | None = None
 
 
-class NextCodeConfig(Section):
+class NextCodeConfig(Settings):
     """The next-code loss that is added to the objective's, on the generator's usual training windows."""
 
     weight: float = Field(7.0, ge=0)
-    batch_size: int = Field(32, gt=0)
+    batch_size: Length = 32
 
 
-class LimitsConfig(Section):
+class LimitsConfig(Settings):
     """When alignment stops: after `patience` steps in a row below one of the limits."""
 
     legality: float = Field(0.5, ge=0, le=1)
@@ -84,7 +84,7 @@ class LimitsConfig(Section):
     patience: int = Field(10, gt=0)
 
 
-class AlignConfig(Section):
+class AlignConfig(Settings):
     """How a trained generator is aligned with rewards.
 
     The objectives are those of `rl.objectives`; "ipa" is DPO on beams, best against worst. `clip` and `excess` are epsilon and
@@ -105,7 +105,7 @@ class AlignConfig(Section):
     judge_half: Half | None = "second"
     rollouts: RolloutConfig = RolloutConfig()
     prompts: PromptConfig = PromptConfig()
-    batch_size: int = Field(32, gt=0)
+    batch_size: Length = 32
     steps: int = Field(300, gt=0)
     learning_rate: float = Field(0.0002, gt=0)
     final_learning_rate_share: float = Field(0.05, ge=0, le=1)

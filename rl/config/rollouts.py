@@ -5,10 +5,10 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from onerec.errors import UserError
-from onerec.run.config import Section
+from tokenizer.common.settings import Length, Settings
 
 
-class RolloutConfig(Section):
+class RolloutConfig(Settings):
     """How groups of candidates are generated.
 
     "without_replacement" is stochastic beam search (arXiv 1903.06059). "free" needs a generator with `softmax: full`.
@@ -16,12 +16,12 @@ class RolloutConfig(Section):
     """
 
     method: Literal["beam", "sample", "without_replacement", "free"] = "beam"
-    group_size: int = Field(32, gt=0)
-    temperature: float = Field(1.0, gt=0)
+    group_size: Length = 32
+    temperature: float = Field(1.0, ge=0.01, le=100)
     top_k: int | None = Field(None, gt=0)
     top_p: float | None = Field(None, gt=0, le=1)
     exclude_seen: bool = False
-    batch_size: int = Field(64, gt=0)
+    batch_size: Length = 64
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -36,7 +36,7 @@ class RolloutConfig(Section):
         return self
 
 
-class PromptConfig(Section):
+class PromptConfig(Settings):
     """Which positions of the training part groups are generated for; see `rl.rollouts.prompts.training_prompts`."""
 
     choice: Literal["newest", "random"] = "newest"

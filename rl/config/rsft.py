@@ -2,10 +2,11 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from onerec.errors import UserError
 from onerec.train.trainer import TrainConfig
+from tokenizer.common.settings import Settings
 
 
 class RsftTrainConfig(TrainConfig):
@@ -14,20 +15,18 @@ class RsftTrainConfig(TrainConfig):
     The Technical Report (arXiv 2506.13695) updates embeddings at 1e-4 and other weights at 8e-5. Here all have one rate, 1e-4.
     """
 
-    epochs: int = Field(3, gt=0)
+    epochs: int = Field(3, gt=0, le=1_000_000)
     learning_rate: float | None = Field(0.0001, gt=0)
     warmup_steps: int = Field(20, ge=0)
     patience: int = Field(2, gt=0)
     checkpoint_every: int = Field(200, gt=0)
 
 
-class RsftConfig(BaseModel):
+class RsftConfig(Settings):
     """What a session is, which sessions are dropped, and how training goes on with the others.
 
     With `session_events`, a user's last session may be shorter.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     session_gap: float | None = Field(None, gt=0)
     session_events: int | None = Field(None, gt=0)

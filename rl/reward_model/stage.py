@@ -58,7 +58,8 @@ class RewardStage(Stage):
         return self.name in trained_names(config_of(run))
 
     def check(self, run: Run) -> None:
-        choose_objectives(run.dataset, self.section(run).objectives)
+        section = self.section(run)
+        section.check_weights(choose_objectives(run.dataset, section.objectives))
 
     def recipe(self, run: Run) -> tuple[Any, ...]:
         return (self.section(run).model_dump(exclude={"selection"}), run.config.seed)

@@ -22,7 +22,7 @@ from tokenizer.behaviour.pairs import (
     user_to_item_pairs,
 )
 from tokenizer.common.checks import check_vectors, fill_arrays
-from tokenizer.common.settings import Settings
+from tokenizer.common.settings import Layers, Length, Settings, Width
 from tokenizer.errors import TokenizerError
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ class AlignmentSpec(Settings):
     """
 
     pairs: list[PairKind] = Field(default=["swing", "user_to_item"], min_length=1)
-    neighbours: int = Field(default=10, ge=1)
-    queries: int = Field(default=2, ge=1)
-    width: int = Field(default=64, ge=4, multiple_of=4)
-    layers: int = Field(default=2, ge=0)
+    neighbours: Length = 10
+    queries: Width = 2
+    width: int = Field(default=64, ge=4, multiple_of=4, le=65_536)
+    layers: Layers = 2
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    temperature: float = Field(default=0.1, gt=0)
+    temperature: float = Field(default=0.1, ge=0.001, le=1000)
     reconstruction_weight: float = Field(default=0.1, ge=0)
     steps: int = Field(default=1000, ge=1)
-    batch_size: int = Field(default=256, ge=2)
+    batch_size: int = Field(default=256, ge=2, le=1_000_000)
     learning_rate: float = Field(default=3e-3, gt=0)
 
 

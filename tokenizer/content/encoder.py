@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, ValidationError
 
-from tokenizer.common.settings import Settings
+from tokenizer.common.settings import Seed, Settings, Width
 from tokenizer.common.vectors import ROUNDING, normalise_rows
 from tokenizer.content.categorical import CategoricalBlock
 from tokenizer.content.embeddings import EmbeddingBlock
@@ -49,11 +49,11 @@ class ContentSection(Settings):
 
     text_encoder: Literal["tfidf", "sentence"] = "tfidf"
     text_blocks: Literal["joint", "each"] = "joint"
-    text_dimensions: int = Field(default=128, ge=1)
+    text_dimensions: Width = 128
     sentence_model: str = OFFLINE_MODEL
-    categorical_dimensions: int = Field(default=64, ge=1)
+    categorical_dimensions: Width = 64
     vision_model: str | None = None
-    vision_dimensions: int = Field(default=128, ge=1)
+    vision_dimensions: Width = 128
     frames_per_second: float = Field(default=1.0, gt=0)
     token_budget: int = Field(default=4096, ge=1)
     weights: BlockWeights = BlockWeights()
@@ -73,7 +73,7 @@ class ContentSpec(ContentSection):
     vectors: list[str] = []
     videos: list[str] = []
     images: list[str] = []
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Block(Protocol):

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from pydantic import Field, ValidationError
 
-from tokenizer.common.settings import Settings
+from tokenizer.common.settings import Length, Seed, Settings, Width
 from tokenizer.errors import TokenizerError
 from tokenizer.quantizers import Quantizer
 
@@ -44,9 +44,9 @@ class BalancedRQKMeansSpec(Settings):
 class AutoencoderSpec(Settings):
     """Shared by all quantizers with networks; see `tokenizer.quantizers.autoencoder`."""
 
-    hidden: list[int] = [256]
+    hidden: list[Width] = Field(default=[256], max_length=100)
     steps: int = Field(default=1000, ge=1)
-    batch_size: int = Field(default=512, ge=1)
+    batch_size: Length = 512
     learning_rate: float = Field(default=3e-3, gt=0)
 
 
@@ -61,7 +61,7 @@ class RQKMeansPlusSpec(AutoencoderSpec):
 class RQVAESpec(AutoencoderSpec):
     """See `tokenizer.quantizers.rq_vae.RQVAE`."""
 
-    latent_dimensions: int = Field(default=64, ge=1)
+    latent_dimensions: Width = 64
     gradient: Literal["rotation", "ste", "gumbel"] = "rotation"
     commitment: float | None = Field(default=None, ge=0)
     decay: float = Field(default=0.99, gt=0, lt=1)
@@ -73,8 +73,8 @@ class RQVAESpec(AutoencoderSpec):
 class ResidualFSQSpec(AutoencoderSpec):
     """See `tokenizer.quantizers.residual_fsq.ResidualFSQ`."""
 
-    values_per_axis: int = Field(default=2, ge=2)
-    axes: int | None = Field(default=None, ge=1)
+    values_per_axis: int = Field(default=2, ge=2, le=65_536)
+    axes: int | None = Field(default=None, ge=1, le=65_536)
     evenness: float = Field(default=30.0, ge=0)
 
 
@@ -99,10 +99,10 @@ class QuantizerSpec(Settings):
     """
 
     method: Method = "rq_kmeans"
-    level_sizes: list[int] = Field(default=[256, 256, 256], min_length=1)
+    level_sizes: list[Length] = Field(default=[256, 256, 256], min_length=1, max_length=64)
     unique: Uniqueness = "nearest_free"
-    memory_mib: int = Field(default=256, ge=16)
-    seed: int = Field(default=0, ge=0)
+    memory_mib: int = Field(default=256, ge=16, le=1 << 24)
+    seed: Seed = 0
     rq_kmeans: RQKMeansSpec = RQKMeansSpec()
     balanced_rq_kmeans: BalancedRQKMeansSpec = BalancedRQKMeansSpec()
     rq_kmeans_plus: RQKMeansPlusSpec = RQKMeansPlusSpec()
