@@ -188,25 +188,32 @@ class Generator(nn.Module, ModelHubMixin):
         write_sums(save_directory)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """The generator in a folder or on the Hub; options are those of `huggingface_hub`'s mixin.
+
+        Raises:
+            UserError: there is no such folder, and it is no name `owner/name` on the Hub; or a file is missing.
+            TokenizerError: a file is not the one that was saved.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        named = len(folder.parts) == 2 and not folder.is_absolute() and folder.parts[0] not in (".", "..", "~")
+        # The mixin would ask the Hub for any path that is no folder.
+        if not folder.is_dir() and (not named or folder.parent.exists()):
+            raise UserError(f"{folder}: no such folder; `onerec train` makes a generator folder")
+        if folder.is_dir():
+            _check_folder(folder)  # the mixin reads the config before it calls `_from_pretrained`
+        loaded: Self = super().from_pretrained(pretrained_model_name_or_path, **options)
+        return loaded
+
+    @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
         folder = Path(model_id)
         if not folder.is_dir():
-            # A path never falls through to the Hub, whose names are `owner/name`.
-            if (
-                len(folder.parts) != 2
-                or folder.is_absolute()
-                or folder.parts[0] in (".", "..", "~")
-                or folder.parent.exists()
-            ):
-                raise UserError(f"{folder}: no such folder; `onerec train` makes a generator folder")
             hub = {
                 key: options[key] for key in ("revision", "cache_dir", "force_download", "local_files_only", "token")
             }
             folder = Path(snapshot_download(model_id, **hub))
-        for name in (CONFIG_FILE, WEIGHTS_FILE, "semantic_ids"):
-            if not (folder / name).exists():
-                raise UserError(f"{folder / name}: missing; `onerec train` makes a generator folder")
-        check_sums(folder, "save the generator again, or run the command that made it")
+        _check_folder(folder)
         config = GeneratorConfig(**json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
         vocabulary = FeatureVocabulary.load(folder / FEATURES_FOLDER) if config.pathways.names_features else None
         model = cls(config, SemanticIds.load(folder / "semantic_ids"), vocabulary)
@@ -266,6 +273,14 @@ class Generator(nn.Module, ModelHubMixin):
         """`log p(code of this level | history, codes before)` of given items in nats; `ahead` as in `child_log_probabilities`."""
         children = self.child_log_probabilities(hidden, self.trie.states_NL[items, level], level, ahead)
         return children.log_probabilities.gather(-1, self.trie.child_places_NL[items, level, None])[..., 0]
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise UserError or TokenizerError unless a folder holds a whole generator as it was saved."""
+    for name in (CONFIG_FILE, WEIGHTS_FILE, "semantic_ids"):
+        if not (folder / name).exists():
+            raise UserError(f"{folder / name}: missing; `onerec train` makes a generator folder")
+    check_sums(folder, "save the generator again, or run the command that made it")
 
 
 def _already_gathered(logits_XM: Tensor, _: Tensor) -> Tensor:

@@ -35,8 +35,8 @@ class DatasetSection(Settings):
     def _check(self) -> Self:
         if self.train_share + self.valid_share >= 1:
             raise UserError(
-                f"dataset.train_share {self.train_share:g} and dataset.valid_share {self.valid_share:g} leave nothing to test on; "
-                "their sum must be below 1"
+                f"dataset.train_share {self.train_share:g} and dataset.valid_share {self.valid_share:g} leave nothing to "
+                "test on; their sum must be below 1"
             )
         return self
 

@@ -20,6 +20,7 @@ from onerec.errors import UserError
 from onerec.model.bound_generator import bind, item_log_probabilities
 from onerec.model.generator import Generator
 from onerec.model.layers.experts import MixtureOfExperts
+from tokenizer.errors import TokenizerError
 
 
 @every_kind
@@ -160,3 +161,23 @@ def test_items_without_events_are_scored_by_their_codes() -> None:
     codes = model.tokens.codes_NL[:5]
     expected = sum(model.tokens.embed_codes(codes[:, level], level) / model.tokens.scale for level in range(3))
     torch.testing.assert_close(model.tokens.item_vectors(torch.arange(5), own_dropout=1.0), expected)
+
+
+@pytest.mark.parametrize("path", ["runs/typo/generator/model", "./typo", "/nowhere/at/all", "typo"])
+def test_a_path_without_a_folder_is_never_looked_for_on_the_hub(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("asked the Hub")
+
+    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", refuse)
+    with pytest.raises(UserError, match="no such folder"):
+        Generator.from_pretrained(path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "semantic_ids/item_codes.parquet"])
+def test_a_model_folder_whose_files_have_changed_is_refused(name: str, tmp_path: Path) -> None:
+    make_generator().save_pretrained(tmp_path / "model")
+    file = tmp_path / "model" / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    with pytest.raises(TokenizerError, match="not the file that was saved"):
+        Generator.from_pretrained(tmp_path / "model")

@@ -93,7 +93,7 @@ def test_later_events_change_no_exposure(tmp_path: Path) -> None:
     for history in ("before", "all"):
         more = (*READINGS["all events"], "align.exposures.dislike=shared", f"align.exposures.history={history}")
         first, second = (
-            exposures_of(tmp_path / history / name, write_watched(tmp_path / history / name / "log", log), *more)[1]
+            exposures_of(tmp_path / history / name, write_watched(tmp_path / history / f"log {name}", log), *more)[1]
             for name, log in logs.items()
         )
         for name in ("rows_X", "users_X", "items_X", "advantages_X", "ends_X", "reading_ends_X"):
